@@ -1,1 +1,4 @@
 //! gumbel
+mod schedule;
+pub use gumbel_kernels::Key;
+pub use schedule::Schedule;

@@ -1,1 +1,41 @@
-//! kernels
+//! Random numbers that depend on a [`Key`] and nothing else, and differentiable operations for models
+//! with discrete latent variables, fused and with hand-written gradients.
+//!
+//! Each operation is one file: the CPU implementation (forward and backward), `reference` (the same
+//! function from plain candle operations, its twin), and tests that hold the two together.
+//!
+//! Invariants: no trace, no distribution, no state. This is the only crate with `unsafe`.
+//!
+//! ```
+//! use candle_core::{Device, DType, Tensor};
+//! use gumbel_kernels::{Key, log_softmax};
+//! let noise = Key::from_seed(1).gumbel((2, 3), DType::F32, &Device::Cpu)?;
+//! let log_probs = log_softmax(&noise)?;
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+pub mod bernoulli_log_prob;
+pub mod categorical_entropy;
+pub mod categorical_kl;
+pub mod gumbel_softmax;
+mod key;
+pub mod log_softmax;
+pub mod log_sum_exp;
+pub mod logistic;
+mod math;
+pub mod noise;
+pub mod one_hot;
+mod philox;
+mod rows;
+pub mod threads;
+
+pub use bernoulli_log_prob::bernoulli_log_prob;
+pub use categorical_entropy::categorical_entropy;
+pub use categorical_kl::categorical_kl;
+pub use gumbel_softmax::{Forward, gumbel_softmax};
+pub use key::Key;
+pub use log_softmax::log_softmax;
+pub use log_sum_exp::log_sum_exp;
+pub use logistic::{sigmoid, softplus};
+pub use math::Real;
+pub use one_hot::one_hot_argmax;
+pub use philox::philox4x32_10;

@@ -1,0 +1,296 @@
+//! Names of streams of random numbers.
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use crate::noise;
+use crate::philox::philox4x32_10;
+
+/// Tweaks that keep the three uses of a key (draw, child by number, child by name) apart.
+const CHILD_BY_NUMBER: u32 = 0x6368_696c;
+const CHILD_BY_NAME: u32 = 0x6e61_6d65;
+
+/// Draws per parallel task; a multiple of 4, so that tasks start at block boundaries.
+const CHUNK: usize = 1 << 14;
+
+/// The name of one stream of random numbers: a value that is copied, never mutated.
+///
+/// Element `i` of the stream is word `i mod 4` of Philox4x32-10 at counter `(⌊i/4⌋, nonce)`, so that a
+/// draw depends on (key, element index) and on nothing else: not on the device, the number of threads,
+/// or how a batch was split. Use a key once; derive a child for each further use.
+///
+/// ```
+/// use gumbel_kernels::Key;
+/// let key = Key::from_seed(1);
+/// let noise = key.named("noise").fold_in(41); // for step 41
+/// assert_ne!(noise.word(0), key.named("noise").fold_in(42).word(0));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    key: [u32; 2],
+    nonce: [u32; 2],
+}
+
+fn halves(x: u64) -> [u32; 2] {
+    [x as u32, (x >> 32) as u32]
+}
+
+impl Key {
+    /// The root key of a run.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Self {
+        Self { key: halves(seed), nonce: [0, 0] }.fold_in(0)
+    }
+
+    fn child(self, data: u64, tweak: u32) -> Self {
+        let [lo, hi] = halves(data);
+        let key = [self.key[0] ^ tweak, self.key[1] ^ tweak.rotate_left(16)];
+        let [a, b, c, d] = philox4x32_10([lo, hi, self.nonce[0], self.nonce[1]], key);
+        Self { key: [a, b], nonce: [c, d] }
+    }
+
+    /// The child key of a number: a step, a replicate, an index.
+    #[must_use]
+    pub fn fold_in(self, data: u64) -> Self {
+        self.child(data, CHILD_BY_NUMBER)
+    }
+
+    /// The child key of a word, such as `"init"` or `"shuffle"`.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        let length = self.child(name.len() as u64, CHILD_BY_NAME);
+        name.as_bytes().chunks(8).fold(length, |key, chunk| {
+            let mut bytes = [0; 8];
+            for (to, from) in bytes.iter_mut().zip(chunk) {
+                *to = *from;
+            }
+            key.child(u64::from_le_bytes(bytes), CHILD_BY_NAME)
+        })
+    }
+
+    /// The four words of block `block`: elements `4·block` to `4·block + 3`.
+    #[inline]
+    pub(crate) fn block(self, block: u64) -> [u32; 4] {
+        let [lo, hi] = halves(block);
+        philox4x32_10([lo, hi, self.nonce[0], self.nonce[1]], self.key)
+    }
+
+    /// Word number `index` of the stream.
+    #[must_use]
+    pub fn word(self, index: u64) -> u32 {
+        self.block(index / 4)[(index % 4) as usize]
+    }
+
+    /// Words `first`, `first + 1`, … of the stream.
+    pub fn fill_words(self, first: u64, out: &mut [u32]) {
+        let skip = (first % 4) as usize;
+        let head = out.len().min((4 - skip) % 4);
+        let (start, rest) = out.split_at_mut(head);
+        if head > 0 {
+            start.copy_from_slice(&self.block(first / 4)[skip..skip + head]);
+        }
+        for (block, words) in (first.div_ceil(4)..).zip(rest.chunks_mut(4)) {
+            let whole = self.block(block);
+            words.copy_from_slice(&whole[..words.len()]);
+        }
+    }
+
+    /// `U(0, 1)` number `index` of the stream: `(word + ½) 2⁻³²`, never 0 and never 1.
+    #[must_use]
+    pub fn uniform_at(self, index: u64) -> f64 {
+        noise::uniform(self.word(index))
+    }
+
+    /// A permutation of `0..n`, uniform over all of them (Fisher–Yates).
+    ///
+    /// Each swap index comes from 64 random bits, so that its deviation from uniform is below `n·2⁻⁶⁴`.
+    #[must_use]
+    pub fn permutation(self, n: usize) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..n as u32).collect();
+        for i in (1..n).rev() {
+            let [a, b, ..] = self.block(i as u64);
+            let word = u64::from(a) | u64::from(b) << 32;
+            let j = (u128::from(word) * (i as u128 + 1)) >> 64;
+            order.swap(i, j as usize);
+        }
+        order
+    }
+
+    /// Element `i` of the result is `f(i)`; parallel over fixed chunks.
+    fn fill<T: Send + Copy + Default>(
+        self,
+        n: usize,
+        f: impl Fn(&[u32], &mut [T]) + Sync,
+    ) -> Vec<T> {
+        let mut out = vec![T::default(); n];
+        out.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
+            let mut words = [0; 256];
+            let first = (chunk * CHUNK) as u64;
+            for (i, out) in out.chunks_mut(256).enumerate() {
+                // Whole blocks, because normal deviates come in pairs.
+                let words = &mut words[..out.len().next_multiple_of(4)];
+                self.fill_words(first + (i * 256) as u64, words);
+                f(words, out);
+            }
+        });
+        out
+    }
+
+    fn tensor(
+        self,
+        shape: Shape,
+        dtype: DType,
+        device: &Device,
+        single: impl Fn(&[u32], &mut [f32]) + Sync,
+        double: impl Fn(&[u32], &mut [f64]) + Sync,
+    ) -> Result<Tensor> {
+        let n = shape.elem_count();
+        let tensor = match dtype {
+            DType::F64 => Tensor::from_vec(self.fill(n, double), shape, &Device::Cpu)?,
+            DType::F32 | DType::F16 | DType::BF16 => {
+                Tensor::from_vec(self.fill(n, single), shape, &Device::Cpu)?.to_dtype(dtype)?
+            }
+            other => candle_core::bail!("random numbers are floats, got dtype {other:?}"),
+        };
+        tensor.to_device(device)
+    }
+
+    /// `U(0, 1)` in the open interval (`F16`/`BF16`/`F32` round it and may reach an end).
+    pub fn uniform(self, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+        self.tensor(
+            shape.into(),
+            dtype,
+            device,
+            |w, o| map(w, o, |w| noise::uniform(w) as f32),
+            |w, o| map(w, o, noise::uniform),
+        )
+    }
+
+    /// `Gumbel(0, 1)` noise `-ln(-ln u)`, exact in both tails: from -3.13 to 22.87.
+    pub fn gumbel(self, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+        let shape = shape.into();
+        self.tensor(
+            shape,
+            dtype,
+            device,
+            |w, o| map(w, o, noise::gumbel::<f32>),
+            |w, o| map(w, o, noise::gumbel::<f64>),
+        )
+    }
+
+    /// `Logistic(0, 1)` noise `ln u - ln(1 - u)`, exact in both tails: within ±22.87.
+    pub fn logistic(
+        self,
+        shape: impl Into<Shape>,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
+        self.tensor(
+            shape.into(),
+            dtype,
+            device,
+            |w, o| map(w, o, noise::logistic::<f32>),
+            |w, o| map(w, o, noise::logistic::<f64>),
+        )
+    }
+
+    /// `N(0, 1)` noise by the Box–Muller transform, within ±6.77.
+    pub fn normal(self, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+        self.tensor(
+            shape.into(),
+            dtype,
+            device,
+            |w, o| {
+                pairs(w, o, |a, b| {
+                    let (x, y) = noise::normal_pair(a, b);
+                    (x as f32, y as f32)
+                });
+            },
+            |w, o| pairs(w, o, noise::normal_pair),
+        )
+    }
+}
+
+fn map<T>(words: &[u32], out: &mut [T], f: impl Fn(u32) -> T) {
+    for (out, word) in out.iter_mut().zip(words) {
+        *out = f(*word);
+    }
+}
+
+fn pairs<T: Copy>(words: &[u32], out: &mut [T], f: impl Fn(u32, u32) -> (T, T)) {
+    for (out, words) in out.chunks_mut(2).zip(words.chunks_exact(2)) {
+        let (first, second) = f(words[0], words[1]);
+        for (out, value) in out.iter_mut().zip([first, second]) {
+            *out = value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_does_not_depend_on_how_the_stream_is_read() {
+        let key = Key::from_seed(3).named("noise");
+        let mut all = [0; 97];
+        key.fill_words(0, &mut all);
+        for first in 0..9 {
+            for len in 0..20 {
+                let mut part = vec![0; len];
+                key.fill_words(first as u64, &mut part);
+                assert_eq!(part, all[first..first + len], "first {first}, len {len}");
+            }
+        }
+        assert!((0..97).all(|i| key.word(i) == all[i as usize]));
+    }
+
+    /// A change of any of these numbers changes every result ever published with this library.
+    #[test]
+    fn streams_are_stable() {
+        let key = Key::from_seed(0);
+        let words = [key.word(0), key.fold_in(1).word(0), key.named("init").word(5)];
+        assert_eq!(words, STABLE, "{words:#x?}");
+    }
+    const STABLE: [u32; 3] = [0xdf58_9d72, 0x74f9_6af3, 0xc2a4_6126];
+
+    #[test]
+    fn children_differ_from_each_other_and_from_their_parent() {
+        let key = Key::from_seed(1);
+        let mut seen = vec![key];
+        seen.extend((0..100).map(|i| key.fold_in(i)));
+        seen.extend(
+            ["", "a", "b", "ab", "ba", "\0", "abcdefgh", "abcdefgh\0"].map(|s| key.named(s)),
+        );
+        let words: std::collections::BTreeSet<u32> = seen.iter().map(|k| k.word(0)).collect();
+        assert_eq!(words.len(), seen.len());
+    }
+
+    #[test]
+    fn permutations_are_permutations_and_all_six_of_three_are_equally_likely() {
+        let mut sorted = Key::from_seed(4).permutation(1000);
+        sorted.sort_unstable();
+        assert!(sorted.iter().enumerate().all(|(i, x)| i as u32 == *x));
+        let mut counts = std::collections::BTreeMap::new();
+        for i in 0..60_000 {
+            *counts.entry(Key::from_seed(5).fold_in(i).permutation(3)).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 6);
+        // Binomial(60000, 1/6): standard deviation 91.
+        assert!(counts.values().all(|c: &i32| (c - 10_000).abs() < 400), "{counts:?}");
+    }
+
+    #[test]
+    fn every_dtype_draws_the_same_numbers() -> Result<()> {
+        let key = Key::from_seed(6);
+        type Draw = fn(Key, usize, DType, &Device) -> Result<Tensor>;
+        for draw in [Key::uniform as Draw, Key::gumbel, Key::logistic, Key::normal] {
+            let double: Vec<f64> = draw(key, 5000, DType::F64, &Device::Cpu)?.to_vec1()?;
+            let single: Vec<f32> = draw(key, 5000, DType::F32, &Device::Cpu)?.to_vec1()?;
+            for (d, s) in double.iter().zip(single) {
+                assert!((d - f64::from(s)).abs() < 2e-6 * d.abs().max(1.), "{d} {s}");
+            }
+        }
+        assert!(key.uniform(3, DType::U8, &Device::Cpu).is_err());
+        Ok(())
+    }
+}
