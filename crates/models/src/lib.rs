@@ -1,1 +1,19 @@
-//! models
+//! Latent-variable models, written as programs over a [`Trace`]. They have no randomness of their own, no
+//! loss and no logging: an estimator brings the first, an objective the second.
+mod categorical_vae;
+mod mlp;
+
+pub use categorical_vae::{CategoricalVae, CategoricalVaeConfig, Coding, Prior};
+pub use mlp::{Activation, Mlp};
+
+use candle_core::{Result, Tensor};
+use gumbel::estimators::Trace;
+
+/// A latent-variable model.
+pub trait LatentVariableModel {
+    /// What one batch looks like.
+    type Batch;
+
+    /// Draws the latents from `trace` and returns `log p(x | z): [S, B]` in nats.
+    fn log_likelihood(&self, batch: &Self::Batch, trace: &mut Trace<'_>) -> Result<Tensor>;
+}

@@ -1,0 +1,155 @@
+//! What a site of a model can be drawn from.
+use candle_core::{Result, Tensor};
+use gumbel_kernels::Key;
+
+use super::{Bernoulli, BinConcrete, Categorical, ExpConcrete, Temperature};
+
+/// The law of a discrete latent variable: bits or one-hot vectors.
+#[derive(Clone, Debug)]
+pub enum Discrete {
+    /// Bits, values `[S, B, N]`.
+    Bernoulli(Bernoulli),
+    /// One-hot vectors, values `[S, B, N, K]`.
+    Categorical(Categorical),
+}
+
+/// The law of a relaxed latent variable.
+#[derive(Clone, Debug)]
+pub enum Relaxed {
+    /// Relaxed bits in logit coordinates.
+    BinConcrete(BinConcrete),
+    /// Relaxed one-hot vectors in log-coordinates.
+    ExpConcrete(ExpConcrete),
+}
+
+impl From<&Bernoulli> for Discrete {
+    fn from(d: &Bernoulli) -> Self {
+        Self::Bernoulli(d.clone())
+    }
+}
+
+impl From<&Categorical> for Discrete {
+    fn from(d: &Categorical) -> Self {
+        Self::Categorical(d.clone())
+    }
+}
+
+impl From<&Discrete> for Discrete {
+    fn from(d: &Discrete) -> Self {
+        d.clone()
+    }
+}
+
+impl Discrete {
+    /// The uniform law over the values of `like`, with a batch axis of 1.
+    pub fn uniform_like(like: &Self) -> Result<Self> {
+        Ok(match like {
+            Self::Bernoulli(d) => Self::Bernoulli(Bernoulli::uniform_like(d)?),
+            Self::Categorical(d) => Self::Categorical(Categorical::uniform_like(d)?),
+        })
+    }
+
+    /// Logits: `[S | 1, B, N]` of bits, `[S | 1, B, N, K]` of one-hot vectors.
+    #[must_use]
+    pub fn logits(&self) -> &Tensor {
+        match self {
+            Self::Bernoulli(d) => d.logits(),
+            Self::Categorical(d) => d.logits(),
+        }
+    }
+
+    /// Number of values of one variable: 2 or `K`.
+    #[must_use]
+    pub fn categories(&self) -> usize {
+        match self {
+            Self::Bernoulli(_) => 2,
+            Self::Categorical(d) => d.logits().dims().last().copied().unwrap_or(1),
+        }
+    }
+
+    /// Number of variables `N`.
+    #[must_use]
+    pub fn variables(&self) -> usize {
+        self.logits().dims().get(2).copied().unwrap_or(1)
+    }
+
+    /// Independent samples. No gradient.
+    pub fn sample(&self, samples: usize, key: Key) -> Result<Tensor> {
+        match self {
+            Self::Bernoulli(d) => d.sample(samples, key),
+            Self::Categorical(d) => d.sample(samples, key),
+        }
+    }
+
+    /// The most probable value. No gradient.
+    pub fn mode(&self) -> Result<Tensor> {
+        match self {
+            Self::Bernoulli(d) => d.mode(),
+            Self::Categorical(d) => d.mode(),
+        }
+    }
+
+    /// Expected value: probabilities of the bits, or of the categories.
+    pub fn probs(&self) -> Result<Tensor> {
+        match self {
+            Self::Bernoulli(d) => d.probs(),
+            Self::Categorical(d) => d.probs(),
+        }
+    }
+
+    /// `log q(z)` in nats, summed over the variables: `[S, B]`.
+    pub fn log_prob(&self, z: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Bernoulli(d) => d.log_prob(z),
+            Self::Categorical(d) => d.log_prob(z),
+        }
+    }
+
+    /// Entropy in nats, summed over the variables: `[S | 1, B]`.
+    pub fn entropy(&self) -> Result<Tensor> {
+        match self {
+            Self::Bernoulli(d) => d.entropy(),
+            Self::Categorical(d) => d.entropy(),
+        }
+    }
+
+    /// `KL(self ‖ prior)` in nats, summed over the variables: `[S | 1, B]`.
+    ///
+    /// # Errors
+    /// If one is made of bits and the other of one-hot vectors.
+    pub fn kl(&self, prior: &Self) -> Result<Tensor> {
+        match (self, prior) {
+            (Self::Bernoulli(q), Self::Bernoulli(p)) => q.kl(p),
+            (Self::Categorical(q), Self::Categorical(p)) => q.kl(p),
+            _ => candle_core::bail!(
+                "posterior and prior must be of one kind, got {self:?} and {prior:?}"
+            ),
+        }
+    }
+
+    /// The Concrete relaxation at `temperature`.
+    pub fn relax(&self, temperature: impl Into<Temperature>) -> Result<Relaxed> {
+        Ok(match self {
+            Self::Bernoulli(d) => Relaxed::BinConcrete(d.relax(temperature)?),
+            Self::Categorical(d) => Relaxed::ExpConcrete(d.relax(temperature)?),
+        })
+    }
+}
+
+impl Relaxed {
+    /// A sample in (logit or log) coordinates and its log-density `[S, B]`, differentiable.
+    pub fn rsample_with_log_density(&self, samples: usize, key: Key) -> Result<(Tensor, Tensor)> {
+        match self {
+            Self::BinConcrete(d) => d.rsample_with_log_density(samples, key),
+            Self::ExpConcrete(d) => d.rsample_with_log_density(samples, key),
+        }
+    }
+
+    /// Log-density in nats of coordinates, summed over the variables: `[S, B]`.
+    pub fn log_density(&self, coordinates: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::BinConcrete(d) => d.log_density(coordinates),
+            Self::ExpConcrete(d) => d.log_density(coordinates),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The Gumbel distribution.
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use gumbel_kernels::Key;
+
+use super::special::EULER;
+
+/// `Gumbel(loc, scale)`: the law of the largest of many independent variables.
+///
+/// `f(x) = exp(-(z + e^{-z})) / scale`, `z = (x - loc) / scale`. `loc` is the mode, not the mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gumbel {
+    loc: f64,
+    scale: f64,
+}
+
+impl Gumbel {
+    /// From the mode `loc` and a positive `scale`.
+    ///
+    /// # Errors
+    /// If `loc` is not finite or `scale` not positive and finite.
+    pub fn new(loc: f64, scale: f64) -> Result<Self> {
+        super::check_location_scale(loc, scale)?;
+        Ok(Self { loc, scale })
+    }
+
+    fn z(&self, x: f64) -> f64 {
+        (x - self.loc) / self.scale
+    }
+
+    /// Independent samples.
+    pub fn sample(
+        &self,
+        shape: impl Into<Shape>,
+        dtype: DType,
+        device: &Device,
+        key: Key,
+    ) -> Result<Tensor> {
+        key.gumbel(shape, dtype, device)?.affine(self.scale, self.loc)
+    }
+
+    /// `log f(x)`, in nats.
+    #[must_use]
+    pub fn log_density(&self, x: f64) -> f64 {
+        let z = self.z(x);
+        -(z + (-z).exp()) - self.scale.ln()
+    }
+
+    /// `log P(X ≤ x) = -e^{-z}`.
+    #[must_use]
+    pub fn log_cdf(&self, x: f64) -> f64 {
+        -(-self.z(x)).exp()
+    }
+
+    /// `log P(X > x)`, exact in both tails.
+    #[must_use]
+    pub fn log_survival(&self, x: f64) -> f64 {
+        let t = (-self.z(x)).exp();
+        if t > std::f64::consts::LN_2 { (-(-t).exp()).ln_1p() } else { (-(-t).exp_m1()).ln() }
+    }
+
+    /// `loc + γ scale`.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.loc + EULER * self.scale
+    }
+
+    /// `π² scale² / 6`.
+    #[must_use]
+    pub fn variance(&self) -> f64 {
+        (std::f64::consts::PI * self.scale).powi(2) / 6.
+    }
+
+    /// Differential entropy `ln scale + γ + 1`, in nats.
+    #[must_use]
+    pub fn entropy(&self) -> f64 {
+        self.scale.ln() + EULER + 1.
+    }
+
+    /// `loc`.
+    #[must_use]
+    pub fn mode(&self) -> f64 {
+        self.loc
+    }
+
+    /// `loc - scale ln ln 2`.
+    #[must_use]
+    pub fn median(&self) -> f64 {
+        self.loc - self.scale * std::f64::consts::LN_2.ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cdf_and_survival_sum_to_one() -> Result<()> {
+        let g = Gumbel::new(1., 2.)?;
+        for x in [-10., -1., 0., 1., 3., 40.] {
+            assert!((g.log_cdf(x).exp() + g.log_survival(x).exp() - 1.).abs() < 1e-14);
+        }
+        assert!((g.log_cdf(g.median()).exp() - 0.5).abs() < 1e-14);
+        assert!(Gumbel::new(f64::NAN, 1.).is_err() && Gumbel::new(0., 0.).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! The logistic distribution.
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use gumbel_kernels::{Key, Real};
+
+/// `Logistic(loc, scale)`: the law of the difference of two Gumbel variables.
+///
+/// `f(x) = e^{-z} / (scale (1 + e^{-z})²)`, `z = (x - loc) / scale`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Logistic {
+    loc: f64,
+    scale: f64,
+}
+
+impl Logistic {
+    /// From the centre `loc` and a positive `scale`.
+    ///
+    /// # Errors
+    /// If `loc` is not finite or `scale` not positive and finite.
+    pub fn new(loc: f64, scale: f64) -> Result<Self> {
+        super::check_location_scale(loc, scale)?;
+        Ok(Self { loc, scale })
+    }
+
+    fn z(&self, x: f64) -> f64 {
+        (x - self.loc) / self.scale
+    }
+
+    /// Independent samples.
+    pub fn sample(
+        &self,
+        shape: impl Into<Shape>,
+        dtype: DType,
+        device: &Device,
+        key: Key,
+    ) -> Result<Tensor> {
+        key.logistic(shape, dtype, device)?.affine(self.scale, self.loc)
+    }
+
+    /// `log f(x)`, in nats.
+    #[must_use]
+    pub fn log_density(&self, x: f64) -> f64 {
+        let z = self.z(x);
+        -z.softplus() - (-z).softplus() - self.scale.ln()
+    }
+
+    /// `log P(X ≤ x) = -ln(1 + e^{-z})`.
+    #[must_use]
+    pub fn log_cdf(&self, x: f64) -> f64 {
+        -(-self.z(x)).softplus()
+    }
+
+    /// `log P(X > x) = -ln(1 + e^z)`.
+    #[must_use]
+    pub fn log_survival(&self, x: f64) -> f64 {
+        -self.z(x).softplus()
+    }
+
+    /// `loc`, which is also the mode and the median.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.loc
+    }
+
+    /// `π² scale² / 3`.
+    #[must_use]
+    pub fn variance(&self) -> f64 {
+        (std::f64::consts::PI * self.scale).powi(2) / 3.
+    }
+
+    /// Differential entropy `ln scale + 2`, in nats.
+    #[must_use]
+    pub fn entropy(&self) -> f64 {
+        self.scale.ln() + 2.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cdf_and_survival_sum_to_one() -> Result<()> {
+        let l = Logistic::new(1., 2.)?;
+        for x in [-800., -1., 1., 40.] {
+            assert!((l.log_cdf(x).exp() + l.log_survival(x).exp() - 1.).abs() < 1e-14);
+            assert!(l.log_density(x).is_finite());
+        }
+        assert!(Logistic::new(0., -1.).is_err());
+        Ok(())
+    }
+}

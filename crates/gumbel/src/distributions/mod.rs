@@ -1,0 +1,35 @@
+//! Distributions over discrete variables and their relaxations.
+//!
+//! Shapes: `S` samples, `B` batch, `N` latent variables, `K` categories; the sample axis is 1 where a
+//! distribution does not depend on a sample. `rsample` is differentiable, `sample` is not; `log_prob` is of
+//! a discrete value, `log_density` of a relaxed one; nats everywhere. Nothing here learns.
+mod bernoulli;
+mod bin_concrete;
+mod categorical;
+mod closed_form;
+mod discrete;
+mod exp_concrete;
+mod gumbel;
+mod logistic;
+mod special;
+mod temperature;
+
+pub use bernoulli::Bernoulli;
+pub(crate) use bernoulli::round;
+pub use bin_concrete::BinConcrete;
+pub use categorical::Categorical;
+pub use discrete::{Discrete, Relaxed};
+pub use exp_concrete::ExpConcrete;
+pub use gumbel::Gumbel;
+pub use logistic::Logistic;
+pub use temperature::Temperature;
+
+fn check_location_scale(loc: f64, scale: f64) -> candle_core::Result<()> {
+    if !loc.is_finite() {
+        candle_core::bail!("location must be finite, got {loc}")
+    }
+    if !(scale > 0. && scale.is_finite()) {
+        candle_core::bail!("scale must be positive and finite, got {scale}")
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Gumbel-Softmax / Concrete: train on the relaxed variable itself.
+use candle_core::Result;
+use gumbel_kernels::{Forward, Key, gumbel_softmax, sigmoid};
+
+use super::{Draw, Estimator, Measure, Objective, Program, Sampler, Site, Surrogate, pathwise};
+use crate::distributions::Discrete;
+
+/// Gumbel-Softmax (Concrete): replaces each draw by `softmax((logits + G) / τ)` and differentiates it.
+///
+/// Bits are replaced by `σ((logits + L) / τ)` with logistic noise. The gradient is exact for the relaxed
+/// model, and so **biased** for the discrete one; the bias shrinks and the variance grows as `τ → 0`.
+///
+/// With [`Divergence::Sampled`](super::Divergence::Sampled) the objective uses the densities of the relaxed
+/// posterior at `temperature` and of the relaxed prior at `prior_temperature`, and is a bound of the
+/// relaxed model.
+///
+/// Source: Jang, Gu, Poole (2017), section 2; Maddison, Mnih, Teh (2017), section 3 and eq. 20.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GumbelSoftmax {
+    /// Number of samples `S`.
+    pub samples: usize,
+    /// Temperature of the posterior.
+    pub temperature: f64,
+    /// Temperature of the prior, where its density is used.
+    pub prior_temperature: f64,
+}
+
+impl Sampler for GumbelSoftmax {
+    fn draw(&mut self, _: &Site, posterior: &Discrete, prior: &Discrete, key: Key) -> Result<Draw> {
+        let Self { samples, temperature, prior_temperature } = *self;
+        let value = match posterior {
+            Discrete::Categorical(q) => {
+                gumbel_softmax(q.logits(), samples, temperature, Forward::Soft, key)?
+            }
+            Discrete::Bernoulli(q) => sigmoid(&q.relax(temperature)?.rsample(samples, key)?)?,
+        };
+        let measure = Measure::Relaxed {
+            posterior: posterior.relax(temperature)?,
+            prior: prior.relax(prior_temperature)?,
+            samples,
+            key,
+        };
+        Ok(Draw { value, measure })
+    }
+}
+
+impl Estimator for GumbelSoftmax {
+    fn surrogate(
+        &self,
+        program: &Program<'_>,
+        objective: &dyn Objective,
+        key: Key,
+    ) -> Result<Surrogate> {
+        pathwise::surrogate(program, objective, &mut { *self }, key)
+    }
+
+    fn is_unbiased(&self) -> bool {
+        false
+    }
+
+    fn bibtex(&self) -> &'static str {
+        include_str!("bibtex/gumbel-softmax.bib")
+    }
+}

@@ -1,0 +1,73 @@
+//! Estimators of `∇ E_{q(z)}[bound(log w(z))]` for discrete `z`.
+//!
+//! A model is a *program*: it asks a [`Trace`] for its latents by name and returns `log p(x | z): [S, B]`.
+//! An [`Estimator`] decides how each draw is made and how the gradient flows back, runs the program as
+//! often as it needs, and returns a [`Surrogate`] whose gradient is the estimate. An [`Objective`] turns
+//! log-weights into a bound and knows neither of the two. So they compose with no glue, and one contract
+//! covers every estimator.
+mod enumerate;
+mod gumbel_softmax;
+mod leave_one_out;
+mod method;
+mod pathwise;
+mod straight_through;
+mod straight_through_gumbel_softmax;
+mod trace;
+
+pub use enumerate::Enumerate;
+pub use gumbel_softmax::GumbelSoftmax;
+pub use leave_one_out::LeaveOneOut;
+pub use method::Method;
+pub use straight_through::StraightThrough;
+pub use straight_through_gumbel_softmax::StraightThroughGumbelSoftmax;
+pub use trace::{Divergence, Draw, Independent, Measure, Sampler, Site, SiteDraw, Trace};
+
+use candle_core::{Result, Tensor};
+use gumbel_kernels::Key;
+
+/// A model together with one batch: latents in, `log p(x | z): [S, B]` in nats out.
+pub type Program<'a> = dyn Fn(&mut Trace<'_>) -> Result<Tensor> + 'a;
+
+/// What is maximised, as a function of importance weights.
+pub trait Objective: std::fmt::Debug {
+    /// `log w: [S, B]` in nats from `log p(x|z): [S, B]` and the sites that the program visited.
+    fn log_weights(&self, log_px: &Tensor, sites: &[SiteDraw]) -> Result<Tensor>;
+
+    /// The bound `[B]` in nats from `log w: [S, B]`.
+    fn bound(&self, log_w: &Tensor) -> Result<Tensor>;
+}
+
+/// An estimator of the gradient of an expected bound.
+///
+/// Contract, tested for every implementation against exact enumeration: the gradient of
+/// [`Surrogate::loss`] in any parameter estimates `∇ -mean_b E[bound_b]`, exactly in expectation if
+/// [`Estimator::is_unbiased`] says so.
+pub trait Estimator: std::fmt::Debug {
+    /// Runs `program` and builds the surrogate; all its noise comes from `key`.
+    fn surrogate(
+        &self,
+        program: &Program<'_>,
+        objective: &dyn Objective,
+        key: Key,
+    ) -> Result<Surrogate>;
+
+    /// Whether the estimate is exact in expectation, for the discrete model.
+    fn is_unbiased(&self) -> bool;
+
+    /// BibTeX of the papers to cite for this estimator; empty where there is none.
+    fn bibtex(&self) -> &'static str;
+}
+
+/// A loss to differentiate, and the values to report.
+#[derive(Debug)]
+pub struct Surrogate {
+    /// Scalar to differentiate. Its *value* has no meaning for score-function estimators.
+    pub loss: Tensor,
+    /// The objective for each example as it was drawn, `[B]` in nats, detached. Under a relaxed draw it is
+    /// not a bound of the discrete model.
+    pub bound: Tensor,
+    /// `log p(x | z)`, `[S, B]` in nats, detached.
+    pub log_px: Tensor,
+    /// The sites of the (main) run.
+    pub sites: Vec<SiteDraw>,
+}

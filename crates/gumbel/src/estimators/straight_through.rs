@@ -1,0 +1,46 @@
+//! The straight-through estimator.
+use candle_core::Result;
+use gumbel_kernels::Key;
+
+use super::{Draw, Estimator, Measure, Objective, Program, Sampler, Site, Surrogate, pathwise};
+use crate::distributions::Discrete;
+
+/// Straight-through: a discrete sample forward, the gradient of its probabilities backward.
+///
+/// `z + (q - stop_gradient(q))` with `z ~ q`: the gradient treats sampling as the identity on the vector
+/// of probabilities. **Biased**, except where the objective is linear in `z`.
+///
+/// Source: Bengio, Léonard, Courville (2013), section 3.4; for categories, Jang et al. (2017), section 3.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StraightThrough {
+    /// Number of samples `S`.
+    pub samples: usize,
+}
+
+impl Sampler for StraightThrough {
+    fn draw(&mut self, _: &Site, posterior: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+        let probs = posterior.probs()?;
+        let identity = (&probs - probs.detach())?;
+        let value = posterior.sample(self.samples, key)?.broadcast_add(&identity)?;
+        Ok(Draw { value, measure: Measure::Discrete })
+    }
+}
+
+impl Estimator for StraightThrough {
+    fn surrogate(
+        &self,
+        program: &Program<'_>,
+        objective: &dyn Objective,
+        key: Key,
+    ) -> Result<Surrogate> {
+        pathwise::surrogate(program, objective, &mut { *self }, key)
+    }
+
+    fn is_unbiased(&self) -> bool {
+        false
+    }
+
+    fn bibtex(&self) -> &'static str {
+        include_str!("bibtex/straight-through.bib")
+    }
+}

@@ -1,0 +1,56 @@
+//! Straight-through Gumbel-Softmax.
+use candle_core::Result;
+use gumbel_kernels::{Forward, Key, gumbel_softmax, sigmoid};
+
+use super::{Draw, Estimator, Measure, Objective, Program, Sampler, Site, Surrogate, pathwise};
+use crate::distributions::{Discrete, round};
+
+/// Straight-through Gumbel-Softmax: the one-hot sample forward, the gradient of the relaxed one backward.
+///
+/// The value is a discrete sample, so the bound it reports is that of the discrete model; the gradient is
+/// **biased**, because value and gradient belong to different functions.
+///
+/// Source: Jang, Gu, Poole (2017), section 2.2.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StraightThroughGumbelSoftmax {
+    /// Number of samples `S`.
+    pub samples: usize,
+    /// Temperature of the backward pass.
+    pub temperature: f64,
+}
+
+impl Sampler for StraightThroughGumbelSoftmax {
+    fn draw(&mut self, _: &Site, posterior: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+        let Self { samples, temperature } = *self;
+        let value = match posterior {
+            Discrete::Categorical(q) => {
+                gumbel_softmax(q.logits(), samples, temperature, Forward::Hard, key)?
+            }
+            Discrete::Bernoulli(q) => {
+                let relaxed = q.relax(temperature)?.rsample(samples, key)?;
+                let soft = sigmoid(&relaxed)?;
+                (round(&relaxed)? + (&soft - soft.detach())?)?
+            }
+        };
+        Ok(Draw { value, measure: Measure::Discrete })
+    }
+}
+
+impl Estimator for StraightThroughGumbelSoftmax {
+    fn surrogate(
+        &self,
+        program: &Program<'_>,
+        objective: &dyn Objective,
+        key: Key,
+    ) -> Result<Surrogate> {
+        pathwise::surrogate(program, objective, &mut { *self }, key)
+    }
+
+    fn is_unbiased(&self) -> bool {
+        false
+    }
+
+    fn bibtex(&self) -> &'static str {
+        include_str!("bibtex/gumbel-softmax.bib")
+    }
+}

@@ -1,0 +1,306 @@
+//! The conversation between a model and an estimator.
+use std::borrow::Cow;
+
+use candle_core::{Result, Tensor};
+use gumbel_kernels::Key;
+
+use super::Program;
+use crate::distributions::{Discrete, Relaxed};
+
+/// The name of a latent variable in a model, with an index where there are several of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Name given by the model.
+    pub name: Cow<'static, str>,
+    /// Position among the sites of that name: a layer, a time step.
+    pub index: u64,
+}
+
+impl From<&'static str> for Site {
+    fn from(name: &'static str) -> Self {
+        Self { name: Cow::Borrowed(name), index: 0 }
+    }
+}
+
+impl From<(&'static str, usize)> for Site {
+    fn from((name, index): (&'static str, usize)) -> Self {
+        Self { name: Cow::Borrowed(name), index: index as u64 }
+    }
+}
+
+impl Site {
+    /// The key of this site's noise: it depends on the name, not on the order of the sites.
+    #[must_use]
+    pub fn key(&self, run: Key) -> Key {
+        run.named(&self.name).fold_in(self.index)
+    }
+}
+
+/// What a sampler hands out for a site.
+#[derive(Clone, Debug)]
+pub struct Draw {
+    /// What the model sees: `[S, B, N]` of bits, `[S, B, N, K]` of one-hot vectors.
+    pub value: Tensor,
+    /// What kind of value that is, and so which measure its probability is taken under.
+    pub measure: Measure,
+}
+
+/// The measure under which `log q` and `log p` of a draw are taken.
+#[derive(Clone, Debug)]
+pub enum Measure {
+    /// A discrete value (perhaps with a straight-through gradient): probability mass.
+    Discrete,
+    /// A relaxed value: density in (logit or log) coordinates. The densities are computed where an
+    /// objective asks for them, by making the same noise again.
+    Relaxed {
+        /// Relaxed posterior.
+        posterior: Relaxed,
+        /// Relaxed prior, perhaps at a temperature of its own.
+        prior: Relaxed,
+        /// Number of samples `S`.
+        samples: usize,
+        /// Key of the noise.
+        key: Key,
+    },
+    /// A value that was given: no posterior, no randomness.
+    Observed,
+}
+
+/// How the divergence between posterior and prior enters a log-weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Divergence {
+    /// Closed-form `KL(q ‖ p)` of the *discrete* distributions. Under a relaxed draw the sum with the
+    /// likelihood is not a bound of any model (Maddison et al. 2017, appendix C, eq. 22).
+    #[default]
+    Analytic,
+    /// `log q(z) - log p(z)` at the draw, under the measure it was drawn from: densities of relaxed draws
+    /// (Maddison et al. 2017, eq. 20, a bound of the relaxed model), mass of discrete ones.
+    Sampled,
+}
+
+/// A visited site: its laws and its draw.
+#[derive(Clone, Debug)]
+pub struct SiteDraw {
+    /// Which site.
+    pub site: Site,
+    /// Posterior `q`; equal to the prior of an observed site.
+    pub posterior: Discrete,
+    /// Prior `p`.
+    pub prior: Discrete,
+    /// The draw.
+    pub draw: Draw,
+}
+
+impl SiteDraw {
+    /// The site's share of a log-weight, `[S | 1, B]` in nats: `-KL(q ‖ p)` or `log p(z) - log q(z)`;
+    /// `log p(z)` of an observed site.
+    pub fn log_ratio(&self, divergence: Divergence) -> Result<Tensor> {
+        match (&self.draw.measure, divergence) {
+            (Measure::Observed, _) => self.prior.log_prob(&self.draw.value),
+            (_, Divergence::Analytic) => self.posterior.kl(&self.prior)?.neg(),
+            (Measure::Discrete, Divergence::Sampled) => {
+                let log_p = self.prior.log_prob(&self.draw.value)?;
+                log_p.broadcast_sub(&self.posterior.log_prob(&self.draw.value)?)
+            }
+            (Measure::Relaxed { posterior, prior, samples, key }, Divergence::Sampled) => {
+                let (coordinates, log_q) = posterior.rsample_with_log_density(*samples, *key)?;
+                prior.log_density(&coordinates)? - log_q
+            }
+        }
+    }
+
+    /// Whether the value was given, not drawn.
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        matches!(self.draw.measure, Measure::Observed)
+    }
+
+    /// `log q(z)` of the discrete draw in nats, `[S, B]`: what a score function differentiates.
+    ///
+    /// # Errors
+    /// If the draw is relaxed.
+    pub fn log_q(&self) -> Result<Option<Tensor>> {
+        match self.draw.measure {
+            Measure::Observed => Ok(None),
+            Measure::Discrete => self.posterior.log_prob(&self.draw.value).map(Some),
+            Measure::Relaxed { .. } => {
+                candle_core::bail!(
+                    "site `{}` was drawn relaxed: it has no probability mass",
+                    self.site.name
+                )
+            }
+        }
+    }
+}
+
+/// How an estimator answers a request for a latent.
+pub trait Sampler {
+    /// Draws `site` from `posterior` (prior `prior`) with the noise that `key` names.
+    fn draw(
+        &mut self,
+        site: &Site,
+        posterior: &Discrete,
+        prior: &Discrete,
+        key: Key,
+    ) -> Result<Draw>;
+}
+
+/// Independent discrete samples.
+#[derive(Clone, Copy, Debug)]
+pub struct Independent {
+    /// Number of samples `S`.
+    pub samples: usize,
+}
+
+impl Sampler for Independent {
+    fn draw(&mut self, _: &Site, posterior: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+        Ok(Draw { value: posterior.sample(self.samples, key)?, measure: Measure::Discrete })
+    }
+}
+
+/// One run of a program: the model asks it for latents, a [`Sampler`] answers, the sites are recorded.
+pub struct Trace<'a> {
+    sampler: &'a mut dyn Sampler,
+    key: Key,
+    sites: Vec<SiteDraw>,
+}
+
+impl std::fmt::Debug for Trace<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trace").field("sites", &self.sites).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Trace<'a> {
+    /// Runs `program` with `sampler`: `log p(x | z): [S, B]` in nats, and the sites it visited.
+    ///
+    /// # Errors
+    /// If the program fails, uses a site twice, or does not return a matrix.
+    pub fn run(
+        program: &Program<'_>,
+        sampler: &'a mut dyn Sampler,
+        key: Key,
+    ) -> Result<(Tensor, Vec<SiteDraw>)> {
+        let mut trace = Trace { sampler, key, sites: Vec::new() };
+        let log_px = program(&mut trace)?;
+        if log_px.rank() != 2 {
+            candle_core::bail!(
+                "a program returns log p(x|z) of shape [S, B], got {:?}; sum over the event",
+                log_px.shape()
+            )
+        }
+        Ok((log_px, trace.sites))
+    }
+
+    /// Draws `site ~ posterior`, whose prior is `prior`: `[S, B, N]` of bits, `[S, B, N, K]` of one-hot
+    /// vectors.
+    ///
+    /// # Errors
+    /// If the site was visited before in this run.
+    pub fn sample(
+        &mut self,
+        site: impl Into<Site>,
+        posterior: impl Into<Discrete>,
+        prior: impl Into<Discrete>,
+    ) -> Result<Tensor> {
+        let (site, posterior, prior) = (site.into(), posterior.into(), prior.into());
+        let key = site.key(self.key);
+        let draw = self.sampler.draw(&site, &posterior, &prior, key)?;
+        self.record(SiteDraw { site, posterior, prior, draw })
+    }
+
+    /// A site whose value is known: adds `log p(value)` to the log-weight and returns the value.
+    ///
+    /// # Errors
+    /// If the site was visited before in this run.
+    pub fn observe(
+        &mut self,
+        site: impl Into<Site>,
+        prior: impl Into<Discrete>,
+        value: &Tensor,
+    ) -> Result<Tensor> {
+        let prior = prior.into();
+        let draw = Draw { value: value.clone(), measure: Measure::Observed };
+        self.record(SiteDraw { site: site.into(), posterior: prior.clone(), prior, draw })
+    }
+
+    fn record(&mut self, site: SiteDraw) -> Result<Tensor> {
+        if self.sites.iter().any(|other| other.site == site.site) {
+            let Site { name, index } = &site.site;
+            candle_core::bail!(
+                "site `{name}` (index {index}) was visited twice; give each draw its own index"
+            )
+        }
+        let value = site.draw.value.clone();
+        self.sites.push(site);
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distributions::Bernoulli;
+    use candle_core::{DType, Device};
+
+    fn fair(b: usize) -> Result<Bernoulli> {
+        Bernoulli::from_logits(&Tensor::zeros((1, b, 2), DType::F64, &Device::Cpu)?)
+    }
+
+    #[test]
+    fn the_noise_of_a_site_does_not_depend_on_the_other_sites() -> Result<()> {
+        let key = Key::from_seed(1);
+        let alone = Trace::run(
+            &|t| t.sample("b", &fair(9)?, &fair(9)?)?.sum(2),
+            &mut Independent { samples: 3 },
+            key,
+        )?;
+        let second = Trace::run(
+            &|t| {
+                t.sample("a", &fair(9)?, &fair(9)?)?;
+                t.sample("b", &fair(9)?, &fair(9)?)?.sum(2)
+            },
+            &mut Independent { samples: 3 },
+            key,
+        )?;
+        assert_eq!(alone.0.to_vec2::<f64>()?, second.0.to_vec2::<f64>()?);
+        Ok(())
+    }
+
+    #[test]
+    fn an_observed_site_adds_its_log_probability() -> Result<()> {
+        let value = Tensor::ones((1, 3, 2), DType::F64, &Device::Cpu)?;
+        let (_, sites) = Trace::run(
+            &|t| t.observe("y", &fair(3)?, &value)?.sum(2),
+            &mut Independent { samples: 1 },
+            Key::from_seed(1),
+        )?;
+        for divergence in [Divergence::Analytic, Divergence::Sampled] {
+            let ratio = sites[0].log_ratio(divergence)?.to_vec2::<f64>()?;
+            assert!(ratio[0].iter().all(|r| (r + 2. * 2f64.ln()).abs() < 1e-14), "{ratio:?}");
+        }
+        assert!(sites[0].log_q()?.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_site_visited_twice_and_a_result_that_is_no_matrix_are_errors() -> Result<()> {
+        let twice = Trace::run(
+            &|t| {
+                t.sample("z", &fair(1)?, &fair(1)?)?;
+                t.sample("z", &fair(1)?, &fair(1)?)?.sum(2)
+            },
+            &mut Independent { samples: 1 },
+            Key::from_seed(1),
+        );
+        assert!(twice.unwrap_err().to_string().contains("`z`"));
+        let shape = Trace::run(
+            &|t| t.sample(("z", 1), &fair(1)?, &fair(1)?),
+            &mut Independent { samples: 1 },
+            Key::from_seed(1),
+        );
+        assert!(shape.unwrap_err().to_string().contains("[S, B]"));
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+//! Objectives by the name they have in a configuration.
+use serde::{Deserialize, Serialize};
+
+use super::{Elbo, Iwae};
+use crate::Schedule;
+use crate::estimators::{Divergence, Objective};
+
+/// An objective whose weights depend on the step: what a configuration file says.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "bound", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ObjectiveConfig {
+    /// [`Elbo`].
+    Elbo {
+        /// Form of the divergence.
+        #[serde(default)]
+        divergence: Divergence,
+        /// Weight of the divergence.
+        #[serde(default = "unit")]
+        beta: Schedule,
+    },
+    /// [`Iwae`].
+    Iwae {},
+}
+
+fn unit() -> Schedule {
+    Schedule::constant(1.)
+}
+
+impl ObjectiveConfig {
+    /// The objective at a training step.
+    #[must_use]
+    pub fn at(&self, step: u64) -> Box<dyn Objective> {
+        match *self {
+            Self::Elbo { divergence, beta } => Box::new(Elbo { divergence, beta: beta.at(step) }),
+            Self::Iwae {} => Box::new(Iwae),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plain_bound_is_the_default() {
+        let plain: ObjectiveConfig = toml::from_str("bound = \"elbo\"").unwrap();
+        assert_eq!(plain, ObjectiveConfig::Elbo { divergence: Divergence::Analytic, beta: unit() });
+        assert!(toml::from_str::<ObjectiveConfig>("bound = \"iwae\"\nbeta = 1.0").is_err());
+    }
+}

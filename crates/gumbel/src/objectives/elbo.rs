@@ -1,0 +1,34 @@
+//! The evidence lower bound.
+use candle_core::{Result, Tensor};
+
+use super::weigh;
+use crate::estimators::{Divergence, Objective, SiteDraw};
+
+/// The evidence lower bound `E_q[log p(x|z)] - β KL(q ‖ p)`, averaged over the samples.
+///
+/// Discrete draws: a bound of `log p(x)` for `β ≥ 1`. Relaxed draws with [`Divergence::Sampled`]: a bound
+/// of the relaxed model. Relaxed draws with [`Divergence::Analytic`]: **not a bound** of anything, though
+/// it is what most Gumbel-Softmax code trains; report the discrete bound beside it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Elbo {
+    /// Form of the divergence.
+    pub divergence: Divergence,
+    /// Weight `β` of the divergence.
+    pub beta: f64,
+}
+
+impl Default for Elbo {
+    fn default() -> Self {
+        Self { divergence: Divergence::Analytic, beta: 1. }
+    }
+}
+
+impl Objective for Elbo {
+    fn log_weights(&self, log_px: &Tensor, sites: &[SiteDraw]) -> Result<Tensor> {
+        weigh(log_px, sites, self.divergence, self.beta)
+    }
+
+    fn bound(&self, log_w: &Tensor) -> Result<Tensor> {
+        log_w.mean(0)
+    }
+}

@@ -1,0 +1,23 @@
+//! Bounds on `log p(x)`: how weights are formed, how they are reduced. They know no estimator and no model.
+mod config;
+mod elbo;
+mod evaluation;
+mod iwae;
+
+pub use config::ObjectiveConfig;
+pub use elbo::Elbo;
+pub use evaluation::multi_sample_bound;
+pub use iwae::Iwae;
+
+use candle_core::{Result, Tensor};
+
+use crate::estimators::{Divergence, SiteDraw};
+
+/// `log p(x|z) + β Σ_sites log_ratio`: `[S, B]`; the log-probability of an observed site has weight 1.
+fn weigh(log_px: &Tensor, sites: &[SiteDraw], divergence: Divergence, beta: f64) -> Result<Tensor> {
+    sites.iter().try_fold(log_px.clone(), |log_w, site| {
+        let ratio = site.log_ratio(divergence)?;
+        let ratio = if site.is_observed() || beta == 1. { ratio } else { (ratio * beta)? };
+        log_w.broadcast_add(&ratio)
+    })
+}

@@ -1,0 +1,78 @@
+//! Multi-layer perceptrons.
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, Linear, Module, VarBuilder};
+use serde::{Deserialize, Serialize};
+
+/// The nonlinearity between hidden layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// `max(x, 0)`.
+    #[default]
+    Relu,
+    /// `tanh x`.
+    Tanh,
+}
+
+impl Activation {
+    fn apply(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Relu => x.relu(),
+            Self::Tanh => x.tanh(),
+        }
+    }
+}
+
+/// Linear layers with a nonlinearity between them (none after the last).
+///
+/// Weights are drawn uniformly from `±√(6 / (in + out))` (Glorot and Bengio 2010), biases are 0. The layers
+/// are named `0`, `1`, … under the builder's prefix.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    layers: Vec<Linear>,
+    activation: Activation,
+}
+
+impl Mlp {
+    /// `input → hidden… → output`.
+    pub fn new(
+        input: usize,
+        hidden: &[usize],
+        output: usize,
+        activation: Activation,
+        builder: &VarBuilder<'_>,
+    ) -> Result<Self> {
+        let mut layers = Vec::with_capacity(hidden.len() + 1);
+        let mut from = input;
+        for (index, to) in hidden.iter().copied().chain([output]).enumerate() {
+            if from == 0 || to == 0 {
+                candle_core::bail!(
+                    "layer {index} would map {from} to {to} units; sizes must be at least 1"
+                )
+            }
+            let bound = (6. / (from + to) as f64).sqrt();
+            let layer = builder.pp(index);
+            let weight = layer.get_with_hints(
+                (to, from),
+                "weight",
+                Init::Uniform { lo: -bound, up: bound },
+            )?;
+            let bias = layer.get_with_hints(to, "bias", Init::Const(0.))?;
+            layers.push(Linear::new(weight, Some(bias)));
+            from = to;
+        }
+        Ok(Self { layers, activation })
+    }
+
+    /// `[.., input]` → `[.., output]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut h = x.clone();
+        for (index, layer) in self.layers.iter().enumerate() {
+            if index > 0 {
+                h = self.activation.apply(&h)?;
+            }
+            h = layer.forward(&h)?;
+        }
+        Ok(h)
+    }
+}
