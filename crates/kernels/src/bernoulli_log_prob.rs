@@ -3,7 +3,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Te
 
 use crate::Real;
 use crate::logistic::softplus_reference;
-use crate::rows::{align_rows, data, for_rows, sum, with_float};
+use crate::rows::{align_rows, data, for_rows, sum, sum_zip, with_float};
 
 /// `Σ_d log Bernoulli(x_d; σ(l_d)) = Σ_d (x_d l_d - ln(1 + e^{l_d}))` over the last axis, in nats.
 ///
@@ -41,25 +41,25 @@ fn width(shape: &Shape) -> Result<usize> {
     }
 }
 
-/// `Σ ln(1 + e^{-|l|})` of a row. The logarithm is taken of products of eight factors (each at most 2),
-/// which leaves one in eight: the sum of `ln` is most of the cost otherwise.
-#[inline]
+/// `Σ ln(1 + e^{-|l|})` of a row. The logarithm is taken of products of eight factors (each at most 2):
+/// one logarithm per number would be most of the cost.
+#[inline(always)]
 fn sum_ln_1p_exp<T: Real>(l: &[T]) -> T {
-    let whole = l.len() / 8 * 8;
-    let mut total = T::zero();
-    let mut products = [T::one(); 128];
-    for block in l[..whole].chunks(8 * 128) {
-        let n = block.len() / 8;
-        for (i, product) in products.iter_mut().take(n).enumerate() {
-            let mut p = T::one();
-            for j in 0..8 {
-                p *= T::one() + Real::exp(-Real::abs(block[j * n + i]));
+    const LANES: usize = 16;
+    let (blocks, rest) = l.as_chunks::<{ 8 * LANES }>();
+    let mut sums = [T::zero(); LANES];
+    for block in blocks {
+        let mut products = [T::one(); LANES];
+        for chunk in block.as_chunks::<LANES>().0 {
+            for (product, l) in products.iter_mut().zip(chunk) {
+                *product *= T::one() + Real::exp(-Real::abs(*l));
             }
-            *product = p;
         }
-        total += sum(n, |i| products[i].ln());
+        for (sum, product) in sums.iter_mut().zip(products) {
+            *sum += Real::ln(product);
+        }
     }
-    total + sum(l.len() - whole, |i| Real::exp(-Real::abs(l[whole + i])).ln_1p())
+    sum(&sums, |x| x) + sum(rest, |l| Real::ln_1p(Real::exp(-Real::abs(l))))
 }
 
 fn forward<T: Real>(l: &[T], x: &[T], d: usize) -> Result<Vec<T>> {
@@ -69,10 +69,7 @@ fn forward<T: Real>(l: &[T], x: &[T], d: usize) -> Result<Vec<T>> {
         for (i, y) in y.iter_mut().enumerate() {
             let row = first + i;
             let (l, x) = (&l[row % rows_l * d..][..d], &x[row % rows_x * d..][..d]);
-            let linear = sum(d, |j| {
-                let positive = if l[j] > T::zero() { l[j] } else { T::zero() };
-                x[j] * l[j] - positive
-            });
+            let linear = sum_zip(l, x, |l, x| x * l - if l > T::zero() { l } else { T::zero() });
             *y = linear - sum_ln_1p_exp(l);
         }
         Ok(())
@@ -94,8 +91,8 @@ fn backward<T: Real>(which: Gradient, l: &[T], x: &[T], g: &[T], d: usize) -> Re
                 let (l, x) = (&l[row % rows_l * d..][..d], &x[row % rows_x * d..][..d]);
                 match which {
                     Gradient::Logits => {
-                        for (j, out) in out.iter_mut().enumerate() {
-                            *out += g[row] * (x[j] - Real::sigmoid(l[j]));
+                        for ((out, l), x) in out.iter_mut().zip(l).zip(x) {
+                            *out += g[row] * (*x - Real::sigmoid(*l));
                         }
                     }
                     Gradient::Data => {

@@ -29,11 +29,11 @@ struct Forward;
 struct Backward;
 
 /// `(ln Σ exp, entropy)` of a row.
-#[inline]
+#[inline(always)]
 fn row_entropy<T: Real>(row: &[T]) -> (T, T) {
     let total = row_log_sum_exp(row);
-    let entropy = sum(row.len(), |k| {
-        let log_q = row[k] - total;
+    let entropy = sum(row, |x| {
+        let log_q = x - total;
         let prob = Real::exp(log_q);
         if prob > T::zero() { -(prob * log_q) } else { T::zero() }
     });

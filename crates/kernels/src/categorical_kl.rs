@@ -2,8 +2,8 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor};
 
 use crate::Real;
-use crate::log_softmax::{categories, masked_row, row_log_sum_exp};
-use crate::rows::{align_rows, data, for_rows, sum, with_float};
+use crate::log_softmax::{categories, exp_in_place, forward as log_softmax};
+use crate::rows::{align_rows, data, for_rows, with_float};
 
 /// `KL(q ‖ p) = Σ_k q_k (log q_k - log p_k)` over the last axis, in nats.
 ///
@@ -35,38 +35,53 @@ enum Gradient {
     P,
 }
 
-/// `x_k - total`, where `-∞` stays what it is.
-#[inline]
-fn row_kl<T: Real>(q: &[T], p: &[T], total_q: T, total_p: T) -> T {
-    sum(q.len(), |k| {
-        let log_q = q[k] - total_q;
-        let prob = Real::exp(log_q);
-        if prob > T::zero() { prob * (log_q - (p[k] - total_p)) } else { T::zero() }
-    })
+/// Log-probabilities of every row, and probabilities.
+struct Normalised<T> {
+    log_probs: Vec<T>,
+    probs: Vec<T>,
 }
 
-fn totals<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
-    let mut totals = vec![T::zero(); x.len() / k];
-    for_rows(&mut totals, 1, k, |first, totals| {
-        for (i, total) in totals.iter_mut().enumerate() {
-            *total = row_log_sum_exp(&x[(first + i) * k..][..k]);
-            if *total == T::NEG_INFINITY {
-                return masked_row(first + i);
-            }
-        }
-        Ok(())
-    })?;
-    Ok(totals)
+impl<T: Real> Normalised<T> {
+    fn new(logits: &[T], k: usize) -> Result<Self> {
+        let log_probs = log_softmax(logits, k)?;
+        let mut probs = log_probs.clone();
+        for_rows(&mut probs, k, k, |_, probs| {
+            exp_in_place(probs);
+            Ok(())
+        })?;
+        Ok(Self { log_probs, probs })
+    }
+
+    /// `(log q, q)` of row `row`, counted modulo the number of rows.
+    #[inline(always)]
+    fn row(&self, row: usize, k: usize) -> (&[T], &[T]) {
+        let start = row % (self.probs.len() / k) * k;
+        (&self.log_probs[start..][..k], &self.probs[start..][..k])
+    }
+}
+
+/// `q_k (log q_k - log p_k)`, 0 where `q_k` is 0 whatever `p_k` is.
+#[inline(always)]
+fn term<T: Real>(prob: T, log_q: T, log_p: T) -> T {
+    if prob > T::zero() { prob * (log_q - log_p) } else { T::zero() }
+}
+
+#[inline(always)]
+fn row_kl<T: Real>(log_q: &[T], q: &[T], log_p: &[T]) -> T {
+    let mut kl = T::zero();
+    for ((log_q, q), log_p) in log_q.iter().zip(q).zip(log_p) {
+        kl += term(*q, *log_q, *log_p);
+    }
+    kl
 }
 
 fn forward<T: Real>(q: &[T], p: &[T], k: usize) -> Result<Vec<T>> {
-    let (totals_q, totals_p) = (totals(q, k)?, totals(p, k)?);
-    let (rows_q, rows_p) = (totals_q.len(), totals_p.len());
-    let mut y = vec![T::zero(); rows_q.max(rows_p)];
+    let (q, p) = (Normalised::new(q, k)?, Normalised::new(p, k)?);
+    let mut y = vec![T::zero(); q.probs.len().max(p.probs.len()) / k];
     for_rows(&mut y, 1, k, |first, y| {
         for (i, y) in y.iter_mut().enumerate() {
-            let (a, b) = ((first + i) % rows_q, (first + i) % rows_p);
-            *y = row_kl(&q[a * k..][..k], &p[b * k..][..k], totals_q[a], totals_p[b]);
+            let ((log_q, q), (log_p, _)) = (q.row(first + i, k), p.row(first + i, k));
+            *y = row_kl(log_q, q, log_p);
         }
         Ok(())
     })?;
@@ -76,31 +91,29 @@ fn forward<T: Real>(q: &[T], p: &[T], k: usize) -> Result<Vec<T>> {
 /// `g q_k (log q_k - log p_k - KL)` for the logits of `q`, `g (p_k - q_k)` for those of `p`, summed over
 /// the rows that share one.
 fn backward<T: Real>(which: Gradient, q: &[T], p: &[T], g: &[T], k: usize) -> Result<Vec<T>> {
-    let (totals_q, totals_p) = (totals(q, k)?, totals(p, k)?);
-    let (rows_q, rows_p) = (totals_q.len(), totals_p.len());
+    let (q, p) = (Normalised::new(q, k)?, Normalised::new(p, k)?);
     let rows = match which {
-        Gradient::Q => rows_q,
-        Gradient::P => rows_p,
+        Gradient::Q => q.probs.len() / k,
+        Gradient::P => p.probs.len() / k,
     };
     let mut out = vec![T::zero(); rows * k];
     for_rows(&mut out, k, k * (g.len() / rows.max(1)), |first, out| {
         for (i, out) in out.chunks_mut(k).enumerate() {
             for row in (first + i..g.len()).step_by(rows) {
-                let (a, b) = (row % rows_q, row % rows_p);
-                let (q, p) = (&q[a * k..][..k], &p[b * k..][..k]);
-                let kl = match which {
-                    Gradient::Q => row_kl(q, p, totals_q[a], totals_p[b]),
-                    Gradient::P => T::zero(),
-                };
-                for (j, out) in out.iter_mut().enumerate() {
-                    let (log_q, log_p) = (q[j] - totals_q[a], p[j] - totals_p[b]);
-                    let prob = Real::exp(log_q);
-                    match which {
-                        Gradient::Q if prob > T::zero() => {
-                            *out += g[row] * prob * (log_q - log_p - kl);
+                let ((log_q, q), (log_p, p)) = (q.row(row, k), p.row(row, k));
+                match which {
+                    Gradient::Q => {
+                        let kl = row_kl(log_q, q, log_p);
+                        for (((out, log_q), q), log_p) in
+                            out.iter_mut().zip(log_q).zip(q).zip(log_p)
+                        {
+                            *out += g[row] * (term(*q, *log_q, *log_p) - *q * kl);
                         }
-                        Gradient::Q => {}
-                        Gradient::P => *out += g[row] * (Real::exp(log_p) - prob),
+                    }
+                    Gradient::P => {
+                        for ((out, q), p) in out.iter_mut().zip(q).zip(p) {
+                            *out += g[row] * (*p - *q);
+                        }
                     }
                 }
             }

@@ -1,8 +1,8 @@
 //! A Gumbel-Softmax sample, soft or straight-through.
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
 
-use crate::log_softmax::{categories, masked_row};
-use crate::rows::{data, for_rows, max, sum, with_float};
+use crate::log_softmax::{categories, exp_in_place, masked_row};
+use crate::rows::{data, for_rows, max, sum, sum_zip, with_float};
 use crate::{Key, Real, noise, one_hot_argmax};
 
 /// What the forward pass hands out; the backward pass is that of the soft sample in both cases.
@@ -92,6 +92,7 @@ struct Gradient {
 
 impl Sample {
     /// Rows `first..` of the soft sample into `y`, from `logits` of which row `r` serves `r mod rows`.
+    #[inline(always)]
     fn soft_rows<T: Real>(&self, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
         let (rows, inverse) = (logits.len() / k, T::of(self.inverse));
         let mut words = [0u32; 1024];
@@ -113,9 +114,13 @@ impl Sample {
                 return masked_row(row);
             }
             for y in y.iter_mut() {
-                *y = Real::exp(*y - top);
+                *y -= top;
             }
-            let scale = T::one() / sum(k, |j| y[j]);
+        }
+        // Over all rows at once, because short rows would not fill a vector.
+        exp_in_place(y);
+        for y in y.chunks_mut(k) {
+            let scale = T::one() / sum(y, |y| y);
             for y in y.iter_mut() {
                 *y *= scale;
             }
@@ -173,9 +178,9 @@ impl Gradient {
                 let g = &g[start * k..][..d.len()];
                 for (i, d) in d.chunks_mut(k).enumerate() {
                     let (y, g) = (&y[i * k..][..k], &g[i * k..][..k]);
-                    let mean = sum(k, |j| y[j] * g[j]);
-                    for (j, d) in d.iter_mut().enumerate() {
-                        *d += y[j] * (g[j] - mean) * inverse;
+                    let mean = sum_zip(y, g, |y, g| y * g);
+                    for ((d, y), g) in d.iter_mut().zip(y).zip(g) {
+                        *d += *y * (*g - mean) * inverse;
                     }
                 }
             }

@@ -24,13 +24,13 @@ struct Forward;
 struct Backward;
 
 /// `ln Σ exp x` of one row; an error if the row is masked entirely.
-#[inline]
+#[inline(always)]
 pub(crate) fn row_log_sum_exp<T: Real>(row: &[T]) -> T {
     let top = max(row);
     if top == T::NEG_INFINITY {
         return top;
     }
-    top + sum(row.len(), |k| Real::exp(row[k] - top)).ln()
+    top + Real::ln(sum(row, |x| Real::exp(x - top)))
 }
 
 pub(crate) fn masked_row<T>(row: usize) -> Result<T> {
@@ -39,17 +39,30 @@ pub(crate) fn masked_row<T>(row: usize) -> Result<T> {
     )
 }
 
-fn forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
+/// `log softmax` of every row.
+pub(crate) fn forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
     let mut y = vec![T::zero(); x.len()];
-    for_rows(&mut y, k, k, |first, y| {
-        for (i, y) in y.chunks_mut(k).enumerate() {
-            let x = &x[(first + i) * k..][..k];
-            let total = row_log_sum_exp(x);
-            if total == T::NEG_INFINITY {
-                return masked_row(first + i);
+    for_rows(&mut y, k, 2 * k, |first, y| {
+        let x = &x[first * k..][..y.len()];
+        for (row, (x, y)) in x.chunks(k).zip(y.chunks_mut(k)).enumerate() {
+            let top = max(x);
+            if top == T::NEG_INFINITY {
+                return masked_row(first + row);
             }
             for (y, x) in y.iter_mut().zip(x) {
-                *y = *x - total;
+                *y = *x - top;
+            }
+        }
+        // Exponentials and logarithms over all rows at once: short rows would not fill a vector.
+        let mut weights: Vec<T> = y.to_vec();
+        exp_in_place(&mut weights);
+        let mut totals: Vec<T> = weights.chunks(k).map(|row| sum(row, |w| w)).collect();
+        for total in &mut totals {
+            *total = Real::ln(*total);
+        }
+        for (y, total) in y.chunks_mut(k).zip(totals) {
+            for y in y.iter_mut() {
+                *y -= total;
             }
         }
         Ok(())
@@ -57,16 +70,25 @@ fn forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
     Ok(y)
 }
 
+#[inline(always)]
+pub(crate) fn exp_in_place<T: Real>(x: &mut [T]) {
+    for x in x {
+        *x = Real::exp(*x);
+    }
+}
+
 /// `g_k - softmax_k Σ_j g_j`.
 fn backward<T: Real>(y: &[T], g: &[T], k: usize) -> Result<Vec<T>> {
     let mut d = vec![T::zero(); y.len()];
     for_rows(&mut d, k, k, |first, d| {
-        for (i, d) in d.chunks_mut(k).enumerate() {
-            let row = (first + i) * k;
-            let (y, g) = (&y[row..][..k], &g[row..][..k]);
-            let total = sum(k, |j| g[j]);
-            for (j, d) in d.iter_mut().enumerate() {
-                *d = g[j] - Real::exp(y[j]) * total;
+        let (y, g) = (&y[first * k..][..d.len()], &g[first * k..][..d.len()]);
+        for (d, y) in d.iter_mut().zip(y) {
+            *d = Real::exp(*y);
+        }
+        for (d, g) in d.chunks_mut(k).zip(g.chunks(k)) {
+            let total = sum(g, |g| g);
+            for (d, g) in d.iter_mut().zip(g) {
+                *d = *g - *d * total;
             }
         }
         Ok(())

@@ -29,7 +29,7 @@ pub trait Real: WithDType + std::ops::Neg<Output = Self> {
 
     /// `1 / (1 + e^-x)`.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     fn sigmoid(self) -> Self {
         let e = Real::exp(-self.abs());
         (if self >= Self::zero() { Self::one() } else { e }) / (Self::one() + e)
@@ -37,7 +37,7 @@ pub trait Real: WithDType + std::ops::Neg<Output = Self> {
 
     /// `ln(1 + e^x)`.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     fn softplus(self) -> Self {
         let positive = if self > Self::zero() { self } else { Self::zero() };
         positive + Real::ln_1p(Real::exp(-self.abs()))
@@ -46,27 +46,27 @@ pub trait Real: WithDType + std::ops::Neg<Output = Self> {
 
 impl Real for f64 {
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
-    #[inline]
+    #[inline(always)]
     fn abs(self) -> Self {
         self.abs()
     }
-    #[inline]
+    #[inline(always)]
     fn exp(self) -> Self {
         self.exp()
     }
-    #[inline]
+    #[inline(always)]
     fn ln(self) -> Self {
         self.ln()
     }
-    #[inline]
+    #[inline(always)]
     fn ln_1p(self) -> Self {
         self.ln_1p()
     }
-    #[inline]
+    #[inline(always)]
     fn scaled_half_integer(i: i32) -> Self {
         (f64::from(i) + 0.5) * (1.0 / 4_294_967_296.0)
     }
-    #[inline]
+    #[inline(always)]
     fn of(x: f64) -> Self {
         x
     }
@@ -77,11 +77,11 @@ const ROUND: f32 = 12_582_912.0;
 
 impl Real for f32 {
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
-    #[inline]
+    #[inline(always)]
     fn abs(self) -> Self {
         self.abs()
     }
-    #[inline]
+    #[inline(always)]
     fn exp(self) -> Self {
         let x = self.clamp(-105., 89.);
         let shifted = x * std::f32::consts::LOG2_E + ROUND;
@@ -102,7 +102,7 @@ impl Real for f32 {
         y * scale(half) * scale(n - half)
     }
 
-    #[inline]
+    #[inline(always)]
     fn ln(self) -> Self {
         // Subnormals are scaled up by 2²⁵ first.
         let small = self < f32::MIN_POSITIVE;
@@ -129,7 +129,7 @@ impl Real for f32 {
         if self < 0. || self.is_nan() { f32::NAN } else { y }
     }
 
-    #[inline]
+    #[inline(always)]
     fn ln_1p(self) -> Self {
         // ln(u) x / (u - 1) with u = fl(1 + x): the error of rounding 1 + x cancels.
         let u = 1. + self;
@@ -139,12 +139,12 @@ impl Real for f32 {
         if d == 0. { self } else { y }
     }
 
-    #[inline]
+    #[inline(always)]
     fn scaled_half_integer(i: i32) -> Self {
         (i as f32 + 0.5) * (1.0 / 4_294_967_296.0)
     }
 
-    #[inline]
+    #[inline(always)]
     fn of(x: f64) -> Self {
         x as f32
     }

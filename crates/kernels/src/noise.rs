@@ -8,14 +8,14 @@ use crate::math::Real;
 const ULP: f64 = 1.0 / 4_294_967_296.0; // 2⁻³²
 
 /// `u = (w + ½) 2⁻³²`: in `[2⁻³³, 1 - 2⁻³³]`.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn uniform(word: u32) -> f64 {
     (f64::from(word) + 0.5) * ULP
 }
 
 /// The smaller of `u` and `1 - u`, and whether that is `1 - u`.
-#[inline]
+#[inline(always)]
 fn tail<T: Real>(word: u32) -> (T, bool) {
     let upper = word >> 31 == 1;
     let folded = if upper { !word } else { word };
@@ -24,7 +24,7 @@ fn tail<T: Real>(word: u32) -> (T, bool) {
 }
 
 /// `(-ln u, -ln(1 - u))`, each to full relative precision.
-#[inline]
+#[inline(always)]
 fn minus_logs<T: Real>(word: u32) -> (T, T) {
     let (t, upper) = tail::<T>(word);
     let (far, near) = (-t.ln(), -(-t).ln_1p());
@@ -32,21 +32,21 @@ fn minus_logs<T: Real>(word: u32) -> (T, T) {
 }
 
 /// `Exp(1)`: `-ln u`.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn exponential<T: Real>(word: u32) -> T {
     minus_logs::<T>(word).0
 }
 
 /// `Gumbel(0, 1)`: `-ln(-ln u)`.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn gumbel<T: Real>(word: u32) -> T {
     -exponential::<T>(word).ln()
 }
 
 /// `Logistic(0, 1)`: `ln u - ln(1 - u)`.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn logistic<T: Real>(word: u32) -> T {
     let (below, above) = minus_logs::<T>(word);
@@ -54,7 +54,7 @@ pub fn logistic<T: Real>(word: u32) -> T {
 }
 
 /// Two independent `N(0, 1)`: Box and Muller (1958).
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn normal_pair(a: u32, b: u32) -> (f64, f64) {
     let radius = (2. * exponential::<f64>(a)).sqrt();

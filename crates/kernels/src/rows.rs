@@ -14,10 +14,11 @@ pub(crate) fn data<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -
     }
 }
 
-/// Runs `f` compiled for the widest vector unit of this processor.
+/// Runs `f` compiled for the widest vector unit of this processor: what is inlined into `f` is compiled
+/// for it, too, which is why the functions that kernels are made of are `inline(always)`.
 ///
 /// The arithmetic is the same on all of them (Rust never contracts `a * b + c`), and so are the bits.
-#[inline]
+#[inline(always)]
 pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
@@ -64,23 +65,49 @@ pub(crate) fn for_rows<T: Send>(
         .try_for_each(|(task, out)| vectorised(|| f(task * rows, out)))
 }
 
-/// `Σ f(i)` over `0..n` in sixteen interleaved partial sums: a fixed order that vectorises.
-#[inline]
-pub(crate) fn sum<T: WithDType>(n: usize, f: impl Fn(usize) -> T) -> T {
-    const LANES: usize = 16;
+/// Width of the partial sums below; the order of a sum is fixed by it, on every processor.
+const LANES: usize = 16;
+
+/// `Σ f(x_i)` in sixteen interleaved partial sums: a fixed order that vectorises.
+#[inline(always)]
+pub(crate) fn sum<T: WithDType>(x: &[T], f: impl Fn(T) -> T) -> T {
+    if x.len() < LANES {
+        return x.iter().fold(T::zero(), |total, x| total + f(*x));
+    }
+    let (chunks, rest) = x.as_chunks::<LANES>();
     let mut lanes = [T::zero(); LANES];
-    let whole = n / LANES * LANES;
-    let mut i = 0;
-    while i < whole {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += f(i + lane);
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(*x);
         }
-        i += LANES;
     }
-    while i < n {
-        lanes[i - whole] += f(i);
-        i += 1;
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += f(*x);
     }
+    fold(lanes)
+}
+
+/// `Σ f(x_i, y_i)`, likewise.
+#[inline(always)]
+pub(crate) fn sum_zip<T: WithDType>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
+    if x.len() < LANES {
+        return x.iter().zip(y).fold(T::zero(), |total, (x, y)| total + f(*x, *y));
+    }
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let mut lanes = [T::zero(); LANES];
+    for (xs, ys) in xs.iter().zip(ys) {
+        for ((lane, x), y) in lanes.iter_mut().zip(xs).zip(ys) {
+            *lane += f(*x, *y);
+        }
+    }
+    for ((lane, x), y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
+        *lane += f(*x, *y);
+    }
+    fold(lanes)
+}
+
+#[inline(always)]
+fn fold<T: WithDType>(mut lanes: [T; LANES]) -> T {
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {
@@ -93,15 +120,20 @@ pub(crate) fn sum<T: WithDType>(n: usize, f: impl Fn(usize) -> T) -> T {
 }
 
 /// The largest of a row; `-∞` for an empty one.
-#[inline]
+#[inline(always)]
 pub(crate) fn max<T: crate::Real>(row: &[T]) -> T {
-    let mut max = T::NEG_INFINITY;
-    for x in row {
-        if *x > max {
-            max = *x;
+    let larger = |a: T, b: T| if b > a { b } else { a };
+    if row.len() < LANES {
+        return row.iter().fold(T::NEG_INFINITY, |a, b| larger(a, *b));
+    }
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let mut lanes = [T::NEG_INFINITY; LANES];
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, *x);
         }
     }
-    max
+    rest.iter().chain(&lanes).fold(T::NEG_INFINITY, |a, b| larger(a, *b))
 }
 
 /// Adds leading axes of size 1 to both until they have the same rank, and makes each a whole number of

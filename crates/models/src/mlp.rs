@@ -1,6 +1,7 @@
 //! Multi-layer perceptrons.
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, Linear, Module, VarBuilder};
+use candle_nn::{Init, VarBuilder};
+use gumbel_kernels::linear;
 use serde::{Deserialize, Serialize};
 
 /// The nonlinearity between hidden layers.
@@ -29,8 +30,14 @@ impl Activation {
 /// are named `0`, `1`, … under the builder's prefix.
 #[derive(Clone, Debug)]
 pub struct Mlp {
-    layers: Vec<Linear>,
+    layers: Vec<Layer>,
     activation: Activation,
+}
+
+#[derive(Clone, Debug)]
+struct Layer {
+    weight: Tensor,
+    bias: Tensor,
 }
 
 impl Mlp {
@@ -58,7 +65,7 @@ impl Mlp {
                 Init::Uniform { lo: -bound, up: bound },
             )?;
             let bias = layer.get_with_hints(to, "bias", Init::Const(0.))?;
-            layers.push(Linear::new(weight, Some(bias)));
+            layers.push(Layer { weight, bias });
             from = to;
         }
         Ok(Self { layers, activation })
@@ -71,7 +78,7 @@ impl Mlp {
             if index > 0 {
                 h = self.activation.apply(&h)?;
             }
-            h = layer.forward(&h)?;
+            h = linear(&h, &layer.weight, &layer.bias)?;
         }
         Ok(h)
     }

@@ -1,0 +1,293 @@
+//! The data sets that are read from files: which files, how they are split, whose they are.
+//!
+//! Sizes and SHA-256 are pinned and checked at every load, before a byte is interpreted.
+use crate::{DatasetName, Split};
+
+/// A file of a data set, with its only accepted content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataFile {
+    /// The name of the file, inside the folder of the set.
+    pub name: &'static str,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256, 64 lowercase hexadecimal digits.
+    pub sha256: &'static str,
+}
+
+/// Where the rows of a split are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The file of images.
+    pub images: DataFile,
+    /// The file of labels, if there are any.
+    pub labels: Option<DataFile>,
+    /// Number of rows in these files.
+    pub file_rows: usize,
+    /// The first row of the split.
+    pub first: usize,
+    /// The number of rows of the split.
+    pub rows: usize,
+}
+
+/// What is known about a data set that is read from files.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The name of the set and of its folder.
+    pub name: DatasetName,
+    /// The name to call it by in results.
+    pub title: &'static str,
+    /// Height and width of an image.
+    pub shape: [usize; 2],
+    /// Number of classes that the labels tell apart, if there are labels.
+    pub classes: Option<usize>,
+    /// The licence of the data.
+    pub licence: &'static str,
+    /// Who is to be cited.
+    pub citation: &'static str,
+    /// Training rows.
+    pub train: Part,
+    /// Validation rows; for MNIST, Fashion-MNIST and Omniglot they are the last of the training file.
+    pub valid: Part,
+    /// Test rows.
+    pub test: Part,
+}
+
+impl Entry {
+    /// Where the rows of a split are.
+    #[must_use]
+    pub const fn part(&self, split: Split) -> &Part {
+        match split {
+            Split::Train => &self.train,
+            Split::Valid => &self.valid,
+            Split::Test => &self.test,
+        }
+    }
+
+    /// Every file of the set, once.
+    #[must_use]
+    pub fn files(&self) -> Vec<DataFile> {
+        let mut files = Vec::new();
+        for part in [&self.train, &self.valid, &self.test] {
+            for file in std::iter::once(part.images).chain(part.labels) {
+                if !files.contains(&file) {
+                    files.push(file);
+                }
+            }
+        }
+        files
+    }
+}
+
+/// The entry of a set, or `None` if it has no files ([`DatasetName::Strokes`]).
+#[must_use]
+pub const fn entry(name: DatasetName) -> Option<&'static Entry> {
+    match name {
+        DatasetName::Strokes => None,
+        DatasetName::Mnist => Some(&MNIST),
+        DatasetName::FashionMnist => Some(&FASHION_MNIST),
+        DatasetName::BinarizedMnist => Some(&BINARIZED_MNIST),
+        DatasetName::Omniglot => Some(&OMNIGLOT),
+    }
+}
+
+const fn file(name: &'static str, bytes: u64, sha256: &'static str) -> DataFile {
+    DataFile { name, bytes, sha256 }
+}
+
+const fn whole(images: DataFile, labels: Option<DataFile>, rows: usize) -> Part {
+    Part { images, labels, file_rows: rows, first: 0, rows }
+}
+
+/// The rows of `part` from `first` on, `rows` of them.
+const fn rows(part: Part, first: usize, rows: usize) -> Part {
+    Part { first, rows, ..part }
+}
+
+const MNIST_TRAIN: Part = whole(
+    file(
+        "train-images-idx3-ubyte.gz",
+        9_912_422,
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    ),
+    Some(file(
+        "train-labels-idx1-ubyte.gz",
+        28_881,
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    )),
+    60_000,
+);
+
+static MNIST: Entry = Entry {
+    name: DatasetName::Mnist,
+    title: "mnist",
+    shape: [28, 28],
+    classes: Some(10),
+    licence: "CC BY-SA 3.0",
+    citation: "LeCun, Cortes and Burges, The MNIST database of handwritten digits",
+    train: rows(MNIST_TRAIN, 0, 50_000),
+    valid: rows(MNIST_TRAIN, 50_000, 10_000),
+    test: whole(
+        file(
+            "t10k-images-idx3-ubyte.gz",
+            1_648_877,
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        ),
+        Some(file(
+            "t10k-labels-idx1-ubyte.gz",
+            4_542,
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        )),
+        10_000,
+    ),
+};
+
+const FASHION_MNIST_TRAIN: Part = whole(
+    file(
+        "train-images-idx3-ubyte.gz",
+        26_421_880,
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    ),
+    Some(file(
+        "train-labels-idx1-ubyte.gz",
+        29_515,
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    )),
+    60_000,
+);
+
+static FASHION_MNIST: Entry = Entry {
+    name: DatasetName::FashionMnist,
+    title: "fashion-mnist",
+    shape: [28, 28],
+    classes: Some(10),
+    licence: "MIT",
+    citation: "Xiao, Rasul and Vollgraf (2017), arXiv 1708.07747",
+    train: rows(FASHION_MNIST_TRAIN, 0, 50_000),
+    valid: rows(FASHION_MNIST_TRAIN, 50_000, 10_000),
+    test: whole(
+        file(
+            "t10k-images-idx3-ubyte.gz",
+            4_422_102,
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        ),
+        Some(file(
+            "t10k-labels-idx1-ubyte.gz",
+            5_148,
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        )),
+        10_000,
+    ),
+};
+
+static BINARIZED_MNIST: Entry = Entry {
+    name: DatasetName::BinarizedMnist,
+    title: "binarized-mnist",
+    shape: [28, 28],
+    classes: None,
+    licence: "CC BY-SA 3.0 (derived from MNIST)",
+    citation: "Salakhutdinov and Murray (2008); Larochelle and Murray (2011)",
+    train: whole(
+        file(
+            "train-images-idx3-ubyte.gz",
+            1_844_294,
+            "59cda9d4aaffb27efb941307bdec269b10d6e907bef851f37f22f9e7f8cced0c",
+        ),
+        None,
+        50_000,
+    ),
+    valid: whole(
+        file(
+            "valid-images-idx3-ubyte.gz",
+            368_995,
+            "11ef6fb4d5678a0da70fbf73c023a2756ab660818870c8730c955024e9038fe7",
+        ),
+        None,
+        10_000,
+    ),
+    test: whole(
+        file(
+            "t10k-images-idx3-ubyte.gz",
+            349_419,
+            "b5005df08e54802b92ea6b53c726ca7a533da5ba67f5ab51bca0f632f3f9273a",
+        ),
+        None,
+        10_000,
+    ),
+};
+
+const OMNIGLOT_TRAIN: Part = whole(
+    file(
+        "train-images-idx3-ubyte.gz",
+        3_794_777,
+        "127f59eb4c326e2a0324fb3d06a778ff0b78f8afb1190991dd98206614b74d4c",
+    ),
+    Some(file(
+        "train-labels-idx1-ubyte.gz",
+        17_354,
+        "dffdb224c0f12b54a9fd8f8ee39fe6da8b2c8c4512e4e2ba765fe8fe48160015",
+    )),
+    24_345,
+);
+
+static OMNIGLOT: Entry = Entry {
+    name: DatasetName::Omniglot,
+    title: "omniglot (reconstructed)",
+    shape: [28, 28],
+    classes: Some(50),
+    licence: "MIT",
+    citation: "Lake, Salakhutdinov and Tenenbaum (2015); 28x28 split of Burda, Grosse and \
+               Salakhutdinov (2015), arXiv 1509.00519, reconstructed from the drawings",
+    train: rows(OMNIGLOT_TRAIN, 0, 23_000),
+    valid: rows(OMNIGLOT_TRAIN, 23_000, 1_345),
+    test: whole(
+        file(
+            "t10k-images-idx3-ubyte.gz",
+            1_256_218,
+            "c0c1266adef0fd1354715edb5337a449be24179a72ca4367652534b4a7aba157",
+        ),
+        Some(file(
+            "t10k-labels-idx1-ubyte.gz",
+            5_773,
+            "88a297272dacac2da2a2a6915f72145b68ed55b8798e85aaa435140453881f33",
+        )),
+        8_070,
+    ),
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_sha256sums_lists_exactly_the_files_of_the_catalogue() {
+        let mut expected: Vec<String> = DatasetName::ALL
+            .into_iter()
+            .filter_map(entry)
+            .flat_map(|entry| {
+                entry
+                    .files()
+                    .into_iter()
+                    .map(|f| format!("{}  {}/{}", f.sha256, entry.name, f.name))
+            })
+            .collect();
+        let mut listed: Vec<&str> = include_str!("../../../data/SHA256SUMS").lines().collect();
+        expected.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(listed, expected);
+    }
+
+    #[test]
+    fn splits_of_one_file_do_not_overlap_and_none_leaves_its_file() {
+        for entry in DatasetName::ALL.into_iter().filter_map(entry) {
+            let parts = Split::ALL.map(|split| *entry.part(split));
+            for (i, part) in parts.iter().enumerate() {
+                assert!(part.rows > 0 && part.first + part.rows <= part.file_rows);
+                assert_eq!(part.labels.is_some(), entry.classes.is_some());
+                for other in &parts[..i] {
+                    let apart = part.first >= other.first + other.rows;
+                    assert!(part.images != other.images || apart, "{}", entry.name);
+                }
+            }
+        }
+    }
+}

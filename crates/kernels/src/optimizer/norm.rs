@@ -1,0 +1,112 @@
+//! What is asked of gradients before a step: are they finite, and how large are they.
+use candle_core::{DType, Device, Result, Tensor};
+use rayon::prelude::*;
+
+use super::inplace::{CHUNK, Float, PARALLEL_ABOVE, fused_dtype, read};
+use crate::rows::vectorised;
+
+/// Whether no element of a float tensor, of any shape, is NaN or infinite.
+pub fn all_finite(x: &Tensor) -> Result<bool> {
+    // 0 x is 0 for a finite number and NaN for any other; a sum keeps the NaN.
+    match fused_dtype(x) {
+        Some(DType::F32) => read(x, |x| Ok(fold(x, |x: f32| 0. * x).iter().all(|s| *s == 0.))),
+        Some(_) => read(x, |x| Ok(fold(x, |x: f64| 0. * x).iter().all(|s| *s == 0.))),
+        None => all_finite_reference(x),
+    }
+}
+
+/// The twin of [`all_finite`] from plain candle operations.
+pub fn all_finite_reference(x: &Tensor) -> Result<bool> {
+    Ok(to_f64(&x.detach().affine(0., 0.)?.sum_all()?)? == 0.)
+}
+
+/// `Σ x²` over all elements of a float tensor of any shape, summed in double precision in a fixed order.
+pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
+    match fused_dtype(x) {
+        Some(DType::F32) => read(x, |x| Ok(squares::<f32>(x))),
+        Some(_) => read(x, |x| Ok(squares::<f64>(x))),
+        None => sum_of_squares_reference(x),
+    }
+}
+
+/// The twin of [`sum_of_squares`] from plain candle operations.
+pub fn sum_of_squares_reference(x: &Tensor) -> Result<f64> {
+    let dtype = if x.device().is_cpu() { DType::F64 } else { DType::F32 };
+    to_f64(&x.detach().to_dtype(dtype)?.sqr()?.sum_all()?)
+}
+
+/// Sixteen interleaved sums of `f`: a fixed order that vectorises.
+#[inline]
+fn fold<T: Float, S: Float>(x: &[T], f: impl Fn(T) -> S) -> [S; 16] {
+    vectorised(|| {
+        let mut lanes = [S::zero(); 16];
+        let chunks = x.chunks_exact(16);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            for (lane, x) in lanes.iter_mut().zip(chunk) {
+                *lane += f(*x);
+            }
+        }
+        for (lane, x) in lanes.iter_mut().zip(rest) {
+            *lane += f(*x);
+        }
+        lanes
+    })
+}
+
+fn squares<T: Float>(x: &[T]) -> f64 {
+    let of_chunk = |x: &[T]| {
+        let lanes = fold(x, |x| {
+            let x = x.to_f64();
+            x * x
+        });
+        lanes.iter().sum::<f64>()
+    };
+    if x.len() <= PARALLEL_ABOVE {
+        return x.chunks(CHUNK).map(of_chunk).sum();
+    }
+    let partial: Vec<f64> = x.par_chunks(CHUNK).map(of_chunk).collect();
+    partial.iter().sum()
+}
+
+fn to_f64(x: &Tensor) -> Result<f64> {
+    x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rows::check::irregular;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn one_bad_number_anywhere_is_found(n in 1usize..70, at: prop::sample::Index, which in 0..3usize) {
+            let mut x = vec![1e30f32; n];
+            prop_assert!(all_finite(&Tensor::new(x.as_slice(), &Device::Cpu).unwrap()).unwrap());
+            x[at.index(n)] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][which];
+            let x = Tensor::new(x.as_slice(), &Device::Cpu).unwrap();
+            for dtype in [DType::F32, DType::F64, DType::BF16] {
+                let x = x.to_dtype(dtype).unwrap();
+                prop_assert!(!all_finite(&x).unwrap() && !all_finite_reference(&x).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn squares_of_any_length_equal_the_twin_and_do_not_overflow() -> Result<()> {
+        for n in [0, 1, 15, 16, 17, 1000, CHUNK + 1, PARALLEL_ABOVE + 1] {
+            for dtype in [DType::F32, DType::F64, DType::BF16] {
+                let x = irregular(&[n], 7, dtype)?;
+                let (fused, twin) = (sum_of_squares(&x)?, sum_of_squares_reference(&x)?);
+                assert!((fused - twin).abs() <= 1e-12 * twin, "{n}: {fused} {twin}");
+            }
+        }
+        let large = Tensor::new(&[[3e30f32, 0.], [4e30, 0.]], &Device::Cpu)?.t()?;
+        assert!((sum_of_squares(&large)?.sqrt() - 5e30).abs() < 1e24);
+        Ok(())
+    }
+}

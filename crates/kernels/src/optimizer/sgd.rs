@@ -1,0 +1,80 @@
+//! Stochastic gradient descent with momentum.
+use candle_core::{DType, Result, Tensor, Var};
+use rayon::prelude::*;
+
+use super::inplace::{Apart, CHUNK, Float, PARALLEL_ABOVE, fused_dtype, read, same_kind, write};
+use crate::rows::vectorised;
+
+/// One step of stochastic gradient descent with momentum, in place; any shape, the same for all three.
+///
+/// `m ← μ m + g`, then `θ ← θ - learning_rate · m`, or `θ ← θ - learning_rate · (g + μ m)` with Nesterov
+/// momentum (Sutskever et al., 2013, in the form that needs no look-ahead point).
+pub fn sgd_update(
+    parameter: &Var,
+    m: &Var,
+    gradient: &Tensor,
+    learning_rate: f64,
+    momentum: f64,
+    nesterov: bool,
+) -> Result<()> {
+    same_kind("sgd_update", parameter, &[m, gradient])?;
+    if parameter.elem_count() == 0 {
+        return Ok(());
+    }
+    let fused = match fused_dtype(parameter) {
+        Some(DType::F32) => sgd_fused::<f32>,
+        Some(_) => sgd_fused::<f64>,
+        None => sgd_update_reference,
+    };
+    fused(parameter, m, gradient, learning_rate, momentum, nesterov)
+}
+
+/// The twin of [`sgd_update`] from plain candle operations.
+pub fn sgd_update_reference(
+    parameter: &Var,
+    m: &Var,
+    gradient: &Tensor,
+    learning_rate: f64,
+    momentum: f64,
+    nesterov: bool,
+) -> Result<()> {
+    let g = gradient.detach();
+    let next_m = (m.as_detached_tensor().affine(momentum, 0.)? + &g)?;
+    let direction = if nesterov { (next_m.affine(momentum, 0.)? + &g)? } else { next_m.clone() };
+    let next = (parameter.as_detached_tensor() - direction.affine(learning_rate, 0.)?)?;
+    m.set(&next_m)?;
+    parameter.set(&next)
+}
+
+fn sgd_fused<T: Float>(
+    p: &Var,
+    m: &Var,
+    g: &Tensor,
+    learning_rate: f64,
+    momentum: f64,
+    nesterov: bool,
+) -> Result<()> {
+    let g = g.contiguous()?;
+    p.inplace_op3(m, &g, &Apart)?;
+    m.inplace_op2(&g, &Apart)?;
+    let [rate, mu] = [learning_rate, momentum].map(T::of);
+    let one = move |((p, m), g): ((&mut T, &mut T), &T)| {
+        *m = mu * *m + *g;
+        *p -= rate * if nesterov { mu * *m + *g } else { *m };
+    };
+    write::<T>(p, |p| {
+        write::<T>(m, |m| {
+            read(&g, |g| {
+                if p.len() <= PARALLEL_ABOVE {
+                    vectorised(|| p.iter_mut().zip(m).zip(g).for_each(one));
+                    return Ok(());
+                }
+                let tasks = p.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK));
+                tasks.zip(g.par_chunks(CHUNK)).for_each(|((p, m), g)| {
+                    vectorised(|| p.iter_mut().zip(m).zip(g).for_each(one));
+                });
+                Ok(())
+            })
+        })
+    })
+}
