@@ -102,7 +102,11 @@ impl BinConcrete {
     /// # Errors
     /// If the temperature is a tensor.
     pub fn mean(&self) -> Result<Tensor> {
-        self.moment(|[first, _, slope, _], tau| (first, slope / tau))
+        let tau = self.temperature.fixed("this moment")?;
+        closed_form::map_rows(&self.logits.unsqueeze(3)?, move |row| {
+            let [first, _, slope, _] = moments(row[0], tau);
+            (first, vec![slope / tau])
+        })
     }
 
     /// `Var[X]` of the relaxed bit, by quadrature: `[S | 1, B, N]`. Differentiable in the logits.
@@ -110,27 +114,12 @@ impl BinConcrete {
     /// # Errors
     /// If the temperature is a tensor.
     pub fn variance(&self) -> Result<Tensor> {
-        self.moment(|[first, spread, slope, second], tau| {
-            // E x² - (E x)² = E x (1 - E x) - E x(1-x), which does not cancel near a vertex.
-            (first * (1. - first) - spread, 2. * (second - first * slope) / tau)
-        })
-    }
-
-    /// `f(E x, E x(1-x), E x(1-x), E x²(1-x))` as (value, derivative in the logit).
-    fn moment(
-        &self,
-        f: impl Fn([f64; 4], f64) -> (f64, f64) + Send + Sync + 'static,
-    ) -> Result<Tensor> {
         let tau = self.temperature.fixed("this moment")?;
         closed_form::map_rows(&self.logits.unsqueeze(3)?, move |row| {
-            let a = row[0];
-            let moments = over_logistic(1. / tau, |noise| {
-                let x = sigma((a + noise) / tau);
-                let spread = x * sigma(-(a + noise) / tau);
-                [x, spread, spread, x * spread]
-            });
-            let (value, slope) = f(moments, tau);
-            (value, vec![slope])
+            // Even in the logit; on the side where x is small, E x² - (E x)² does not cancel.
+            let [first, square, slope, second] = moments(-row[0].abs(), tau);
+            let derivative = 2. * (second - first * slope) / tau;
+            (square - first * first, vec![-row[0].signum() * derivative])
         })
     }
 
@@ -152,7 +141,7 @@ impl BinConcrete {
         let ratio = tau_p / tau_q;
         let row = move |row: &[f64]| {
             let (a, b) = (row[0], row[1]);
-            let [plus, sigma] = over_logistic(ratio, |noise| {
+            let [plus, sigma] = over_logistic(ratio, 0., |noise| {
                 let s = b - ratio * (a + noise);
                 [s.max(0.) + (-s.abs()).exp().ln_1p(), sigma(s)]
             });
@@ -173,11 +162,26 @@ fn sigma(x: f64) -> f64 {
     if x >= 0. { 1. / (1. + e) } else { e / (1. + e) }
 }
 
-/// `E f(L)` over logistic noise, for an `f` that varies on the scale `1 / steepness`.
-fn over_logistic<const N: usize>(steepness: f64, f: impl Fn(f64) -> [f64; N]) -> [f64; N] {
+/// `E x`, `E x²`, `E x(1-x)`, `E x²(1-x)` for `x = σ((a + L) / τ)`.
+fn moments(a: f64, tau: f64) -> [f64; 4] {
+    // Of a small x the moments lie where the noise makes up for the logit, however improbable that is.
+    over_logistic(1. / tau, (-a).max(0.), |noise| {
+        let x = sigma((a + noise) / tau);
+        let spread = x * sigma(-(a + noise) / tau);
+        [x, x * x, spread, x * spread]
+    })
+}
+
+/// `E f(L)` over logistic noise, for an `f` that varies on the scale `1 / steepness`, and is so much larger
+/// on the right that noise up to `reach` counts.
+fn over_logistic<const N: usize>(
+    steepness: f64,
+    reach: f64,
+    f: impl Fn(f64) -> [f64; N],
+) -> [f64; N] {
     // Beyond ±50 the density is below 1e-21; poles lie π or π / steepness from the real line.
     let step = 0.4 / steepness.max(1.);
-    integrate(-50., 50., step, |x| f(x).map(|y| y * sigma(x) * sigma(-x)))
+    integrate(-50., 50. + reach, step, |x| f(x).map(|y| y * sigma(x) * sigma(-x)))
 }
 
 #[cfg(test)]

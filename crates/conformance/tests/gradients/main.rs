@@ -1,0 +1,195 @@
+//! The contract of every estimator: its gradient agrees with the exact one, and if it does not, that is
+//! found here.
+//!
+//! To test a new estimator, add a line to [`unbiased`] or to [`biased`]. Seeds are fixed: a red test is a
+//! change of the code and not bad luck.
+mod exact;
+mod problems;
+
+use candle_core::{Device, Result, Tensor, Var};
+use exact::{BOUNDS, Bound};
+use gumbel::Key;
+use gumbel::estimators::{
+    Divergence, Enumerate, Estimator, GumbelSoftmax, LeaveOneOut, StraightThrough,
+    StraightThroughGumbelSoftmax,
+};
+use gumbel_conformance::{Z_CRITICAL, central_gradient, mean_and_error};
+use problems::{
+    BITS_THEN_CLASS, CLASS_THEN_BITS, ONE_CLASS, PROBLEMS, Problem, THREE_BITS, TWO_CLASSES,
+};
+
+/// Estimators that agree with the exact gradient, and their number of samples.
+fn unbiased() -> Vec<(Box<dyn Estimator>, usize)> {
+    vec![
+        (Box::new(Enumerate { samples: 1 }), 1),
+        (Box::new(LeaveOneOut { samples: 2 }), 2),
+        (Box::new(LeaveOneOut { samples: 5 }), 5),
+    ]
+}
+
+/// Estimators that do not.
+fn biased() -> Vec<Box<dyn Estimator>> {
+    let relaxed =
+        |temperature| GumbelSoftmax { samples: 1, temperature, prior_temperature: temperature };
+    vec![
+        Box::new(relaxed(0.5)),
+        Box::new(relaxed(1.)),
+        Box::new(StraightThroughGumbelSoftmax { samples: 1, temperature: 0.5 }),
+        Box::new(StraightThroughGumbelSoftmax { samples: 1, temperature: 1. }),
+        Box::new(StraightThrough { samples: 1 }),
+    ]
+}
+
+/// Independent estimates of one gradient: the rows of one batch.
+const REPLICATES: usize = 40_000;
+
+/// Standard errors at which a biased estimator counts as caught.
+const CAUGHT: f64 = 10.;
+
+/// Standard errors below this are rounding: the estimate does not depend on the draw.
+const ROUNDING: f64 = 1e-9;
+
+/// Gradients of the bound `[B][P]` in `rows` equal rows of parameters, and its values `[B]`.
+fn estimate(
+    problem: &Problem,
+    estimator: &dyn Estimator,
+    bound: Bound,
+    rows: usize,
+) -> Result<(Vec<Vec<f64>>, Vec<f64>)> {
+    let row = Tensor::new(problem.parameters, &Device::Cpu)?;
+    let shape = (rows, problem.parameters.len());
+    let parameters = Var::from_tensor(&row.broadcast_as(shape)?.contiguous()?)?;
+    let program = |trace: &mut gumbel::estimators::Trace<'_>| (problem.program)(&parameters, trace);
+    let surrogate =
+        estimator.surrogate(&program, bound.objective().as_ref(), Key::from_seed(2017))?;
+    let grads = surrogate.loss.backward()?;
+    let Some(gradient) = grads.get(parameters.as_tensor()) else {
+        candle_core::bail!("{estimator:?} has no gradient")
+    };
+    // The loss is minus the mean over the batch.
+    Ok(((gradient * -(rows as f64))?.to_vec2()?, surrogate.bound.to_vec1()?))
+}
+
+/// Distance of the mean of `values` to `exact`, in standard errors.
+fn z_score(values: &[f64], exact: f64) -> f64 {
+    let (mean, error) = mean_and_error(values);
+    (mean - exact).abs() / error.max(ROUNDING)
+}
+
+/// The largest distance among all parameters, and that of the bound itself.
+fn distances(
+    problem: &Problem,
+    (estimator, samples): (&dyn Estimator, usize),
+    bound: Bound,
+) -> Result<(f64, f64)> {
+    let (rows, values) = estimate(problem, estimator, bound, REPLICATES)?;
+    let exact = bound.gradient(problem, samples);
+    let worst = exact.iter().enumerate().fold(0f64, |worst, (i, exact)| {
+        let column: Vec<f64> = rows.iter().map(|row| row[i]).collect();
+        worst.max(z_score(&column, *exact))
+    });
+    Ok((worst, z_score(&values, bound.expected(problem, problem.parameters, samples))))
+}
+
+fn assert_unbiased(problem: &Problem) -> Result<()> {
+    for (estimator, samples) in unbiased() {
+        assert!(estimator.is_unbiased(), "{estimator:?} says it is biased");
+        for bound in BOUNDS {
+            let (gradient, value) = distances(problem, (estimator.as_ref(), samples), bound)?;
+            let what = format!("{estimator:?}, {bound:?}, {}", problem.name);
+            assert!(gradient < Z_CRITICAL, "{what}: gradient is {gradient:.1} errors off");
+            assert!(value < Z_CRITICAL, "{what}: bound is {value:.1} errors off");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn unbiased_estimators_of_one_class() -> Result<()> {
+    assert_unbiased(&ONE_CLASS)
+}
+
+#[test]
+fn unbiased_estimators_of_two_classes_that_interact() -> Result<()> {
+    assert_unbiased(&TWO_CLASSES)
+}
+
+#[test]
+fn unbiased_estimators_of_three_bits() -> Result<()> {
+    assert_unbiased(&THREE_BITS)
+}
+
+#[test]
+fn unbiased_estimators_of_a_class_that_depends_on_bits() -> Result<()> {
+    assert_unbiased(&BITS_THEN_CLASS)
+}
+
+#[test]
+fn unbiased_estimators_of_bits_that_depend_on_a_class() -> Result<()> {
+    assert_unbiased(&CLASS_THEN_BITS)
+}
+
+/// The test can fail: it catches every biased estimator on every problem.
+#[test]
+fn biased_estimators_are_caught() -> Result<()> {
+    for estimator in biased() {
+        assert!(!estimator.is_unbiased(), "{estimator:?} says it is unbiased");
+        for problem in PROBLEMS {
+            let bound = Bound::Elbo(Divergence::Analytic, 1.);
+            let (z, _) = distances(problem, (estimator.as_ref(), 1), bound)?;
+            assert!(z > CAUGHT, "{estimator:?}, {}: only {z:.1} errors off", problem.name);
+        }
+    }
+    Ok(())
+}
+
+/// `a` and `b` agree relative to their size, or to one.
+fn assert_close(what: &str, a: &[f64], b: &[f64], tolerance: f64) {
+    assert_eq!(a.len(), b.len(), "{what}");
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        let close = (a - b).abs() < tolerance * b.abs().max(1.);
+        assert!(close, "{what}, element {i}: {a} against {b}");
+    }
+}
+
+#[test]
+fn enumeration_is_exact() -> Result<()> {
+    for problem in PROBLEMS {
+        for samples in 1..=3 {
+            for bound in BOUNDS {
+                let what = format!("{}, {bound:?}, S = {samples}", problem.name);
+                let (rows, values) = estimate(problem, &Enumerate { samples }, bound, 2)?;
+                let exact = bound.gradient(problem, samples);
+                for (row, value) in rows.iter().zip(values) {
+                    assert_close(&what, row, &exact, 1e-8);
+                    let expected = bound.expected(problem, problem.parameters, samples);
+                    assert_close(&what, &[value], &[expected], 1e-12);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// With the noise held fixed, the relaxed objective is a smooth function of the parameters, and its
+/// gradient is that of finite differences.
+#[test]
+fn the_gradient_of_the_relaxed_objective_is_exact_for_the_relaxed_model() -> Result<()> {
+    let estimator = GumbelSoftmax { samples: 3, temperature: 0.8, prior_temperature: 0.6 };
+    for problem in PROBLEMS {
+        for bound in BOUNDS {
+            let (rows, _) = estimate(problem, &estimator, bound, 1)?;
+            let numeric = central_gradient(problem.parameters, |x| {
+                let x = Tensor::new(x, &Device::Cpu)?.unsqueeze(0)?;
+                let program =
+                    |trace: &mut gumbel::estimators::Trace<'_>| (problem.program)(&x, trace);
+                let key = Key::from_seed(2017);
+                let surrogate = estimator.surrogate(&program, bound.objective().as_ref(), key)?;
+                surrogate.bound.mean_all()?.to_scalar::<f64>()
+            })?;
+            let what = format!("{}, {bound:?}", problem.name);
+            assert_close(&what, &rows.concat(), &numeric, 1e-7);
+        }
+    }
+    Ok(())
+}

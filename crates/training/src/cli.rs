@@ -1,0 +1,223 @@
+//! The options that every experiment has.
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::{self, Change, MAY_CHANGE, diff};
+use crate::run::{CONFIG, check_name};
+use crate::{DeviceChoice, Error, Result};
+
+/// Options of a run. An experiment flattens them into its own `clap::Parser`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// TOML file in place of the built-in configuration
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    pub config: Option<PathBuf>,
+
+    /// Change one key, for example model.hidden=256; can be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", help_heading = "Configuration")]
+    pub set: Vec<String>,
+
+    /// Same as --set seed=N [default: seed of the configuration]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..), help_heading = "Configuration")]
+    pub seed: Option<i64>,
+
+    /// Same as --set train.steps=N [default: train.steps of the configuration]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..), help_heading = "Configuration")]
+    pub steps: Option<i64>,
+
+    /// Same as --set train.checkpoint_every=N [default: train.checkpoint_every of the configuration]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..), help_heading = "Configuration")]
+    pub checkpoint_every: Option<i64>,
+
+    /// Print the resulting configuration, itself a valid --config file, and end
+    #[arg(long, help_heading = "Configuration")]
+    pub print_config: bool,
+
+    /// Directory for the directories of runs
+    #[arg(long, value_name = "DIR", default_value = "runs", help_heading = "Run")]
+    pub out: PathBuf,
+
+    /// Word for the name of the run's directory
+    #[arg(long, value_name = "NAME", default_value = "run", value_parser = run_name, help_heading = "Run")]
+    pub name: String,
+
+    /// Go on with the run in this directory, with its own configuration
+    #[arg(long, value_name = "RUNDIR", conflicts_with_all = ["out", "name"], help_heading = "Run")]
+    pub resume: Option<PathBuf>,
+
+    /// Threads to compute with; results do not depend on it [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Machine")]
+    pub threads: Option<u16>,
+
+    /// Where to compute: auto or cpu
+    #[arg(long, value_name = "DEVICE", default_value_t, help_heading = "Machine")]
+    pub device: DeviceChoice,
+
+    /// No progress, only warnings and errors
+    #[arg(long, short, conflicts_with = "verbose", help_heading = "Messages")]
+    pub quiet: bool,
+
+    /// More messages; RUST_LOG chooses in detail
+    #[arg(long, short, help_heading = "Messages")]
+    pub verbose: bool,
+}
+
+fn run_name(name: &str) -> Result<String> {
+    check_name(name)?;
+    Ok(name.to_owned())
+}
+
+impl RunArgs {
+    /// How many threads to compute with: as asked for, or one per core.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(cores, usize::from)
+    }
+
+    /// The configuration of the run: the built-in one or `--config`, then `--set` and its shorthands.
+    ///
+    /// A run that is resumed has the configuration in its directory. There, options may change how long
+    /// it trains, how often it logs, evaluates and saves, and how many checkpoints it keeps; any other
+    /// difference is an error that lists it.
+    pub fn config<C: Serialize + DeserializeOwned>(&self, default_toml: &str) -> Result<C> {
+        let sets = self.sets();
+        let Some(directory) = &self.resume else {
+            return config::resolve(default_toml, self.config.as_deref(), &sets);
+        };
+        let stored = directory.join(CONFIG);
+        if !stored.is_file() {
+            let directory = directory.display();
+            return Err(Error::Usage(format!(
+                "--resume {directory}: no run directory, there is no {CONFIG} in it"
+            )));
+        }
+        let old: C = config::resolve(default_toml, Some(&stored), &[])?;
+        let file = self.config.as_ref().unwrap_or(&stored);
+        let new: C = config::resolve(default_toml, Some(file), &sets)?;
+        let refused: Vec<String> = diff(&old, &new)?
+            .iter()
+            .filter(|change| !MAY_CHANGE.contains(&change.key.as_str()))
+            .map(Change::to_string)
+            .collect();
+        if refused.is_empty() {
+            return Ok(new);
+        }
+        Err(Error::Usage(format!(
+            "a resumed run keeps its configuration, but these options change {}; leave them out, or \
+             start a new run without --resume (free to change are {})",
+            refused.join(", "),
+            MAY_CHANGE.join(", ")
+        )))
+    }
+
+    /// All overrides; the shorthands come last.
+    fn sets(&self) -> Vec<String> {
+        let shorthands = [
+            ("seed", self.seed),
+            ("train.steps", self.steps),
+            ("train.checkpoint_every", self.checkpoint_every),
+        ];
+        let given = shorthands.into_iter().filter_map(|(key, n)| Some(format!("{key}={}", n?)));
+        self.set.iter().cloned().chain(given).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Args {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        seed: u64,
+        hidden: u64,
+        train: crate::TrainConfig,
+    }
+
+    const DEFAULT: &str = "seed = 1\nhidden = 5\n[train]\nsteps = 10\n";
+
+    fn parse(args: &[&str]) -> Result<RunArgs, String> {
+        Args::try_parse_from([&["vae"], args].concat())
+            .map(|args| args.run)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn shorthands_are_overrides() {
+        let args = parse(&["--set", "seed=3", "--seed", "4", "--steps", "7", "--set=hidden=6"]);
+        let config: Config = args.unwrap().config(DEFAULT).unwrap();
+        assert_eq!((config.seed, config.hidden, config.train.steps), (4, 6, 7));
+        let config: Config = parse(&["--checkpoint-every", "9"]).unwrap().config(DEFAULT).unwrap();
+        assert_eq!(config.train.checkpoint_every, 9);
+    }
+
+    #[test]
+    fn bad_names_and_devices_are_refused_before_anything_starts() {
+        for name in ["", "a/b", "..", ".hidden", "a\\b", "a\nb", "é\u{0}", &"x".repeat(65)] {
+            assert!(parse(&["--name", name]).is_err(), "{name:?}");
+        }
+        assert_eq!(parse(&["--name", "tau-0.5 é"]).unwrap().name, "tau-0.5 é");
+        assert!(parse(&["--device", "cuda"]).unwrap_err().contains("auto, cpu"));
+        assert!(parse(&["--threads", "0"]).is_err());
+        assert!(parse(&["--seed", "-1"]).is_err());
+        assert!(parse(&["--quiet", "--verbose"]).is_err());
+        assert!(parse(&["--resume", "x", "--name", "y"]).is_err());
+        assert!(parse(&["--resume", "x"]).is_ok());
+    }
+
+    #[test]
+    fn help_shows_groups_and_every_default() {
+        let help = parse(&["--help"]).unwrap_err();
+        for part in [
+            "Configuration:",
+            "Run:",
+            "Machine:",
+            "Messages:",
+            "[default: runs]",
+            "[default: run]",
+            "[default: auto]",
+            "[default: one per core]",
+            "[default: train.steps of the configuration]",
+        ] {
+            let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(flat.contains(part), "{part} is not in {help}");
+        }
+    }
+
+    #[test]
+    fn a_resumed_run_keeps_all_but_the_length_and_the_intervals() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = directory.path().to_str().unwrap();
+        let stored = DEFAULT.replace("hidden = 5", "hidden = 50");
+        std::fs::write(directory.path().join(CONFIG), &stored).unwrap();
+        let args =
+            parse(&["--resume", run, "--steps", "20", "--set", "train.log_every=3"]).unwrap();
+        let config: Config = args.config(DEFAULT).unwrap();
+        assert_eq!((config.hidden, config.train.steps, config.train.log_every), (50, 20, 3));
+
+        let args = parse(&["--resume", run, "--seed", "2", "--set", "hidden=51"]).unwrap();
+        let error = args.config::<Config>(DEFAULT).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("hidden: 50 -> 51, seed: 1 -> 2;"), "{error}");
+
+        // The same configuration as a file is no change.
+        let file = directory.path().join("same.toml");
+        std::fs::write(&file, &stored).unwrap();
+        let args = parse(&["--resume", run, "--config", file.to_str().unwrap()]).unwrap();
+        assert!(args.config::<Config>(DEFAULT).is_ok());
+        let args = parse(&["--resume", "not-there"]).unwrap();
+        assert!(args.config::<Config>(DEFAULT).unwrap_err().to_string().contains("not-there"));
+    }
+}

@@ -1,0 +1,310 @@
+//! Configurations: TOML text, overrides by key path, and what changed.
+//!
+//! An experiment embeds its default configuration (`include_str!`); a file given with `--config` takes
+//! its place entirely; each `--set model.hidden=256` then changes one key. The result is one checked
+//! type, and written out again it is a complete configuration file.
+mod diff;
+mod explain;
+mod overrides;
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use toml::{Table, Value};
+
+use crate::files::read_limited;
+use crate::{Error, Result};
+
+pub use diff::{Change, diff};
+use explain::{Origin, explain};
+use overrides::Override;
+
+/// Keys that a resumed run may change, because no result depends on them before they take effect.
+pub(crate) const MAY_CHANGE: [&str; 5] = [
+    "train.steps",
+    "train.log_every",
+    "train.evaluate_every",
+    "train.checkpoint_every",
+    "train.keep",
+];
+
+/// Upper limit for a configuration file in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The configuration of a run: `default_toml` or, in its place, `file`, with `sets` applied in order.
+///
+/// Each of `sets` is `a.b=c`; `c` is a TOML value, a bare word is taken as a string, and a whole table
+/// can be given as `{ kind = "constant", value = 0.5 }`. A key that the type does not have is an error
+/// that gives its full path, where it stands, and the nearest key there is.
+///
+/// ```
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # #[serde(deny_unknown_fields)]
+/// # struct Config { seed: u64, model: Model }
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # #[serde(deny_unknown_fields)]
+/// # struct Model { hidden: usize }
+/// use gumbel_training::config::resolve;
+/// let default = "seed = 1\n[model]\nhidden = 200\n";
+/// let config: Config = resolve(default, None, &["model.hidden=256".into()])?;
+/// assert_eq!((config.seed, config.model.hidden), (1, 256));
+/// let error = resolve::<Config>(default, None, &["model.hiden=256".into()]).err();
+/// assert!(error.is_some_and(|e| e.to_string().contains("did you mean `model.hidden`?")));
+/// # Ok::<(), gumbel_training::Error>(())
+/// ```
+pub fn resolve<C: Serialize + DeserializeOwned>(
+    default_toml: &str,
+    file: Option<&Path>,
+    sets: &[String],
+) -> Result<C> {
+    let text = match file {
+        Some(path) => read(path)?,
+        None => default_toml.to_owned(),
+    };
+    let origin = file.map_or(Origin::Default, Origin::File);
+    resolve_text(&text, &origin, default_toml, sets)
+}
+
+/// [`resolve`] with the text at hand; `known_toml` is where suggestions come from.
+fn resolve_text<C: DeserializeOwned>(
+    text: &str,
+    origin: &Origin<'_>,
+    known_toml: &str,
+    sets: &[String],
+) -> Result<C> {
+    let base = parse(text, origin)?;
+    let overrides: Vec<Override> =
+        sets.iter().map(|set| Override::parse(set)).collect::<Result<_>>()?;
+    let with = |count: usize| -> Result<Table> {
+        overrides.iter().take(count).try_fold(base.clone(), |table, o| o.apply(table))
+    };
+    let error = match deserialize::<C>(with(overrides.len())?) {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    // The first override that brings this very error about is to blame; if none does, the text is.
+    let mut blamed = None;
+    for count in 0..=overrides.len() {
+        let same = |other: &toml::de::Error| other.to_string() == error.to_string();
+        if deserialize::<C>(with(count)?).err().as_ref().is_some_and(same) {
+            blamed = count.checked_sub(1).and_then(|i| sets.get(i));
+            break;
+        }
+    }
+    let known = known_toml.parse::<Table>().unwrap_or_default();
+    let origin = blamed.map_or_else(|| origin.clone(), |set| Origin::Set(set));
+    Err(explain(&error, &origin, text, &known))
+}
+
+/// A configuration as TOML, itself a valid `--config` file.
+pub fn to_toml<C: Serialize>(config: &C) -> Result<String> {
+    toml::to_string_pretty(config)
+        .map_err(|error| Error::Usage(format!("this configuration cannot be written: {error}")))
+}
+
+/// SHA-256 over everything in a configuration that results depend on: all but the keys that a resumed
+/// run may change.
+pub(crate) fn fingerprint(config_toml: &str) -> Result<String> {
+    let mut table = parse(config_toml, &Origin::Default)?;
+    for key in MAY_CHANGE {
+        remove(&mut table, key);
+    }
+    let canonical = toml::to_string(&table)
+        .map_err(|error| Error::Usage(format!("this configuration cannot be written: {error}")))?;
+    Ok(crate::files::hex(&Sha256::digest(canonical)))
+}
+
+/// Reads a configuration file.
+pub(crate) fn read(path: &Path) -> Result<String> {
+    let bytes = read_limited(path, MAX_BYTES)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Error::Usage(format!("{}: byte {at} is not UTF-8; save it as UTF-8 text", path.display()))
+    })
+}
+
+fn parse(text: &str, origin: &Origin<'_>) -> Result<Table> {
+    text.parse().map_err(|error| explain(&error, origin, text, &Table::new()))
+}
+
+fn deserialize<C: DeserializeOwned>(table: Table) -> Result<C, toml::de::Error> {
+    C::deserialize(Value::Table(table))
+}
+
+fn remove(table: &mut Table, path: &str) {
+    match path.split_once('.') {
+        None => {
+            table.remove(path);
+        }
+        Some((head, rest)) => {
+            if let Some(Value::Table(inner)) = table.get_mut(head) {
+                remove(inner, rest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        model: Model,
+        name: String,
+        rate: Rate,
+        seed: u64,
+        train: Train,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Model {
+        hidden: usize,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dropout: Option<f64>,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Train {
+        steps: u64,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+    enum Rate {
+        Constant { value: f64 },
+        HalfCosine { start: f64 },
+    }
+
+    const DEFAULT: &str = "seed = 1\nname = \"x\"\nrate = { kind = \"constant\", value = 0.5 }\n\n\
+                           [model]\nhidden = 200\n\n[train]\nsteps = 10\n";
+
+    fn with(sets: &[&str]) -> Result<Config> {
+        resolve(DEFAULT, None, &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+    }
+
+    fn message(sets: &[&str]) -> String {
+        let error = with(sets).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    }
+
+    #[test]
+    fn overrides_are_toml_values_or_bare_words_and_the_last_one_wins() {
+        let config = with(&[
+            "seed=7",
+            "seed=8",
+            "name=first-try",
+            "model.dropout=1e-1",
+            "rate={ kind = \"half-cosine\", start = 2 }",
+        ])
+        .unwrap();
+        assert_eq!((config.seed, config.name.as_str()), (8, "first-try"));
+        assert_eq!(config.model, Model { hidden: 200, dropout: Some(0.1) });
+        assert_eq!(config.rate, Rate::HalfCosine { start: 2. });
+    }
+
+    #[test]
+    fn the_resolved_configuration_reads_back() {
+        let config = with(&["model.hidden=3", "rate.value=1e-7"]).unwrap();
+        let text = to_toml(&config).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
+        std::fs::write(&path, &text).unwrap();
+        // The default is not looked at: it would not even fit the type.
+        let again: Config = resolve("other = 1", Some(&path), &[]).unwrap();
+        assert_eq!(
+            (again, text.clone()),
+            (config, to_toml(&with(&["model.hidden=3", "rate.value=1e-7"]).unwrap()).unwrap())
+        );
+    }
+
+    #[test]
+    fn wrong_overrides_are_explained() {
+        for (set, parts) in [
+            (
+                "model.hiden=3",
+                &["--set model.hiden=3", "`model.hiden`", "did you mean `model.hidden`?"][..],
+            ),
+            ("modl.hidden=3", &["`modl`", "did you mean `model`?"]),
+            ("hidden=3", &["`hidden`", "did you mean `model.hidden`?"]),
+            ("model.qqq=3", &["`model.qqq`", "`hidden`, `dropout`"]),
+            ("model.hidden=lots", &["`model.hidden`", "lots", "usize"]),
+            ("model.hidden=-1", &["`model.hidden`", "-1"]),
+            ("model.hidden.x=1", &["`model.hidden`", "not a table"]),
+            (
+                "rate.kind=halfcosine",
+                &["`halfcosine`", "`rate.kind`", "did you mean `half-cosine`?"],
+            ),
+            ("rate.kind=half-cosine", &["`rate", "whole table"]),
+            ("seed", &["`seed`", "KEY=VALUE"]),
+            ("=3", &["KEY=VALUE"]),
+            ("seed=", &["seed=\"\""]),
+            ("a..b=3", &["`a..b`"]),
+            ("seed=1\nname=\"y\"", &["one value"]),
+            ("name=[1", &["[1"]),
+        ] {
+            let text = message(&["seed=5", set]);
+            for part in parts {
+                assert!(text.contains(part), "{part} is not in: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_in_a_file_come_with_file_line_and_column() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mine.toml");
+        for (text, parts) in [
+            (
+                DEFAULT.replace("hidden", "  hiden"),
+                &["mine.toml:6:3:", "`model.hiden`", "`model.hidden`"][..],
+            ),
+            (DEFAULT.replace("200", "\"é\""), &["mine.toml:6:1:", "`model.hidden`"]),
+            (DEFAULT.replace("200", "2 00"), &["mine.toml:6:"]),
+            (
+                DEFAULT.replace("hidden = 200", ""),
+                &["mine.toml:5:2:", "missing field `hidden`", "`model`"],
+            ),
+            (DEFAULT.replace("seed = 1", "seed = 1\nseed = 2"), &["mine.toml:2:", "duplicate"]),
+            ("\u{fffd}".repeat(3), &["mine.toml:1:"]),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            let error = resolve::<Config>(DEFAULT, Some(&path), &["seed=3".into()]).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            for part in parts {
+                assert!(error.to_string().contains(part), "{part} is not in: {error}");
+            }
+        }
+        std::fs::write(&path, b"seed = \xff").unwrap();
+        let error = resolve::<Config>(DEFAULT, Some(&path), &[]).unwrap_err();
+        assert!(error.to_string().contains("byte 7 is not UTF-8"), "{error}");
+        let error =
+            resolve::<Config>(DEFAULT, Some(&directory.path().join("no")), &[]).unwrap_err();
+        assert_eq!(error.exit_code(), 74);
+    }
+
+    #[test]
+    fn an_override_can_mend_a_file_that_is_incomplete() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mine.toml");
+        std::fs::write(&path, DEFAULT.replace("hidden = 200", "")).unwrap();
+        let config: Config = resolve(DEFAULT, Some(&path), &["model.hidden=4".into()]).unwrap();
+        assert_eq!(config.model.hidden, 4);
+    }
+
+    #[test]
+    fn the_fingerprint_ignores_what_a_resumed_run_may_change_and_nothing_else() {
+        let print = |sets: &[&str]| fingerprint(&to_toml(&with(sets).unwrap()).unwrap()).unwrap();
+        assert_eq!(print(&[]), print(&["train.steps=99"]));
+        assert_ne!(print(&[]), print(&["model.hidden=99"]));
+        assert_eq!(print(&[]).len(), 64);
+    }
+}

@@ -1,0 +1,98 @@
+//! What a run depends on beside its configuration: `env.json`.
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+use crate::utc::Utc;
+
+/// Program, machine and data of a run. What cannot be found out is absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Environment {
+    version: String,
+    git_commit: Option<String>,
+    git_dirty: Option<bool>,
+    os: String,
+    arch: String,
+    cpu: Option<String>,
+    cores: usize,
+    threads: usize,
+    hostname: Option<String>,
+    argv: Vec<String>,
+    seed: u64,
+    started: String,
+    /// What the caller adds, such as names and sums of data sets.
+    pub(crate) identity: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// That of this process, here and now.
+    pub(crate) fn current(seed: u64, threads: usize) -> Self {
+        let commit = git(&["rev-parse", "HEAD"]);
+        let dirty = git(&["status", "--porcelain", "--untracked-files=no"]);
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            git_dirty: commit.as_ref().and(dirty).map(|changes| !changes.is_empty()),
+            git_commit: commit,
+            os: std::env::consts::OS.into(),
+            arch: std::env::consts::ARCH.into(),
+            cpu: fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| cpu_model(&text)),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            threads,
+            hostname: hostname(),
+            argv: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            seed,
+            started: Utc::now().rfc3339(),
+            identity: BTreeMap::new(),
+        }
+    }
+
+    /// As indented JSON with a line break at the end.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
+/// What git says in the current directory; none where there is no git or no repository.
+fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
+    String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
+}
+
+fn hostname() -> Option<String> {
+    let kernel = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    kernel.or_else(|| std::env::var("HOSTNAME").ok()).map(|name| name.trim().to_owned())
+}
+
+fn cpu_model(cpuinfo: &str) -> Option<String> {
+    let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
+    line.split_once(':').map(|(_, model)| model.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_reads_back_and_has_the_essentials() {
+        let mut environment = Environment::current(7, 3);
+        environment.identity.insert("mnist".into(), "sha256:00".into());
+        let json = environment.to_json();
+        assert_eq!(serde_json::from_slice::<Environment>(&json).unwrap(), environment);
+        let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!((&value["seed"], &value["threads"]), (&7.into(), &3.into()));
+        assert_eq!(value["arch"], std::env::consts::ARCH);
+        assert_eq!(value["identity"]["mnist"], "sha256:00");
+        assert!(!value["argv"].as_array().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_processor_is_the_first_model_name() {
+        let text = "processor\t: 0\nmodel name\t: Fast: 9\nprocessor\t: 1\nmodel name\t: Slow\n";
+        assert_eq!(cpu_model(text).as_deref(), Some("Fast: 9"));
+        assert_eq!(cpu_model("processor : 0"), None);
+    }
+}

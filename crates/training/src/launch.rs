@@ -1,0 +1,77 @@
+//! From `main` to the training thread and back to an exit code.
+use std::process::ExitCode;
+
+use crate::{Error, Result, RunArgs, logging, progress};
+
+/// Stack of the training thread: gradients are found by recursion over the graph.
+const STACK: usize = 256 << 20;
+
+/// Runs `body` on a thread with a stack for deep graphs, says what went wrong, and gives the exit code.
+///
+/// Starts the messages first, see [`logging::init`]. A panic is exit code 70; for the codes of errors
+/// see [`Error::exit_code`].
+///
+/// ```no_run
+/// use clap::Parser;
+/// #[derive(Parser)]
+/// struct Args {
+///     #[command(flatten)]
+///     run: gumbel_training::RunArgs,
+/// }
+/// fn main() -> std::process::ExitCode {
+///     let args = Args::parse();
+///     gumbel_training::launch(&args.run, || Ok(()))
+/// }
+/// ```
+#[must_use]
+pub fn launch(args: &RunArgs, body: impl FnOnce() -> Result<()> + Send) -> ExitCode {
+    logging::init(args.quiet, args.verbose);
+    match on_large_stack(body) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::debug!("exit code {}: {error}", error.exit_code());
+            progress::say(&format!("error: {error}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn on_large_stack(body: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("train".into()).stack_size(STACK);
+        let thread = thread
+            .spawn_scoped(scope, body)
+            .map_err(|error| Error::caller(70, format!("cannot start a thread: {error}")))?;
+        let panic = |_| Err(Error::caller(70, "a bug in the program, see the message above"));
+        thread.join().unwrap_or_else(panic)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn depth(n: u64) -> u64 {
+        let frame = std::hint::black_box([n; 64]);
+        if n == 0 { 0 } else { 1 + depth(frame[0] - 1) }
+    }
+
+    #[test]
+    fn deep_recursion_fits_on_the_stack() {
+        let mut reached = 0;
+        on_large_stack(|| {
+            reached = depth(50_000);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(reached, 50_000);
+    }
+
+    #[test]
+    fn errors_and_panics_come_back() {
+        let error = on_large_stack(|| Err(Error::caller(69, "no data"))).unwrap_err();
+        assert_eq!(error.exit_code(), 69);
+        let error = on_large_stack(|| panic!("on purpose")).unwrap_err();
+        assert_eq!(error.exit_code(), 70);
+    }
+}

@@ -1,0 +1,378 @@
+//! Run directories.
+mod lock;
+mod metrics;
+mod name;
+mod status;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use crate::environment::Environment;
+use crate::files::{self, TEMPORARY, write_atomic};
+use crate::{Error, Result, RunArgs, Stop, checkpoint, config, logging};
+
+pub(crate) use metrics::Metrics;
+pub(crate) use name::check_name;
+pub(crate) use status::Status;
+
+/// The configuration of a run.
+pub(crate) const CONFIG: &str = "config.toml";
+const CHECKPOINTS: &str = "checkpoints";
+const ENVIRONMENT: &str = "env.json";
+const LOCK: &str = "LOCK";
+const LOG: &str = "log.txt";
+const METRICS: &str = "metrics.jsonl";
+const SAMPLES: &str = "samples";
+const STATUS: &str = "STATUS";
+const TIMING: &str = "timing.jsonl";
+
+/// Names that [`Run::write_file`] must not overwrite.
+const OURS: [&str; 9] =
+    [CHECKPOINTS, CONFIG, ENVIRONMENT, LOCK, LOG, METRICS, SAMPLES, STATUS, TIMING];
+
+/// A run and its directory, `<out>/<experiment>/<UTC yyyymmdd-hhmmss>-<name>-s<seed>-<6 hex digits>`.
+///
+/// | file | holds |
+/// |---|---|
+/// | `config.toml` | the resolved configuration, itself a valid `--config` |
+/// | `env.json` | program, machine, data; `env-resume-1.json`, … of later sessions |
+/// | `metrics.jsonl` | the science, one JSON object a line, the same bytes however often the run was resumed |
+/// | `timing.jsonl` | time and throughput |
+/// | `log.txt` | all messages |
+/// | `checkpoints/`, `samples/` | see [`checkpoint`], [`crate::Evaluation::sample`] |
+/// | `STATUS` | one line: `running`, `done`, `failed: …`, `interrupted: …` |
+/// | `LOCK` | held by the process that runs, whose number is in it |
+///
+/// No directory is ever used twice. One process at a time has a run.
+#[derive(Debug)]
+pub struct Run {
+    directory: PathBuf,
+    /// Of the configuration.
+    pub(crate) fingerprint: String,
+    pub(crate) metrics: Metrics,
+    pub(crate) timing: File,
+    pub(crate) quiet: bool,
+    pub(crate) resumed: bool,
+    pub(crate) status: Status,
+    environment: Environment,
+    environment_file: String,
+    stop: Stop,
+    _lock: lock::Lock,
+}
+
+impl Run {
+    /// Goes on with the run of `--resume`, or creates one.
+    pub fn start(experiment: &str, args: &RunArgs, config_toml: &str, seed: u64) -> Result<Self> {
+        match &args.resume {
+            Some(directory) => Self::resume(directory, args, config_toml, seed),
+            None => Self::create(experiment, args, config_toml, seed),
+        }
+    }
+
+    /// Creates the directory of a new run of `experiment` below `--out`.
+    ///
+    /// `config_toml` is the resolved configuration, see [`config::to_toml`].
+    pub fn create(experiment: &str, args: &RunArgs, config_toml: &str, seed: u64) -> Result<Self> {
+        check_name(experiment)?;
+        check_name(&args.name)?;
+        let fingerprint = config::fingerprint(config_toml)?;
+        let directory = name::create_directory(&args.out.join(experiment), &args.name, seed)?;
+        let lock = lock::acquire(&directory)?;
+        for name in [CHECKPOINTS, SAMPLES] {
+            let path = directory.join(name);
+            fs::create_dir(&path).map_err(Error::io("create", &path))?;
+        }
+        write_atomic(&directory.join(CONFIG), config_toml.as_bytes())?;
+        let environment = Environment::current(seed, args.threads());
+        Self::open(directory, lock, fingerprint, environment, ENVIRONMENT.to_owned(), args, false)
+    }
+
+    /// Goes on with the run in `directory`.
+    ///
+    /// `config_toml` is the configuration that [`RunArgs::config`] gives; it may differ from that of the
+    /// run in how long to train and in intervals. In use by another process is exit code 75.
+    pub fn resume(directory: &Path, args: &RunArgs, config_toml: &str, seed: u64) -> Result<Self> {
+        let config_path = directory.join(CONFIG);
+        if !config_path.is_file() {
+            let directory = directory.display();
+            return Err(Error::Usage(format!(
+                "{directory} is no run directory: no {CONFIG} in it"
+            )));
+        }
+        let lock = lock::acquire(directory)?;
+        let fingerprint = config::fingerprint(config_toml)?;
+        let stored = config::read(&config_path)?;
+        if fingerprint != config::fingerprint(&stored)? {
+            return Err(Error::Usage(format!(
+                "{} is another configuration; a resumed run keeps its own",
+                config_path.display()
+            )));
+        }
+        for name in files::names(directory)?.iter().filter(|name| name.starts_with(TEMPORARY)) {
+            files::remove(&directory.join(name))?;
+        }
+        for name in [CHECKPOINTS, SAMPLES] {
+            // Absent where the run was killed while it was created.
+            let path = directory.join(name);
+            fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+        }
+        checkpoint::clean(&directory.join(CHECKPOINTS))?;
+        if stored != config_toml {
+            write_atomic(&config_path, config_toml.as_bytes())?;
+        }
+        let mut environment = Environment::current(seed, args.threads());
+        environment.identity = identity_of(&directory.join(ENVIRONMENT));
+        let file = (1u32..)
+            .map(|n| format!("env-resume-{n}.json"))
+            .find(|name| !directory.join(name).exists())
+            .unwrap_or_else(|| ENVIRONMENT.to_owned());
+        Self::open(directory.to_path_buf(), lock, fingerprint, environment, file, args, true)
+    }
+
+    /// What new and resumed runs have in common.
+    fn open(
+        directory: PathBuf,
+        lock: lock::Lock,
+        fingerprint: String,
+        environment: Environment,
+        environment_file: String,
+        args: &RunArgs,
+        resumed: bool,
+    ) -> Result<Self> {
+        write_atomic(&directory.join(&environment_file), &environment.to_json())?;
+        let log = directory.join(LOG);
+        logging::attach(append(&log)?).map_err(Error::io("write", &log))?;
+        let status = if resumed { Status::read(&directory.join(STATUS)) } else { Status::Running };
+        let run = Self {
+            fingerprint,
+            metrics: Metrics::open(&directory.join(METRICS))?,
+            timing: append(&directory.join(TIMING))?,
+            quiet: args.quiet,
+            resumed,
+            status,
+            environment,
+            environment_file,
+            stop: Stop::default(),
+            directory,
+            _lock: lock,
+        };
+        if !resumed {
+            run.status.write(&run.directory.join(STATUS))?;
+        }
+        let what = if resumed { "resumed" } else { "run" };
+        tracing::info!("{what}: {}", run.directory.display());
+        Ok(run)
+    }
+
+    /// The run directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The request to stop that this run looks at; signals make it while [`Run::train`] works.
+    #[must_use]
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Records what the results depend on beside the configuration, such as the sums of a data set.
+    ///
+    /// A resumed run must have the value that it had before; another one is an error.
+    pub fn identify(&mut self, name: &str, value: &str) -> Result<()> {
+        let old = self.environment.identity.insert(name.to_owned(), value.to_owned());
+        match old {
+            Some(old) if old == value => Ok(()),
+            Some(old) => Err(Error::Usage(format!(
+                "the run had {name} {old} and would go on with {value}; start a new run instead"
+            ))),
+            None => {
+                let path = self.directory.join(&self.environment_file);
+                write_atomic(&path, &self.environment.to_json())
+            }
+        }
+    }
+
+    /// Writes a further file into the run directory, whole or not at all.
+    ///
+    /// `name` is a plain file name, and none of those that the run writes itself.
+    pub fn write_file(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+        check_name(name)?;
+        if OURS.contains(&name) || name.starts_with("env-resume-") {
+            return Err(Error::Usage(format!("{name} is written by the run; choose another name")));
+        }
+        let path = self.directory.join(name);
+        write_atomic(&path, bytes)?;
+        Ok(path)
+    }
+
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.directory.join(CHECKPOINTS)
+    }
+
+    pub(crate) fn timing_path(&self) -> PathBuf {
+        self.directory.join(TIMING)
+    }
+
+    pub(crate) fn samples(&self) -> PathBuf {
+        self.directory.join(SAMPLES)
+    }
+
+    pub(crate) fn set_status(&mut self, status: Status) -> Result<()> {
+        status.write(&self.directory.join(STATUS))?;
+        self.status = status;
+        Ok(())
+    }
+}
+
+impl Drop for Run {
+    /// A run that ends without a word, by a panic or an early return, is not left as running.
+    fn drop(&mut self) {
+        if self.status == Status::Running {
+            let reason =
+                if std::thread::panicking() { "panic" } else { "ended before it was done" };
+            let _ = self.set_status(Status::Failed(reason.to_owned()));
+        }
+    }
+}
+
+fn append(path: &Path) -> Result<File> {
+    File::options().create(true).append(true).open(path).map_err(Error::io("open", path))
+}
+
+/// What an earlier session recorded; nothing where its file cannot be read, with a warning.
+fn identity_of(path: &Path) -> std::collections::BTreeMap<String, String> {
+    let read = files::read_limited(path, 1 << 20).map_err(|error| error.to_string());
+    let parse = |bytes: Vec<u8>| {
+        serde_json::from_slice::<Environment>(&bytes).map_err(|error| error.to_string())
+    };
+    match read.and_then(parse) {
+        Ok(environment) => environment.identity,
+        Err(error) => {
+            tracing::warn!("the data of this run cannot be compared with what it had: {error}");
+            std::collections::BTreeMap::new()
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Args {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    /// Options of a quiet run below `out`.
+    pub(crate) fn args(out: &Path) -> RunArgs {
+        let out = out.to_str().unwrap();
+        Args::parse_from(["test", "--quiet", "--out", out]).run
+    }
+
+    const CONFIG_TOML: &str = "seed = 3\n\n[train]\nsteps = 5\n";
+
+    fn create(out: &Path) -> Run {
+        Run::create("toy", &args(out), CONFIG_TOML, 3).unwrap()
+    }
+
+    fn status(directory: &Path) -> String {
+        fs::read_to_string(directory.join(STATUS)).unwrap()
+    }
+
+    #[test]
+    fn a_new_run_has_a_directory_of_its_own_with_everything_in_it() {
+        let out = tempfile::tempdir().unwrap();
+        let (first, second) = (create(out.path()), create(out.path()));
+        assert_ne!(first.directory(), second.directory());
+        let names = files::names(first.directory()).unwrap();
+        assert_eq!(names, {
+            let mut ours = OURS;
+            ours.sort_unstable();
+            ours
+        });
+        assert!(first.directory().starts_with(out.path().join("toy")));
+        let config = fs::read_to_string(first.directory().join(CONFIG)).unwrap();
+        assert_eq!(config, CONFIG_TOML);
+        assert_eq!(status(first.directory()), "running\n");
+    }
+
+    #[test]
+    fn a_second_user_of_a_run_is_told_who_the_first_is() {
+        let out = tempfile::tempdir().unwrap();
+        let run = create(out.path());
+        let resume = || Run::resume(run.directory(), &args(out.path()), CONFIG_TOML, 3);
+        let error = resume().unwrap_err();
+        assert_eq!(error.exit_code(), 75);
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        let directory = run.directory().to_path_buf();
+        drop(run);
+        let again = Run::resume(&directory, &args(out.path()), CONFIG_TOML, 3).unwrap();
+        assert!(again.resumed);
+    }
+
+    #[test]
+    fn a_run_that_ends_without_a_word_has_failed() {
+        let out = tempfile::tempdir().unwrap();
+        let run = create(out.path());
+        let directory = run.directory().to_path_buf();
+        drop(run);
+        assert_eq!(status(&directory), "failed: ended before it was done\n");
+        let run = create(out.path());
+        let directory = run.directory().to_path_buf();
+        let panicked = std::thread::spawn(move || {
+            let _run = run;
+            panic!("on purpose");
+        });
+        assert!(panicked.join().is_err());
+        assert_eq!(status(&directory), "failed: panic\n");
+    }
+
+    #[test]
+    fn a_resumed_run_keeps_its_configuration_but_for_the_length() {
+        let out = tempfile::tempdir().unwrap();
+        let directory = create(out.path()).directory().to_path_buf();
+        let resume = |toml: &str| Run::resume(&directory, &args(out.path()), toml, 3);
+        assert_eq!(resume("seed = 4\n\n[train]\nsteps = 5\n").unwrap_err().exit_code(), 2);
+        let longer = "seed = 3\n\n[train]\nsteps = 50\n";
+        drop(resume(longer).unwrap());
+        assert_eq!(fs::read_to_string(directory.join(CONFIG)).unwrap(), longer);
+        let error = Run::resume(out.path(), &args(out.path()), longer, 3).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn data_must_be_the_same_after_a_resume() {
+        let out = tempfile::tempdir().unwrap();
+        let mut run = create(out.path());
+        run.identify("mnist", "sha256:01").unwrap();
+        let directory = run.directory().to_path_buf();
+        drop(run);
+        let resume = || Run::resume(&directory, &args(out.path()), CONFIG_TOML, 3).unwrap();
+        let mut run = resume();
+        run.identify("mnist", "sha256:01").unwrap();
+        run.identify("more", "x").unwrap();
+        let error = run.identify("mnist", "sha256:02").unwrap_err();
+        assert!(error.to_string().contains("sha256:01"), "{error}");
+        drop(run);
+        drop(resume());
+        assert!(directory.join("env-resume-1.json").exists());
+        assert!(directory.join("env-resume-2.json").exists());
+        fs::write(directory.join(ENVIRONMENT), b"{").unwrap();
+        resume().identify("mnist", "sha256:03").unwrap();
+    }
+
+    #[test]
+    fn further_files_stay_in_the_directory_and_leave_ours_alone() {
+        let out = tempfile::tempdir().unwrap();
+        let run = create(out.path());
+        let path = run.write_file("citations.bib", b"@x{}\n").unwrap();
+        assert_eq!(fs::read(path).unwrap(), b"@x{}\n");
+        for name in ["../x", "a/b", "", "STATUS", "metrics.jsonl", ".tmp-x", "env-resume-1.json"] {
+            assert_eq!(run.write_file(name, b"x").unwrap_err().exit_code(), 2, "{name}");
+        }
+    }
+}

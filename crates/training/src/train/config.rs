@@ -1,0 +1,101 @@
+//! How long to train, and what to do how often.
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, OptimizerConfig, Result};
+
+/// How long to train, and what to do how often: the table `train` of a configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Training steps in all.
+    pub steps: u64,
+    /// Steps between lines in `metrics.jsonl`; 0 writes only the last step. Default 100.
+    #[serde(default = "log_every")]
+    pub log_every: u64,
+    /// Steps between evaluations; 0 evaluates only at the end. Default 0.
+    #[serde(default)]
+    pub evaluate_every: u64,
+    /// Steps between checkpoints; 0 saves only at the end. Default 1000.
+    #[serde(default = "checkpoint_every")]
+    pub checkpoint_every: u64,
+    /// How many checkpoints to keep, at least 1. Default 2.
+    #[serde(default = "keep")]
+    pub keep: usize,
+    /// Largest norm of all gradients together; absent: gradients are used as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// The update rule.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+}
+
+fn log_every() -> u64 {
+    100
+}
+
+fn checkpoint_every() -> u64 {
+    1000
+}
+
+fn keep() -> usize {
+    2
+}
+
+impl TrainConfig {
+    /// The defaults, for `steps` steps.
+    #[must_use]
+    pub fn new(steps: u64) -> Self {
+        Self {
+            steps,
+            log_every: log_every(),
+            evaluate_every: 0,
+            checkpoint_every: checkpoint_every(),
+            keep: keep(),
+            clip_norm: None,
+            optimizer: OptimizerConfig::default(),
+        }
+    }
+
+    /// An error unless every value makes sense; the optimizer checks its own.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.keep == 0 {
+            return Err(Error::Usage("train.keep is 0, keep at least 1 checkpoint".into()));
+        }
+        match self.clip_norm {
+            Some(norm) if !(norm > 0. && norm.is_finite()) => Err(Error::Usage(format!(
+                "train.clip_norm is {norm}, use a positive number, or leave it out"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_but_the_steps_has_a_default() {
+        let config: TrainConfig = toml::from_str("steps = 7").unwrap();
+        assert_eq!(config, TrainConfig::new(7));
+        assert!(config.check().is_ok());
+        assert_eq!(toml::from_str::<TrainConfig>(&toml::to_string(&config).unwrap()), Ok(config));
+        assert!(toml::from_str::<TrainConfig>("").is_err());
+        assert!(toml::from_str::<TrainConfig>("steps = 7\nstep = 7").is_err());
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused() {
+        let bad = |norm| TrainConfig { clip_norm: Some(norm), ..TrainConfig::new(1) };
+        for config in [
+            bad(0.),
+            bad(-1.),
+            bad(f64::NAN),
+            bad(f64::INFINITY),
+            TrainConfig { keep: 0, ..bad(1.) },
+        ] {
+            assert_eq!(config.check().unwrap_err().exit_code(), 2, "{config:?}");
+        }
+        assert!(bad(1.).check().is_ok());
+    }
+}

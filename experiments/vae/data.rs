@@ -1,0 +1,92 @@
+//! The images of a run, and what its numbers are called.
+use std::sync::Arc;
+
+use gumbel_datasets::{ImageSet, Places, Split, load};
+use gumbel_training::{Error, Result, Run};
+
+use crate::config::{Args, Config};
+
+/// The three splits of a set.
+#[derive(Debug)]
+pub(crate) struct Data {
+    pub(crate) train: ImageSet,
+    pub(crate) valid: ImageSet,
+    pub(crate) test: ImageSet,
+    synthetic: bool,
+}
+
+/// Names in the reports; those of synthetic data are marked, so that nobody takes one for the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    /// The objective as it was trained: not a bound of the discrete model where draws are relaxed.
+    pub(crate) objective: &'static str,
+    pub(crate) log_likelihood: &'static str,
+    /// Bound of the discrete model.
+    pub(crate) bound: &'static str,
+    pub(crate) standard_error: &'static str,
+    pub(crate) elbo: &'static str,
+    pub(crate) kl: &'static str,
+}
+
+const REAL: Names = Names {
+    objective: "objective",
+    log_likelihood: "log_likelihood",
+    bound: "bound",
+    standard_error: "bound_standard_error",
+    elbo: "elbo",
+    kl: "kl",
+};
+
+const SYNTHETIC: Names = Names {
+    objective: "synthetic_objective",
+    log_likelihood: "synthetic_log_likelihood",
+    bound: "synthetic_bound",
+    standard_error: "synthetic_bound_standard_error",
+    elbo: "synthetic_elbo",
+    kl: "synthetic_kl",
+};
+
+impl Data {
+    /// Loads, verifies and binarises; says in one line where the images come from.
+    pub(crate) fn load(config: &Config, args: &Args) -> Result<Self> {
+        let (name, regime) = (config.data.dataset, config.data.binarisation);
+        let places = Places::from_env(args.data_dir.clone());
+        let split = |split| {
+            loaded(load(&name, split, &places).and_then(|i| ImageSet::new(Arc::new(i), regime)))
+        };
+        let data = Self {
+            train: split(Split::Train)?,
+            valid: split(Split::Valid)?,
+            test: split(Split::Test)?,
+            synthetic: name.is_synthetic(),
+        };
+        let images = data.train.images();
+        tracing::info!("data: {}, binarisation {regime}, from {}", images.title(), images.origin());
+        if data.synthetic {
+            tracing::warn!(
+                "SYNTHETIC data: these numbers compare with nothing published; --dataset mnist has the real thing"
+            );
+        }
+        Ok(data)
+    }
+
+    /// Makes the images part of the run's identity.
+    pub(crate) fn identify(&self, run: &mut Run) -> Result<()> {
+        run.identify("data.train", self.train.identity())?;
+        run.identify("data.valid", self.valid.identity())?;
+        run.identify("data.test", self.test.identity())
+    }
+
+    pub(crate) fn is_synthetic(&self) -> bool {
+        self.synthetic
+    }
+
+    pub(crate) fn names(&self) -> Names {
+        if self.synthetic { SYNTHETIC } else { REAL }
+    }
+}
+
+/// An error of a data set with its exit code.
+pub(crate) fn loaded<T>(result: gumbel_datasets::Result<T>) -> Result<T> {
+    result.map_err(|error| Error::caller(error.exit_code(), error))
+}

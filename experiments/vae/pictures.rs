@@ -1,0 +1,45 @@
+//! What the model draws.
+use candle_core::{Device, Tensor};
+use gumbel::Key;
+use gumbel_datasets::Dataset;
+use gumbel_models::CategoricalVae;
+use gumbel_training::{Result, png};
+
+use crate::data::{Data, loaded};
+
+const COLUMNS: usize = 12;
+
+/// Pixel probabilities of 96 codes drawn from the prior.
+pub(crate) fn prior(model: &CategoricalVae, data: &Data, key: Key) -> Result<Vec<u8>> {
+    let z = model.prior().sample(COLUMNS * 8, key.named("prior"))?;
+    grid(&model.decode_probs(&z)?, data)
+}
+
+/// Validation images over their reconstructions from one discrete sample of the posterior each.
+pub(crate) fn reconstructions(
+    model: &CategoricalVae,
+    data: &Data,
+    device: &Device,
+    key: Key,
+) -> Result<Vec<u8>> {
+    // Spread over the set, because some sets are sorted by class.
+    let count = (COLUMNS * 4).min(data.valid.len());
+    let rows: Vec<u32> = (0..count).map(|i| (i * data.valid.len() / count) as u32).collect();
+    let x = loaded(data.valid.gather(&rows, device))?;
+    let z = model.posterior(&x)?.sample(1, key.named("reconstructions"))?;
+    let reconstructed = model.decode_probs(&z)?.squeeze(0)?;
+    let mut pairs = Vec::new();
+    for start in (0..count).step_by(COLUMNS) {
+        let width = COLUMNS.min(count - start);
+        if width == COLUMNS {
+            pairs.push(x.narrow(0, start, width)?);
+            pairs.push(reconstructed.narrow(0, start, width)?);
+        }
+    }
+    grid(&Tensor::cat(&pairs, 0)?, data)
+}
+
+fn grid(images: &Tensor, data: &Data) -> Result<Vec<u8>> {
+    let set = data.train.images();
+    png::grid(&images.flatten_all()?.to_vec1()?, set.height(), set.width(), COLUMNS, 1)
+}
