@@ -1,9 +1,11 @@
-//! No result depends on the number of threads: the same bits in pools of 1, 2, 3 and 7.
+//! No result depends on the number of threads: the same bits with 1, 2, 3 and 7.
+use std::process::Command;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 use gumbel::Key;
 use gumbel_kernels::{
-    Forward, bernoulli_log_prob, categorical_entropy, categorical_kl, gumbel_softmax, log_softmax,
-    log_sum_exp, one_hot_argmax, sigmoid, softplus,
+    Forward, bernoulli_log_prob, categorical_entropy, categorical_kl, gumbel_softmax, linear,
+    log_softmax, log_sum_exp, one_hot_argmax, sigmoid, softplus,
 };
 
 const CPU: &Device = &Device::Cpu;
@@ -15,7 +17,7 @@ const CATEGORIES: usize = 11;
 type Computation = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 /// Each takes `a: [1, B, N, K]` (differentiated) and `b` of the same shape.
-const COMPUTATIONS: [(&str, Computation); 11] = [
+const COMPUTATIONS: [(&str, Computation); 12] = [
     ("gumbel_softmax, soft", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Soft, Key::from_seed(5))),
     ("gumbel_softmax, hard", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Hard, Key::from_seed(5))),
     ("bernoulli_log_prob", |a, b| {
@@ -28,6 +30,10 @@ const COMPUTATIONS: [(&str, Computation); 11] = [
     ("categorical_entropy", |a, _| categorical_entropy(a)),
     ("sigmoid", |a, _| sigmoid(a)),
     ("softplus", |a, _| softplus(a)),
+    ("linear", |a, b| {
+        let rows = b.flatten(0, 2)?;
+        linear(a, &rows.narrow(0, 0, 64)?, &rows.narrow(0, 64, 64)?.narrow(1, 0, 1)?.squeeze(1)?)
+    }),
     ("one_hot_argmax", |a, b| one_hot_argmax(b)? * a),
 ];
 
@@ -95,6 +101,53 @@ fn noise() -> Result<()> {
             })?;
         }
     }
+    Ok(())
+}
+
+/// Candle reads the number of threads of its matrix products from the environment, which a process must
+/// not change: this test starts itself again with another number, and compares what the two print.
+const CHILD: &str = "GUMBEL_CONFORMANCE_CHILD";
+const MARK: &str = "bits of the products:";
+
+/// A layer that is large enough to be split, and its gradients.
+fn products() -> Result<Vec<u64>> {
+    let normal = |seed: u64, shape: &[usize]| {
+        Var::from_tensor(&Key::from_seed(seed).normal(shape, DType::F32, CPU)?)
+    };
+    let (x, weight, bias) = (normal(7, &[997, 331])?, normal(8, &[211, 331])?, normal(9, &[211])?);
+    let y = linear(&x, &weight, &bias)?;
+    let grads = y.sqr()?.sum_all()?.backward()?;
+    let mut all = bits(&y)?;
+    for var in [&x, &weight, &bias] {
+        let Some(gradient) = grads.get(var.as_tensor()) else {
+            candle_core::bail!("a parameter of the layer has no gradient")
+        };
+        all.extend(bits(gradient)?);
+    }
+    Ok(all)
+}
+
+#[test]
+fn matrix_products() -> Result<()> {
+    if std::env::var_os(CHILD).is_some() {
+        // Fowler, Noll and Vo's hash: the bits in one number.
+        let hash = |hash: u64, x: u64| (hash ^ x).wrapping_mul(0x0100_0000_01b3);
+        println!("{MARK} {:016x}", products()?.into_iter().fold(0xcbf2_9ce4_8422_2325, hash));
+        return Ok(());
+    }
+    let mut printed = Vec::new();
+    for threads in ["1", "2", "3", "7"] {
+        let output = Command::new(std::env::current_exe()?)
+            .args(["--exact", "matrix_products", "--nocapture"])
+            .env(CHILD, "1")
+            .env("RAYON_NUM_THREADS", threads)
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        // The test runner may write before the mark on the same line.
+        let digest = text.lines().find_map(|line| line.split_once(MARK));
+        printed.push(digest.map(|(_, digest)| digest.trim().to_owned()));
+    }
+    assert!(printed.iter().all(|digest| digest.is_some() && *digest == printed[0]), "{printed:?}");
     Ok(())
 }
 

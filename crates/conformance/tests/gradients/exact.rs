@@ -41,6 +41,13 @@ impl Terms {
     }
 }
 
+/// `ln κ(y)`, the density of an ExpConcrete variable, up to `ln Γ(K)`.
+pub(crate) fn log_concrete(logits: &[f64], temperature: f64, y: &[f64]) -> f64 {
+    let scores: Vec<f64> = logits.iter().zip(y).map(|(l, y)| l - temperature * y).collect();
+    let order = (logits.len() - 1) as f64;
+    order * temperature.ln() + log_softmax(&scores).iter().sum::<f64>()
+}
+
 /// What is maximised.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Bound {
@@ -65,7 +72,7 @@ impl Bound {
         }
     }
 
-    fn log_weight(self, t: &Terms) -> f64 {
+    pub(crate) fn log_weight(self, t: &Terms) -> f64 {
         match self {
             Self::Elbo(Divergence::Analytic, beta) => t.log_px - beta * t.kl,
             Self::Elbo(Divergence::Sampled, beta) => t.log_px + beta * (t.log_p - t.log_q),

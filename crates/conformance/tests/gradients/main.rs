@@ -7,11 +7,11 @@ mod exact;
 mod problems;
 
 use candle_core::{Device, Result, Tensor, Var};
-use exact::{BOUNDS, Bound};
+use exact::{BOUNDS, Bound, Terms, log_concrete};
 use gumbel::Key;
 use gumbel::estimators::{
     Divergence, Enumerate, Estimator, GumbelSoftmax, LeaveOneOut, StraightThrough,
-    StraightThroughGumbelSoftmax,
+    StraightThroughGumbelSoftmax, Trace,
 };
 use gumbel_conformance::{Z_CRITICAL, central_gradient, mean_and_error};
 use problems::{
@@ -59,7 +59,7 @@ fn estimate(
     let row = Tensor::new(problem.parameters, &Device::Cpu)?;
     let shape = (rows, problem.parameters.len());
     let parameters = Var::from_tensor(&row.broadcast_as(shape)?.contiguous()?)?;
-    let program = |trace: &mut gumbel::estimators::Trace<'_>| (problem.program)(&parameters, trace);
+    let program = |trace: &mut Trace<'_>| (problem.program)(&parameters, trace);
     let surrogate =
         estimator.surrogate(&program, bound.objective().as_ref(), Key::from_seed(2017))?;
     let grads = surrogate.loss.backward()?;
@@ -171,6 +171,36 @@ fn enumeration_is_exact() -> Result<()> {
     Ok(())
 }
 
+/// The relaxed bound is made of the densities of the values that the model saw, at two temperatures.
+#[test]
+fn the_relaxed_bound_weighs_the_values_that_the_model_saw() -> Result<()> {
+    let estimator = GumbelSoftmax { samples: 4, temperature: 0.8, prior_temperature: 0.6 };
+    let x = ONE_CLASS.parameters;
+    let parameters = Tensor::new(x, &Device::Cpu)?.unsqueeze(0)?;
+    let program = |trace: &mut Trace<'_>| (ONE_CLASS.program)(&parameters, trace);
+    for bound in [Bound::Elbo(Divergence::Sampled, 0.3), Bound::Iwae] {
+        let surrogate =
+            estimator.surrogate(&program, bound.objective().as_ref(), Key::from_seed(3))?;
+        let values: Vec<f64> = surrogate.sites[0].draw.value.flatten_all()?.to_vec1()?;
+        let log_w = values.chunks_exact(3).map(|value| {
+            let y: Vec<f64> = value.iter().map(|v| v.ln()).collect();
+            let score: f64 = value.iter().zip(&x[6..]).map(|(v, x)| v * x).sum();
+            bound.log_weight(&Terms {
+                log_px: score.powi(2),
+                log_q: log_concrete(&x[..3], 0.8, &y),
+                log_p: log_concrete(&x[3..6], 0.6, &y),
+                kl: 0.,
+            })
+        });
+        let expected = match bound {
+            Bound::Elbo(..) => log_w.sum::<f64>() / 4.,
+            Bound::Iwae => (log_w.map(f64::exp).sum::<f64>() / 4.).ln(),
+        };
+        assert_close(&format!("{bound:?}"), &surrogate.bound.to_vec1()?, &[expected], 1e-10);
+    }
+    Ok(())
+}
+
 /// With the noise held fixed, the relaxed objective is a smooth function of the parameters, and its
 /// gradient is that of finite differences.
 #[test]
@@ -181,8 +211,7 @@ fn the_gradient_of_the_relaxed_objective_is_exact_for_the_relaxed_model() -> Res
             let (rows, _) = estimate(problem, &estimator, bound, 1)?;
             let numeric = central_gradient(problem.parameters, |x| {
                 let x = Tensor::new(x, &Device::Cpu)?.unsqueeze(0)?;
-                let program =
-                    |trace: &mut gumbel::estimators::Trace<'_>| (problem.program)(&x, trace);
+                let program = |trace: &mut Trace<'_>| (problem.program)(&x, trace);
                 let key = Key::from_seed(2017);
                 let surrogate = estimator.surrogate(&program, bound.objective().as_ref(), key)?;
                 surrogate.bound.mean_all()?.to_scalar::<f64>()

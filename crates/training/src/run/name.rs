@@ -39,7 +39,7 @@ pub(super) fn create_directory(parent: &Path, name: &str, seed: u64) -> Result<P
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < 1000 => {
-                attempt += 1
+                attempt += 1;
             }
             Err(error) => return Err(Error::io("create", &path)(error)),
         }

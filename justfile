@@ -1,0 +1,31 @@
+# Thin names for commands that work without just, too.
+set positional-arguments
+
+# List the recipes
+_default:
+    @just --list --unsorted
+
+# Train a VAE with discrete latents; `just run-vae --help` has the options
+run-vae *ARGS:
+    cargo run --release --locked --bin vae -- "$@"
+
+# Run all tests; no network, no files
+test *ARGS:
+    cargo test --workspace --locked "$@"
+
+# Check formatting and lints; warnings are errors
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Build the documentation; warnings are errors
+doc *ARGS:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked "$@"
+
+# Check licences, sources and banned crates (needs cargo-deny)
+deny:
+    cargo deny --config .cargo/deny.toml check bans licenses sources
+
+# Everything that has to pass before a change is done
+ready:
+    bash .ci/run
