@@ -54,7 +54,14 @@ mod tests {
     /// Is this the child? Then it trains and ends with the exit code of its error.
     fn is_child() -> bool {
         let Ok(options) = std::env::var(CHILD) else { return false };
-        std::process::exit(train(&options).map_or_else(|error| error.exit_code().into(), |()| 0))
+        let code = train(&options).map_or_else(
+            |error| {
+                eprintln!("child: {error}");
+                error.exit_code().into()
+            },
+            |()| 0,
+        );
+        std::process::exit(code)
     }
 
     fn start(test: &str, options: &[&str]) -> Child {
