@@ -175,6 +175,42 @@ macro_rules! with_float {
 }
 pub(crate) use with_float;
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs under Miri, too, which has no vector units: the result is the same.
+    #[test]
+    fn sums_and_maxima_do_not_depend_on_the_vector_unit() {
+        for n in [0usize, 1, 15, 16, 17, 100] {
+            let x: Vec<f32> = (0..n).map(|i| 0.1 * i as f32 - 3.).collect();
+            let plain = (sum(&x, |x| x * x), sum_zip(&x, &x, |x, y| x * y), max(&x));
+            let wide = vectorised(|| (sum(&x, |x| x * x), sum_zip(&x, &x, |x, y| x * y), max(&x)));
+            assert_eq!(plain, wide);
+            let exact: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
+            assert!((f64::from(plain.0) - exact).abs() <= 1e-5 * exact);
+        }
+    }
+
+    #[test]
+    fn rows_are_whole_and_cover_everything_once() -> Result<()> {
+        let mut out = vec![0u32; 7 * 9001];
+        for_rows(&mut out, 7, 100, |first, rows| {
+            assert_eq!(rows.len() % 7, 0);
+            for (i, row) in rows.chunks_mut(7).enumerate() {
+                row.fill((first + i) as u32 + 1);
+            }
+            Ok(())
+        })?;
+        assert!(out.chunks(7).enumerate().all(|(i, row)| row == [i as u32 + 1; 7]));
+        let failed = for_rows(&mut out, 7, 100, |first, _| {
+            if first > 0 { candle_core::bail!("row {first}") } else { Ok(()) }
+        });
+        assert!(failed.is_err());
+        Ok(())
+    }
+}
+
 /// Checks that gradients of a kernel equal those of its twin and of finite differences.
 #[cfg(test)]
 pub(crate) mod check {

@@ -1,0 +1,153 @@
+//! What a run leaves behind, and what it prints.
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{World, names, read};
+
+/// The keys of one line of JSON without nesting, in their order.
+fn keys(line: &str) -> Vec<&str> {
+    let parts: Vec<&str> = line.split('"').collect();
+    let key = |pair: &[&'_ str]| pair[1].starts_with(':');
+    parts.windows(2).filter(|pair| key(pair)).map(|pair| pair[0]).collect()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+/// Height and width of a PNG, of which signature, header and end are checked.
+fn png_size(bytes: &[u8]) -> [u32; 2] {
+    assert_eq!(bytes[..8], *b"\x89PNG\r\n\x1a\n");
+    assert_eq!(bytes[12..16], *b"IHDR");
+    assert_eq!(bytes[bytes.len() - 8..bytes.len() - 4], *b"IEND");
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    [number(20), number(16)]
+}
+
+#[test]
+fn a_run_directory_has_every_file_and_each_says_what_it_should() {
+    let world = World::new();
+    let run = world.train("runs", &["--seed", "5", "--name", "tau 1"]);
+    let name = run.file_name().unwrap().to_str().unwrap();
+    assert!(name.contains("-tau 1-s5-"), "{name}");
+    assert_eq!(
+        names(&run),
+        [
+            "LOCK",
+            "STATUS",
+            "checkpoints",
+            "citations.bib",
+            "config.toml",
+            "env.json",
+            "log.txt",
+            "metrics.jsonl",
+            "samples",
+            "summary.json",
+            "timing.jsonl"
+        ]
+    );
+    assert_eq!(read(&run, "STATUS"), "done\n");
+    assert_eq!(names(&run.join("checkpoints")), ["step-16", "step-20"]);
+
+    let config = run.join("config.toml");
+    let printed = world.run(&["--print-config", "--config", config.to_str().unwrap()]);
+    assert_eq!(printed.stdout, read(&run, "config.toml"));
+    assert!(read(&run, "citations.bib").contains("Jang, Eric"));
+    assert!(read(&run, "log.txt").contains("checkpoint of step 16"));
+
+    let environment = json(&read(&run, "env.json"));
+    assert_eq!(environment["seed"], 5);
+    assert!(environment["argv"].as_array().unwrap().iter().any(|arg| arg == "tiny.toml"));
+    for split in ["train", "valid", "test"] {
+        let identity = environment["identity"][format!("data.{split}")].as_str().unwrap();
+        let start = format!("strokes/{split} rows=");
+        assert!(identity.starts_with(&start) && identity.contains("sha256="), "{identity}");
+    }
+}
+
+#[test]
+fn metrics_are_lines_of_json_without_time_and_marked_as_synthetic() {
+    let world = World::new();
+    let run = world.train("runs", &[]);
+    let metrics = read(&run, "metrics.jsonl");
+    let mut heads = Vec::new();
+    for line in metrics.lines() {
+        let value = json(line);
+        let split = value["split"].as_str().unwrap();
+        heads.push(format!("{} {split}", value["step"]));
+        let expected: &[&str] = match split {
+            "train" => {
+                &["step", "split", "synthetic_objective", "synthetic_log_likelihood", "temperature"]
+            }
+            _ => &[
+                "step",
+                "split",
+                "synthetic_bound",
+                "synthetic_bound_standard_error",
+                "samples",
+                "synthetic_elbo",
+                "synthetic_objective",
+                "synthetic_kl",
+                "code_perplexity",
+                "active_variables",
+            ],
+        };
+        assert_eq!(keys(line), expected, "{line}");
+        let numbers = value.as_object().unwrap().iter().filter(|(key, _)| *key != "split");
+        for (key, number) in numbers {
+            assert!(number.as_f64().is_some_and(f64::is_finite), "{key} in {line}");
+        }
+    }
+    assert_eq!(
+        heads,
+        ["5 train", "10 train", "10 valid", "15 train", "20 train", "20 valid", "20 test"]
+    );
+    let timing = read(&run, "timing.jsonl");
+    assert_eq!(timing.lines().count(), 4);
+    assert!(timing.lines().all(|line| json(line)["seconds"].as_f64().unwrap() > 0.));
+}
+
+#[test]
+fn sample_grids_are_pictures_of_the_same_size() {
+    let world = World::new();
+    let run = world.train("runs", &["--steps", "10"]);
+    let samples = run.join("samples");
+    let kinds = ["prior", "reconstructions"];
+    assert_eq!(names(&samples), kinds.map(|kind| format!("step-000000010-{kind}.png")));
+    for name in names(&samples) {
+        // Eight rows of twelve images of 28 by 28 with a pixel around each, everything doubled.
+        let size = png_size(&fs::read(samples.join(&name)).unwrap());
+        assert_eq!(size, [2 * (8 * 29 + 1), 2 * (12 * 29 + 1)], "{name}");
+    }
+}
+
+#[test]
+fn the_last_lines_are_the_result_and_where_it_is() {
+    let world = World::new();
+    let ended = world.run(&["--config", "tiny.toml", "--steps", "6"]);
+    ended.says(0, &["SYNTHETIC", "step 6/6", "device: cpu"]);
+    // Off a terminal there are lines, no bar and no colours.
+    assert!(!ended.stderr.contains('\u{1b}') && !ended.stderr.contains('\r'), "{}", ended.stderr);
+
+    let run = world.only_run("runs").unwrap();
+    let summary = json(&read(&run, "summary.json"));
+    assert_eq!((&summary["steps"], &summary["samples"]), (&6.into(), &5.into()));
+    assert_eq!((&summary["dataset"], &summary["synthetic"]), (&"strokes".into(), &true.into()));
+    let bound = summary["bound"].as_f64().unwrap();
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    let [result, place] = lines[..] else { panic!("{}", ended.stdout) };
+    let start = format!("SYNTHETIC strokes: discrete test bound {bound:.2} ±");
+    assert!(result.starts_with(&start) && result.contains("(K = 5)"), "{result}");
+    let name = run.file_name().unwrap().to_str().unwrap();
+    assert!(place.contains(name) && place.contains("summary.json"), "{place}");
+}
+
+#[test]
+fn a_quiet_run_says_only_that_the_data_are_synthetic_and_the_result() {
+    let world = World::new();
+    let ended = world.run(&["--config", "tiny.toml", "--steps", "2", "--quiet"]);
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.stderr.lines().all(|line| line.starts_with("warning: SYNTHETIC")));
+    assert_eq!(ended.stdout.lines().count(), 2, "{}", ended.stdout);
+}
