@@ -16,7 +16,7 @@ const CHUNK: usize = 1 << 14;
 ///
 /// Element `i` of the stream is word `i mod 4` of Philox4x32-10 at counter `(⌊i/4⌋, nonce)`, so that a
 /// draw depends on (key, element index) and on nothing else: not on the device, the number of threads,
-/// or how a batch was split. Use a key once; derive a child for each further use.
+/// or how the stream is read. Use a key once; derive a child for each further use.
 ///
 /// ```
 /// use gumbel_kernels::Key;

@@ -3,6 +3,7 @@
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
+    use std::io::Write;
     use std::path::{Path, PathBuf};
     use std::process::{Child, Command, ExitStatus, Stdio};
     use std::time::Duration;
@@ -56,7 +57,7 @@ mod tests {
         let Ok(options) = std::env::var(CHILD) else { return false };
         let code = train(&options).map_or_else(
             |error| {
-                eprintln!("child: {error}");
+                let _ = writeln!(std::io::stderr(), "child: {error:?}");
                 error.exit_code().into()
             },
             |()| 0,

@@ -3,7 +3,8 @@
 mod cli;
 #[cfg(test)]
 mod output;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod resume;
 #[cfg(test)]
 mod support;

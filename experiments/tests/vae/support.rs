@@ -62,7 +62,7 @@ impl World {
     /// The program with these options, apart from everything that this machine has set up.
     pub(crate) fn vae(&self, options: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vae"));
-        for variable in ["CI", "NO_COLOR", "RAYON_NUM_THREADS", "RUST_LOG"] {
+        for variable in ["CI", "NO_COLOR", "RAYON_NUM_THREADS", "RUST_BACKTRACE", "RUST_LOG"] {
             command.env_remove(variable);
         }
         command

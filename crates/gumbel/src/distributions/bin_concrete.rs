@@ -230,4 +230,20 @@ mod tests {
         }
         Ok(())
     }
+
+    /// Quadrature with 50 digits says 3.336649629567748e-18 at `(±40, ½)` and 1.9287498479639178e-22 at
+    /// `(±50, 1)`, where `E x (1 - E x) - E x(1-x)` has no digit left.
+    #[test]
+    fn moments_keep_their_digits_near_a_vertex() -> Result<()> {
+        for (a, temperature, exact) in
+            [(40., 0.5, 3.336_649_629_567_748e-18), (50., 1., 1.928_749_847_963_917_8e-22)]
+        {
+            for a in [a, -a] {
+                let d = BinConcrete::new(&Tensor::new(&[[[a]]], &Device::Cpu)?, temperature)?;
+                let variance = d.variance()?.flatten_all()?.to_vec1::<f64>()?[0];
+                assert!((variance / exact - 1.).abs() < 1e-11, "{variance:e} at {a}");
+            }
+        }
+        Ok(())
+    }
 }

@@ -1,5 +1,5 @@
 //! The Concrete distribution, in log-coordinates.
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 use gumbel_kernels::{Key, log_softmax, log_sum_exp};
 
 use super::special::{EULER, digamma, integrate, ln_gamma};
@@ -58,7 +58,11 @@ impl ExpConcrete {
     ///
     /// `log κ(y) = ln Γ(K) + (K-1) ln τ - Σ_k G_k - K ln Σ_k exp(-G_k)`: finite for every draw, and
     /// independent of the logits, as the density along a reparameterised path is.
+    ///
+    /// # Errors
+    /// If a category is masked.
     pub fn rsample_with_log_density(&self, samples: usize, key: Key) -> Result<(Tensor, Tensor)> {
+        self.unmasked()?;
         let noise = self.noise(samples, key)?;
         Ok((self.transport(&noise)?, self.log_density_of_noise(&noise)?))
     }
@@ -68,10 +72,26 @@ impl ExpConcrete {
         self.finish(&log_softmax(&gumbel.neg()?)?)
     }
 
+    /// An error if a category is masked: its coordinate is -∞, where no density exists.
+    fn unmasked(&self) -> Result<()> {
+        let smallest = self.logits.detach().flatten_all()?.min(0)?.to_dtype(DType::F64)?;
+        if smallest.to_scalar::<f64>()? == f64::NEG_INFINITY {
+            candle_core::bail!(
+                "a masked category (logit -inf) has no Concrete density; use the analytic divergence, or \
+                 leave the category out"
+            )
+        }
+        Ok(())
+    }
+
     /// `log κ(y)` in nats, summed over the variables, of `y: [S, B, N, K]`: `[S, B]`.
     ///
     /// Adding a constant to all coordinates of `y` or all logits changes nothing.
+    ///
+    /// # Errors
+    /// If a category is masked.
     pub fn log_density(&self, y: &Tensor) -> Result<Tensor> {
+        self.unmasked()?;
         let t = self.logits.broadcast_sub(&self.temperature.times(y)?)?;
         self.finish(&log_softmax(&t)?)
     }
@@ -175,7 +195,7 @@ fn softplus(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device, Var};
+    use candle_core::{Device, Var};
 
     fn logits(seed: u64) -> Result<Tensor> {
         Key::from_seed(seed).normal((1, 2, 3, 4), DType::F64, &Device::Cpu)
@@ -217,6 +237,17 @@ mod tests {
         }
         let error = ExpConcrete::new(&a, 0.5)?.kl(&ExpConcrete::new(&b, 0.6)?).unwrap_err();
         assert!(error.to_string().contains("0.6"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_masked_category_can_be_sampled_but_has_no_density() -> Result<()> {
+        let masked = Tensor::new(&[[[[0., f64::NEG_INFINITY, 1.]]]], &Device::Cpu)?;
+        let q = ExpConcrete::new(&masked, 0.5)?;
+        let y = q.rsample(1, Key::from_seed(1))?;
+        assert_eq!(y.flatten_all()?.get(1)?.to_scalar::<f64>()?, f64::NEG_INFINITY);
+        assert!(q.log_density(&y).unwrap_err().to_string().contains("masked"));
+        assert!(q.rsample_with_log_density(1, Key::from_seed(1)).is_err());
         Ok(())
     }
 
