@@ -13,6 +13,10 @@ run-vae *ARGS:
 test *ARGS:
     cargo test --workspace --locked "$@"
 
+# Time the kernels against plain candle operations, and a training step
+bench *ARGS:
+    cargo run --release --locked --bin bench -- "$@"
+
 # Check formatting and lints; warnings are errors
 lint:
     cargo fmt --all --check
@@ -25,6 +29,10 @@ doc *ARGS:
 # Check licences, sources and banned crates (needs cargo-deny)
 deny:
     cargo deny --config .cargo/deny.toml check bans licenses sources
+
+# Run the unsafe code of the kernels under Miri (needs `rustup +nightly component add miri rust-src`)
+miri:
+    MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-permissive-provenance -Zmiri-ignore-leaks -Zmiri-disable-isolation" RUSTFLAGS="-C target-feature=+avx2,+fma" cargo +nightly miri test -p gumbel-kernels --lib --locked -- rows:: one_hot:: logistic::tests::nothing_overflows
 
 # Everything that has to pass before a change is done
 ready:

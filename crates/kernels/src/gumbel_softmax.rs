@@ -91,13 +91,14 @@ struct Gradient {
 }
 
 impl Sample {
-    /// Rows `first..` of the soft sample into `y`, from `logits` of which row `r` serves `r mod rows`.
+    /// Rows `first..` of `(logits + G) / temperature`, less their largest entry, into `y`; row `r` of
+    /// `logits` serves every row that is `r` modulo their number.
     #[inline(always)]
-    fn soft_rows<T: Real>(&self, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
+    fn score_rows<T: Real>(&self, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
         let (rows, inverse) = (logits.len() / k, T::of(self.inverse));
         let mut words = [0u32; 1024];
         let start = (first * k) as u64;
-        for (i, y) in y.chunks_mut(words.len()).enumerate() {
+        for (i, y) in y.chunks_mut(1024).enumerate() {
             let words = &mut words[..y.len()];
             self.key.fill_words(start + (i * 1024) as u64, words);
             for (y, word) in y.iter_mut().zip(words.iter()) {
@@ -117,6 +118,13 @@ impl Sample {
                 *y -= top;
             }
         }
+        Ok(())
+    }
+
+    /// Rows `first..` of the soft sample into `y`.
+    #[inline(always)]
+    fn soft_rows<T: Real>(&self, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
+        self.score_rows(logits, k, first, y)?;
         // Over all rows at once, because short rows would not fill a vector.
         exp_in_place(y);
         for y in y.chunks_mut(k) {
@@ -130,12 +138,13 @@ impl Sample {
 
     fn run<T: Real>(&self, logits: &[T], k: usize, repeats: usize) -> Result<Vec<T>> {
         let mut y = vec![T::zero(); logits.len() * repeats];
-        for_rows(&mut y, k, 2 * k, |first, y| {
-            self.soft_rows(logits, k, first, y)?;
-            if self.forward == Forward::Hard {
+        for_rows(&mut y, k, 2 * k, |first, y| match self.forward {
+            Forward::Soft => self.soft_rows(logits, k, first, y),
+            Forward::Hard => {
+                self.score_rows(logits, k, first, y)?;
                 y.chunks_mut(k).for_each(harden);
+                Ok(())
             }
-            Ok(())
         })?;
         Ok(y)
     }
@@ -146,12 +155,11 @@ impl Sample {
     }
 }
 
-/// Replaces a row by the one-hot vector of its first largest entry.
+/// Replaces a row whose largest entry is 0 by the one-hot vector of the first 0.
 fn harden<T: Real>(row: &mut [T]) {
-    let top = max(row);
     let mut found = false;
     for y in row {
-        let here = !found && *y == top;
+        let here = !found && *y == T::zero();
         found |= here;
         *y = if here { T::one() } else { T::zero() };
     }

@@ -76,6 +76,7 @@ impl Run {
         check_name(experiment)?;
         check_name(&args.name)?;
         let fingerprint = config::fingerprint(config_toml)?;
+        let environment = Environment::current(seed, args.threads());
         let directory = name::create_directory(&args.out.join(experiment), &args.name, seed)?;
         let lock = lock::acquire(&directory)?;
         for name in [CHECKPOINTS, SAMPLES] {
@@ -83,7 +84,6 @@ impl Run {
             fs::create_dir(&path).map_err(Error::io("create", &path))?;
         }
         write_atomic(&directory.join(CONFIG), config_toml.as_bytes())?;
-        let environment = Environment::current(seed, args.threads());
         Self::open(directory, lock, fingerprint, environment, ENVIRONMENT.to_owned(), args, false)
     }
 
@@ -99,6 +99,9 @@ impl Run {
                 "{directory} is no run directory: no {CONFIG} in it"
             )));
         }
+        // Before the lock: this starts processes, and one that has just been forked shares the lock and
+        // would keep it for a moment after this process was killed.
+        let mut environment = Environment::current(seed, args.threads());
         let lock = lock::acquire(directory)?;
         let fingerprint = config::fingerprint(config_toml)?;
         let stored = config::read(&config_path)?;
@@ -120,7 +123,6 @@ impl Run {
         if stored != config_toml {
             write_atomic(&config_path, config_toml.as_bytes())?;
         }
-        let mut environment = Environment::current(seed, args.threads());
         environment.identity = identity_of(&directory.join(ENVIRONMENT));
         let file = (1u32..)
             .map(|n| format!("env-resume-{n}.json"))

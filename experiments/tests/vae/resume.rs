@@ -10,11 +10,14 @@ use crate::support::{World, names, read, science};
 const LEAVE_ONE_OUT: &[&str] = &["--set", "estimator={method=\"leave-one-out\",samples=2}"];
 const STRAIGHT_THROUGH: &[&str] = &["--set", "estimator.method=straight-through-gumbel-softmax"];
 
-/// Every step of these runs shows in `metrics.jsonl`.
+/// Every step of these runs shows in `metrics.jsonl`, and takes some milliseconds, so that a signal hits
+/// the step that it is meant for.
 const WATCHED: &[&str] = &[
     "--config",
     "tiny.toml",
     "--quiet",
+    "--set",
+    "batch_size=200",
     "--set",
     "train.log_every=1",
     "--set",
@@ -117,6 +120,7 @@ fn kill_again_and_again(estimator: &[&str], seed: u64) {
         std::thread::sleep(Duration::from_micros(pause as u64));
         kills += kill(child);
     }
+    eprintln!("KILLS {kills}");
     assert!(kills >= 8, "{kills} kills are few: make the run longer");
     world.resume(&run, &[]);
     assert_eq!(science(&run, STEPS), expected);

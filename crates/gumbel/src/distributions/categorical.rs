@@ -59,7 +59,7 @@ impl Categorical {
 
     /// Independent samples, one-hot `[S, B, N, K]`, by the Gumbel-max trick. No gradient.
     ///
-    /// The same noise as [`ExpConcrete::rsample`] and [`gumbel_kernels::gumbel_softmax`] under the same
+    /// The same noise as [`ExpConcrete::rsample`] and [`gumbel_kernels::gumbel_softmax()`] under the same
     /// key: the sample is the rounding of theirs.
     pub fn sample(&self, samples: usize, key: Key) -> Result<Tensor> {
         gumbel_softmax(&self.logits.detach(), samples, 1., Forward::Hard, key)

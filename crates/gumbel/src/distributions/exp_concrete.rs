@@ -15,7 +15,7 @@ use super::{Temperature, closed_form};
 /// the simplex itself a coordinate underflows and the density with it.
 ///
 /// `logits: [S | 1, B, N, K]`, temperature a number or `[S | 1, B, N]`.
-/// Source: Maddison, Mnih, Teh (2017), eq. 10 and appendix C.3 (eq. 22 there).
+/// Source: Maddison, Mnih, Teh (2017), definition 1 and appendix C.3.
 #[derive(Clone, Debug)]
 pub struct ExpConcrete {
     logits: Tensor,
@@ -106,7 +106,7 @@ impl ExpConcrete {
 
     /// Log-density on the simplex `[S, B]` of `x: [S, B, N, K]` given as `log x`: `log κ(log x) - Σ log x`.
     ///
-    /// The density of the Concrete distribution (Maddison et al. 2017, eq. 10), finite where `exp(log x)`
+    /// The density of the Concrete distribution (Maddison et al. 2017, definition 1), finite where `exp(log x)`
     /// underflows.
     pub fn log_density_simplex_from_log(&self, log_x: &Tensor) -> Result<Tensor> {
         self.log_density(log_x)? - log_x.sum((2, 3))?
