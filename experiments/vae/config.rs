@@ -112,15 +112,20 @@ impl Args {
                 return Err(Error::Usage(format!("{key} is 0; use at least 1")));
             }
         }
+        let within = |table: &str, checked: std::result::Result<(), String>| {
+            checked.map_err(|error| Error::Usage(format!("{table}: {error}")))
+        };
+        within("estimator", config.estimator.check())?;
+        within("model", config.model.check())?;
+        let (low, high) = config.learning_rate.range();
+        if !(low >= 0. && low.is_finite()) {
+            return Err(Error::Usage(format!(
+                "learning_rate runs through [{low}, {high}]; keep it finite and at least 0"
+            )));
+        }
+        config.train.check()?;
         Ok(config)
     }
-}
-
-/// Prints the resolved configuration, itself a valid `--config` file.
-#[expect(clippy::print_stdout, reason = "this is what --print-config is for")]
-pub(crate) fn print(toml: &str) -> Result<()> {
-    print!("{toml}");
-    Ok(())
 }
 
 #[cfg(test)]
@@ -160,6 +165,11 @@ mod tests {
             ("estimator.temprature=3", "temperature"),
             ("batch_size=0", "batch_size"),
             ("data.dataset=cifar", "strokes"),
+            ("estimator.samples=0", "samples is 0"),
+            ("estimator.temperature=-1", "[-1, -1]"),
+            ("model.latents=1000000000", "1048576"),
+            ("learning_rate=-0.1", "learning_rate"),
+            ("train.keep=0", "keep"),
         ] {
             let error = config(&["--set", set]).unwrap_err();
             assert!(error.to_string().contains(expected), "{set}: {error}");

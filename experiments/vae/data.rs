@@ -61,7 +61,7 @@ impl Data {
             synthetic: name.is_synthetic(),
         };
         let images = data.train.images();
-        tracing::info!("data: {}, binarisation {regime}, from {}", images.title(), images.origin());
+        tracing::info!("data: {}, binarisation {regime}, {}", images.title(), images.origin());
         if data.synthetic {
             tracing::warn!(
                 "SYNTHETIC data: these numbers compare with nothing published; --dataset mnist has the real thing"

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::data::{Data, Names, loaded};
+use crate::output::print;
 use crate::pictures;
 
 /// Images per evaluation batch.
@@ -79,6 +80,8 @@ impl<'a> Evaluator<'a> {
         )?;
         if evaluation.is_last() {
             let samples = self.config.evaluation.final_samples;
+            let images = self.data.test.len();
+            tracing::info!("evaluating {images} test images with {samples} discrete samples each");
             let test = self.averages(&self.data.test, samples, evaluation)?;
             evaluation.record("test", &self.report(&test, samples))?;
             self.summary = Some(self.summary(&test, samples, evaluation.step()));
@@ -155,27 +158,29 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Writes `summary.json` and prints the result and where it is: the last line of a run.
-    #[expect(clippy::print_stdout, reason = "the result is what a script reads from the program")]
     pub(crate) fn summarise(&self, run: &Run) -> Result<()> {
         let directory = run.directory().display();
         let Some(summary) = &self.summary else {
-            println!("nothing was left to do: {directory}");
-            return Ok(());
+            return print(&format!("nothing was left to do: {directory}\n"));
         };
         let json = serde_json::to_vec_pretty(summary)
             .map_err(|error| gumbel_training::Error::caller(70, error))?;
         run.write_file("summary.json", &json)?;
         let Summary { dataset, samples, bound, standard_error, elbo, objective, .. } = summary;
         let mark = if summary.synthetic { "SYNTHETIC " } else { "" };
-        println!(
-            "{mark}{dataset}: discrete test bound {bound:.2} ± {standard_error:.2} nats (K = {samples}), \
-             elbo {elbo:.2}, training objective {objective:.2}"
-        );
-        println!(
-            "in {directory}: samples/, metrics.jsonl, summary.json; go on with --resume {directory}"
-        );
-        Ok(())
+        let [bound, standard_error, elbo, objective] =
+            [bound, standard_error, elbo, objective].map(|x| nats(*x));
+        print(&format!(
+            "{mark}{dataset}: discrete test bound {bound} ± {standard_error} nats (K = {samples}), \
+             elbo {elbo}, training objective {objective}\n\
+             in {directory}: samples/, metrics.jsonl, summary.json; go on with --resume {directory}\n"
+        ))
     }
+}
+
+/// Two digits after the point, as papers print them; a diverged run need not fit.
+fn nats(x: f64) -> String {
+    if x.abs() < 1e6 { format!("{x:.2}") } else { format!("{x:.2e}") }
 }
 
 /// Probabilities `[B, N, K]` of the codes, those of bits as two categories.

@@ -6,6 +6,7 @@
 mod config;
 mod data;
 mod evaluate;
+mod output;
 mod pictures;
 
 use std::process::ExitCode;
@@ -34,7 +35,7 @@ fn train(args: &Args) -> Result<()> {
     let config = args.config()?;
     let toml = to_toml(&config)?;
     if args.run.print_config {
-        return config::print(&toml);
+        return output::print(&toml);
     }
     let device = args.run.device.open()?;
     let data = Data::load(&config, args)?;

@@ -17,8 +17,8 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Drawn => f.write_str("drawn by this program (SYNTHETIC)"),
-            Self::Folder(folder) => write!(f, "{}", folder.display()),
+            Self::Drawn => f.write_str("drawn by this program"),
+            Self::Folder(folder) => write!(f, "from {}", folder.display()),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Numbers that depend on the step.
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A number that depends on the training step: a temperature, a learning rate, the weight of a KL term.
 ///
@@ -12,8 +14,10 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(temperature.at(999), 1.0);
 /// assert_eq!(temperature.at(10_000_000), 0.5);
 /// ```
+///
+/// In a configuration it is a table with a `kind`, or a number for a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields, remote = "Self")]
 pub enum Schedule {
     /// `value` at every step.
     Constant {
@@ -58,6 +62,23 @@ impl Schedule {
         Self::Constant { value }
     }
 
+    /// The smallest and the largest value that the schedule runs through.
+    ///
+    /// NaN where one of its numbers is NaN.
+    #[must_use]
+    pub fn range(&self) -> (f64, f64) {
+        let (a, b) = match *self {
+            Self::Constant { value } => (value, value),
+            Self::Linear { start, end, .. } | Self::Cosine { start, end, .. } => (start, end),
+            Self::Exponential { start, floor, rate, .. } if rate >= 0. => (start, floor),
+            // It grows for ever.
+            Self::Exponential { start, floor, rate, .. } => {
+                (start.min(floor), rate * f64::NEG_INFINITY)
+            }
+        };
+        if a.is_nan() || b.is_nan() { (f64::NAN, f64::NAN) } else { (a.min(b), a.max(b)) }
+    }
+
     /// The value at `step`.
     #[must_use]
     pub fn at(&self, step: u64) -> f64 {
@@ -73,6 +94,45 @@ impl Schedule {
                 (start * (-rate * (step / every * every) as f64).exp()).max(floor)
             }
         }
+    }
+}
+
+impl Serialize for Schedule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // The derived one, named like a method of this type because of `remote = "Self"`.
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Schedule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrTable;
+
+        impl<'de> Visitor<'de> for NumberOrTable {
+            type Value = Schedule;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number, or a table such as { kind = \"constant\", value = 0.5 }")
+            }
+
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Schedule, E> {
+                Ok(Schedule::constant(value))
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Schedule, E> {
+                Ok(Schedule::constant(value as f64))
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Schedule, E> {
+                Ok(Schedule::constant(value as f64))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Schedule, A::Error> {
+                Schedule::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_any(NumberOrTable)
     }
 }
 
@@ -106,6 +166,37 @@ mod tests {
         assert_eq!(tau.at(1999), tau.at(1000));
         assert_eq!(tau.at(1_000_000), 0.5);
         assert!(Schedule::Exponential { start: 1., floor: 0., rate: 1., every: 0 }.at(1) < 0.4);
+    }
+
+    #[test]
+    fn a_number_is_a_constant() {
+        #[derive(Serialize, Deserialize)]
+        struct Config {
+            rate: Schedule,
+        }
+        for (text, value) in [("rate = 1e-3", 1e-3), ("rate = 2", 2.), ("rate = -1", -1.)] {
+            let config: Config = toml::from_str(text).unwrap();
+            assert_eq!(config.rate, Schedule::constant(value));
+            let again: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+            assert_eq!(config.rate, again.rate);
+        }
+        let error = toml::from_str::<Config>("rate = \"fast\"").err().unwrap();
+        assert!(error.to_string().contains("a number, or a table"), "{error}");
+    }
+
+    #[test]
+    fn the_range_covers_every_step() {
+        let schedules = [
+            Schedule::Linear { start: 2., end: 0.5, steps: 10 },
+            Schedule::Cosine { start: 0.5, end: 2., steps: 10 },
+            Schedule::Exponential { start: 1., floor: 0.5, rate: 0.1, every: 3 },
+            Schedule::Exponential { start: 1., floor: 0.5, rate: -0.1, every: 3 },
+        ];
+        for schedule in schedules {
+            let (low, high) = schedule.range();
+            assert!((0..100).all(|step| (low..=high).contains(&schedule.at(step))), "{schedule:?}");
+        }
+        assert!(Schedule::constant(f64::NAN).range().0.is_nan());
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The variational autoencoder with one layer of discrete latents.
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, Tensor};
 use candle_nn::{Init, VarBuilder};
 use gumbel::distributions::{Bernoulli, Categorical, Discrete};
 use gumbel::estimators::Trace;
@@ -7,6 +7,9 @@ use gumbel_kernels::{bernoulli_log_prob, sigmoid};
 use serde::{Deserialize, Serialize};
 
 use crate::{Activation, LatentVariableModel, Mlp};
+
+/// A result whose error is candle's, unless said otherwise.
+type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 
 /// Sizes and choices of a [`CategoricalVae`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,35 @@ pub struct CategoricalVaeConfig {
     /// What a bit is to the decoder (`categories = 2` only).
     #[serde(default)]
     pub coding: Coding,
+}
+
+/// Units of one layer above which a size is taken for a mistake.
+const MOST_UNITS: usize = 1 << 20;
+
+impl CategoricalVaeConfig {
+    /// Width of the code that the decoder sees: `N` bits or `N · K` entries.
+    fn code(&self) -> Option<usize> {
+        self.latents.checked_mul(if self.categories == 2 { 1 } else { self.categories })
+    }
+
+    /// What is wrong with the sizes, if anything: key, value, what to do.
+    ///
+    /// # Errors
+    /// If a layer has no unit or more than 2²⁰, or `categories` is below 2.
+    pub fn check(&self) -> Result<(), String> {
+        if self.categories < 2 {
+            return Err(format!("categories is {}; use at least 2", self.categories));
+        }
+        let code = ("latents × categories", self.code().unwrap_or(usize::MAX));
+        let encoder = self.encoder.iter().map(|units| ("encoder", *units));
+        let decoder = self.decoder.iter().map(|units| ("decoder", *units));
+        for (key, units) in encoder.chain(decoder).chain([code]) {
+            if units == 0 || units > MOST_UNITS {
+                return Err(format!("{key} has a layer of {units} units; use 1 to {MOST_UNITS}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The prior of the latents.
@@ -80,11 +112,9 @@ impl CategoricalVae {
         mean: &Tensor,
         builder: &VarBuilder<'_>,
     ) -> Result<Self> {
+        config.check().map_err(candle_core::Error::msg)?;
         let CategoricalVaeConfig { latents: n, categories: k, activation, .. } = *config;
-        if n == 0 || k < 2 {
-            candle_core::bail!("a VAE needs latents ≥ 1 of categories ≥ 2, got {n} of {k}")
-        }
-        let (d, code) = (mean.dims1()?, if k == 2 { n } else { n * k });
+        let (d, code) = (mean.dims1()?, config.code().unwrap_or(n));
         let shape = if k == 2 { vec![1, 1, n] } else { vec![1, 1, n, k] };
         let logits = match config.prior {
             Prior::Uniform => Tensor::zeros(shape, builder.dtype(), builder.device())?,
@@ -237,7 +267,7 @@ mod tests {
     #[test]
     fn impossible_sizes_are_errors() -> Result<()> {
         let mean = Tensor::new(&[0.2f32; 5], &Device::Cpu)?;
-        for (latents, categories) in [(0, 2), (3, 1)] {
+        for (latents, categories) in [(0, 2), (3, 1), (1 << 21, 2), (usize::MAX, 3)] {
             let config = CategoricalVaeConfig { latents, ..config(categories) };
             assert!(model(&config, &mean).is_err());
         }

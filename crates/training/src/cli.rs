@@ -15,7 +15,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", help_heading = "Configuration")]
     pub config: Option<PathBuf>,
 
-    /// Change one key, for example model.hidden=256; can be repeated
+    /// Change one key, for example train.log_every=50; can be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", help_heading = "Configuration")]
     pub set: Vec<String>,
 

@@ -51,7 +51,7 @@ impl Progress {
         let plain = std::env::var_os("CI").is_some_and(|v| !v.is_empty());
         let bar = (!quiet && !plain && io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new(total).with_position(first);
-            let template = "{bar:20} {pos}/{len} {percent}% | {msg}eta {eta}";
+            let template = "{bar:16} {pos}/{len} {percent}% eta {eta} {wide_msg}";
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
@@ -76,11 +76,10 @@ impl Progress {
         let line = line(step, self.total, numbers, pace);
         tracing::debug!("{line}");
         match &self.bar {
-            Some(bar) => bar.set_message(format!(
-                "{}{} ex/s | ",
-                listed(numbers),
-                short(pace.examples_per_second)
-            )),
+            Some(bar) => {
+                let speed = short(pace.examples_per_second);
+                bar.set_message(format!("| {speed} ex/s | {}", listed(numbers)));
+            }
             None if !self.quiet => say(&line),
             None => {}
         }

@@ -49,6 +49,8 @@ pub struct Run {
     directory: PathBuf,
     /// Of the configuration.
     pub(crate) fingerprint: String,
+    /// The configuration, where it is not yet the one in the directory.
+    new_config: Option<String>,
     pub(crate) metrics: Metrics,
     pub(crate) timing: File,
     pub(crate) quiet: bool,
@@ -120,15 +122,15 @@ impl Run {
             fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
         }
         checkpoint::clean(&directory.join(CHECKPOINTS))?;
-        if stored != config_toml {
-            write_atomic(&config_path, config_toml.as_bytes())?;
-        }
         environment.identity = identity_of(&directory.join(ENVIRONMENT));
         let file = (1u32..)
             .map(|n| format!("env-resume-{n}.json"))
             .find(|name| !directory.join(name).exists())
             .unwrap_or_else(|| ENVIRONMENT.to_owned());
-        Self::open(directory.to_path_buf(), lock, fingerprint, environment, file, args, true)
+        let mut run =
+            Self::open(directory.to_path_buf(), lock, fingerprint, environment, file, args, true)?;
+        run.new_config = (stored != config_toml).then(|| config_toml.to_owned());
+        Ok(run)
     }
 
     /// What new and resumed runs have in common.
@@ -147,6 +149,7 @@ impl Run {
         let status = if resumed { Status::read(&directory.join(STATUS)) } else { Status::Running };
         let run = Self {
             fingerprint,
+            new_config: None,
             metrics: Metrics::open(&directory.join(METRICS))?,
             timing: append(&directory.join(TIMING))?,
             quiet: args.quiet,
@@ -206,6 +209,14 @@ impl Run {
         let path = self.directory.join(name);
         write_atomic(&path, bytes)?;
         Ok(path)
+    }
+
+    /// Puts a changed configuration into the directory, once it is sure that the run goes on with it.
+    pub(crate) fn adopt_config(&mut self) -> Result<()> {
+        match self.new_config.take() {
+            Some(config) => write_atomic(&self.directory.join(CONFIG), config.as_bytes()),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn checkpoints(&self) -> PathBuf {
@@ -340,7 +351,10 @@ pub(crate) mod tests {
         let resume = |toml: &str| Run::resume(&directory, &args(out.path()), toml, 3);
         assert_eq!(resume("seed = 4\n\n[train]\nsteps = 5\n").unwrap_err().exit_code(), 2);
         let longer = "seed = 3\n\n[train]\nsteps = 50\n";
-        drop(resume(longer).unwrap());
+        let mut run = resume(longer).unwrap();
+        assert_eq!(fs::read_to_string(directory.join(CONFIG)).unwrap(), CONFIG_TOML);
+        run.adopt_config().unwrap();
+        drop(run);
         assert_eq!(fs::read_to_string(directory.join(CONFIG)).unwrap(), longer);
         let error = Run::resume(out.path(), &args(out.path()), longer, 3).unwrap_err();
         assert_eq!(error.exit_code(), 2);

@@ -68,6 +68,8 @@ impl Run {
             Err(Error::Interrupted { by, step, .. }) => {
                 Status::Interrupted(format!("{by} at step {step}"))
             }
+            // Refused before the first step: the run is as it was.
+            Err(_) if self.status != Status::Running => self.status.clone(),
             Err(error) => Status::Failed(error.to_string()),
         };
         let written = if self.status == status { Ok(()) } else { self.set_status(status) };
@@ -87,6 +89,7 @@ fn train(
     let mut optimizer = Optimizer::new(&config.optimizer, params)?;
     let start = restore(run, config, params, &mut optimizer)?;
     let Some(start) = start else { return Ok(()) };
+    run.adopt_config()?;
     run.set_status(Status::Running)?;
     let progress = Progress::start(run.quiet, start, config.steps, examples_per_step);
     let mut training =

@@ -225,7 +225,13 @@ mod tests {
         resume(&directory, &[], &fail).unwrap();
         assert_eq!(fs::read(directory.join("metrics.jsonl")).unwrap(), before);
         assert_eq!(status(&directory), "done");
-        resume(&directory, &["--steps", "3"], &fail).unwrap();
+        let error = resume(&directory, &["--steps", "3"], &fail).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("cannot end at step 3"), "{error}");
+        // The refusal changed nothing: neither the length in config.toml nor the results.
+        resume(&directory, &[], &fail).unwrap();
+        assert_eq!(fs::read(directory.join("metrics.jsonl")).unwrap(), before);
+        assert_eq!(status(&directory), "done");
         // As if it had been meant to be as long from the start.
         resume(&directory, &["--steps", "13"], &never).unwrap();
         let mut got = science(&directory);

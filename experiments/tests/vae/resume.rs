@@ -120,7 +120,6 @@ fn kill_again_and_again(estimator: &[&str], seed: u64) {
         std::thread::sleep(Duration::from_micros(pause as u64));
         kills += kill(child);
     }
-    eprintln!("KILLS {kills}");
     assert!(kills >= 8, "{kills} kills are few: make the run longer");
     world.resume(&run, &[]);
     assert_eq!(science(&run, STEPS), expected);

@@ -85,6 +85,48 @@ impl Method {
         }
     }
 
+    /// What is wrong with the settings, if anything: key, value, what to do.
+    ///
+    /// # Errors
+    /// If there are too few samples, or a temperature is not positive and finite at every step.
+    pub fn check(&self) -> Result<(), String> {
+        let least = if matches!(self, Self::LeaveOneOut { .. }) { 2 } else { 1 };
+        let samples = self.samples();
+        if samples < least {
+            return Err(format!("samples is {samples}; use at least {least}"));
+        }
+        let (temperature, prior) = match *self {
+            Self::GumbelSoftmax { temperature, prior_temperature, .. } => {
+                (Some(temperature), prior_temperature)
+            }
+            Self::StraightThroughGumbelSoftmax { temperature, .. } => (Some(temperature), None),
+            Self::StraightThrough { .. } | Self::LeaveOneOut { .. } | Self::Enumerate { .. } => {
+                (None, None)
+            }
+        };
+        for (key, schedule) in [("temperature", temperature), ("prior_temperature", prior)] {
+            let Some((low, high)) = schedule.map(|schedule| schedule.range()) else { continue };
+            if !(low > 0. && high.is_finite()) {
+                return Err(format!(
+                    "{key} runs through [{low}, {high}]; keep it positive and finite at every step"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of samples `S`.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        match *self {
+            Self::GumbelSoftmax { samples, .. }
+            | Self::StraightThroughGumbelSoftmax { samples, .. }
+            | Self::StraightThrough { samples }
+            | Self::LeaveOneOut { samples }
+            | Self::Enumerate { samples } => samples,
+        }
+    }
+
     /// The posterior's temperature at a step, of an estimator that has one.
     #[must_use]
     pub fn temperature_at(&self, step: u64) -> Option<f64> {
@@ -101,6 +143,30 @@ impl Method {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_that_cannot_work_are_found_before_training() {
+        for (text, word) in [
+            ("method = \"leave-one-out\"\nsamples = 1", "at least 2"),
+            ("method = \"straight-through\"\nsamples = 0", "samples is 0"),
+            ("method = \"gumbel-softmax\"\ntemperature = -1", "temperature runs through [-1, -1]"),
+            (
+                "method = \"gumbel-softmax\"\ntemperature = 1\nprior_temperature = 0",
+                "prior_temperature",
+            ),
+            (
+                "method = \"gumbel-softmax\"\n\
+                 temperature = { kind = \"exponential\", start = -1.0, floor = 0.5, rate = 0.1, every = 1 }",
+                "[-1, 0.5]",
+            ),
+        ] {
+            let error = toml::from_str::<Method>(text).unwrap().check().unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+        let good: Method =
+            toml::from_str("method = \"gumbel-softmax\"\ntemperature = 0.5").unwrap();
+        assert_eq!(good.check(), Ok(()));
+    }
 
     #[test]
     fn a_setting_that_the_method_does_not_have_is_an_error() {

@@ -57,7 +57,7 @@ impl TrainConfig {
     }
 
     /// An error unless every value makes sense; the optimizer checks its own.
-    pub(super) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         if self.keep == 0 {
             return Err(Error::Usage("train.keep is 0, keep at least 1 checkpoint".into()));
         }

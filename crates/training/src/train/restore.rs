@@ -28,8 +28,14 @@ pub(super) fn restore(
     }
     params.load(&checkpoint.model)?;
     optimizer.load_state(&checkpoint.optimizer)?;
-    if *step > config.steps || (*step == config.steps && run.status == Status::Done) {
-        tracing::info!("nothing to do: {step} of {} steps are done; use --steps", config.steps);
+    if *step > config.steps {
+        let steps = config.steps;
+        return Err(Error::Usage(format!(
+            "{step} steps of this run are done, so it cannot end at step {steps}; use a larger --steps"
+        )));
+    }
+    if *step == config.steps && run.status == Status::Done {
+        tracing::info!("nothing to do: all {step} steps are done; use a larger --steps to go on");
         return Ok(None);
     }
     run.metrics.truncate(*metrics_bytes)?;
