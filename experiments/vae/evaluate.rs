@@ -173,7 +173,7 @@ impl<'a> Evaluator<'a> {
         print(&format!(
             "{mark}{dataset}: discrete test bound {bound} ± {standard_error} nats (K = {samples}), \
              elbo {elbo}, training objective {objective}\n\
-             in {directory}: samples/, metrics.jsonl, summary.json; go on with --resume {directory}\n"
+             in {directory}: samples/, metrics.jsonl, summary.json; go on with --resume {directory} --steps N\n"
         ))
     }
 }

@@ -30,9 +30,19 @@ pub fn launch(args: &RunArgs, body: impl FnOnce() -> Result<()> + Send) -> ExitC
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::debug!("exit code {}: {error}", error.exit_code());
-            progress::say(&format!("error: {error}"));
+            progress::say(&format!("error: {}", for_a_person(&error)));
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// The message without the backtrace that a tensor error carries where `RUST_BACKTRACE` is set; the log
+/// has all of it.
+fn for_a_person(error: &Error) -> String {
+    let text = error.to_string();
+    match error {
+        Error::Tensor(_) => text.lines().next().unwrap_or_default().to_owned(),
+        _ => text,
     }
 }
 

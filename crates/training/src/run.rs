@@ -122,11 +122,16 @@ impl Run {
             fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
         }
         checkpoint::clean(&directory.join(CHECKPOINTS))?;
-        environment.identity = identity_of(&directory.join(ENVIRONMENT));
-        let file = (1u32..)
-            .map(|n| format!("env-resume-{n}.json"))
-            .find(|name| !directory.join(name).exists())
-            .unwrap_or_else(|| ENVIRONMENT.to_owned());
+        // Absent where the run was killed while it was created: then this session is its first.
+        let file = if directory.join(ENVIRONMENT).exists() {
+            environment.identity = identity_of(&directory.join(ENVIRONMENT));
+            (1u32..)
+                .map(|n| format!("env-resume-{n}.json"))
+                .find(|name| !directory.join(name).exists())
+                .unwrap_or_else(|| ENVIRONMENT.to_owned())
+        } else {
+            ENVIRONMENT.to_owned()
+        };
         let mut run =
             Self::open(directory.to_path_buf(), lock, fingerprint, environment, file, args, true)?;
         run.new_config = (stored != config_toml).then(|| config_toml.to_owned());
@@ -379,6 +384,9 @@ pub(crate) mod tests {
         assert!(directory.join("env-resume-2.json").exists());
         fs::write(directory.join(ENVIRONMENT), b"{").unwrap();
         resume().identify("mnist", "sha256:03").unwrap();
+        fs::remove_file(directory.join(ENVIRONMENT)).unwrap();
+        resume().identify("mnist", "sha256:04").unwrap();
+        assert!(resume().identify("mnist", "sha256:05").is_err());
     }
 
     #[test]

@@ -50,6 +50,26 @@ fn the_printed_configuration_is_a_configuration_and_prints_itself() {
     assert!(!world.path("runs").exists());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_that_goes_away_is_no_error_and_a_full_disk_is_one() {
+    use std::process::Stdio;
+
+    let world = World::new();
+    let mut command = world.vae(&["--print-config"]);
+    // The child writes after the only reader of the pipe is gone.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(74));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.starts_with("error: cannot write to standard output"), "{message}");
+}
+
 #[test]
 fn mistakes_exit_with_2_a_suggestion_and_nothing_begun() {
     let world = World::new();
@@ -61,6 +81,14 @@ fn mistakes_exit_with_2_a_suggestion_and_nothing_begun() {
         (&["--set", "estimator.method=gumbel"], &["did you mean `gumbel-softmax`"]),
         (&["--set", "batch_size=0"], &["batch_size is 0", "at least 1"]),
         (&["--set", "seed"], &["KEY=VALUE"]),
+        (&["--set", "model.latents=0"], &["latents", "use 1 to"]),
+        (&["--set", "model.latents=1000000000000"], &["latents", "1048576"]),
+        (&["--set", "estimator.samples=0"], &["samples is 0", "at least 1"]),
+        (
+            &["--set", "estimator.temperature={kind=\"constant\",value=-1.0}"],
+            &["temperature", "-1"],
+        ),
+        (&["--set", "train.keep=0"], &["train.keep is 0"]),
         (&["--dataset", "mnits"], &["mnits", "mnist"]),
         (&["--sede", "3"], &["--sede", "--seed"]),
         (&["--threads", "0"], &["--threads"]),
@@ -116,7 +144,7 @@ fn a_place_that_cannot_be_written_exits_with_74_and_is_named() {
 }
 
 #[test]
-fn a_resumed_run_refuses_another_model_and_lists_what_differs() {
+fn a_resumed_run_refuses_another_model_and_fewer_steps_and_stays_done() {
     let world = World::new();
     let run = world.train("runs", &["--steps", "3"]);
     let before = read(&run, "config.toml");
@@ -125,6 +153,8 @@ fn a_resumed_run_refuses_another_model_and_lists_what_differs() {
     let ended = world.run(&[&resume[..], &changes].concat());
     ended.says(2, &["model.latents: 4 -> 5", "seed: 1 -> 2", "free to change are train.steps"]);
     assert_eq!(read(&run, "config.toml"), before);
+    let shorter = world.run(&["--resume", run.to_str().unwrap(), "--steps", "2"]);
+    shorter.says(2, &["3 steps", "larger --steps"]);
     assert_eq!(read(&run, "STATUS"), "done\n");
 }
 

@@ -2,16 +2,14 @@
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use gumbel_kernels::Key;
 
+use super::location_scale::LocationScale;
 use super::special::EULER;
 
 /// `Gumbel(loc, scale)`: the law of the largest of many independent variables.
 ///
 /// `f(x) = exp(-(z + e^{-z})) / scale`, `z = (x - loc) / scale`. `loc` is the mode, not the mean.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Gumbel {
-    loc: f64,
-    scale: f64,
-}
+pub struct Gumbel(LocationScale);
 
 impl Gumbel {
     /// From the mode `loc` and a positive `scale`.
@@ -19,12 +17,7 @@ impl Gumbel {
     /// # Errors
     /// If `loc` is not finite or `scale` not positive and finite.
     pub fn new(loc: f64, scale: f64) -> Result<Self> {
-        super::check_location_scale(loc, scale)?;
-        Ok(Self { loc, scale })
-    }
-
-    fn z(&self, x: f64) -> f64 {
-        (x - self.loc) / self.scale
+        LocationScale::new(loc, scale).map(Self)
     }
 
     /// Independent samples.
@@ -35,57 +28,57 @@ impl Gumbel {
         device: &Device,
         key: Key,
     ) -> Result<Tensor> {
-        key.gumbel(shape, dtype, device)?.affine(self.scale, self.loc)
+        key.gumbel(shape, dtype, device)?.affine(self.0.scale, self.0.loc)
     }
 
     /// `log f(x)`, in nats.
     #[must_use]
     pub fn log_density(&self, x: f64) -> f64 {
-        let z = self.z(x);
-        -(z + (-z).exp()) - self.scale.ln()
+        let z = self.0.z(x);
+        -(z + (-z).exp()) - self.0.scale.ln()
     }
 
     /// `log P(X ≤ x) = -e^{-z}`.
     #[must_use]
     pub fn log_cdf(&self, x: f64) -> f64 {
-        -(-self.z(x)).exp()
+        -(-self.0.z(x)).exp()
     }
 
     /// `log P(X > x)`, exact in both tails.
     #[must_use]
     pub fn log_survival(&self, x: f64) -> f64 {
-        let t = (-self.z(x)).exp();
+        let t = (-self.0.z(x)).exp();
         if t > std::f64::consts::LN_2 { (-(-t).exp()).ln_1p() } else { (-(-t).exp_m1()).ln() }
     }
 
     /// `loc + γ scale`.
     #[must_use]
     pub fn mean(&self) -> f64 {
-        self.loc + EULER * self.scale
+        self.0.loc + EULER * self.0.scale
     }
 
     /// `π² scale² / 6`.
     #[must_use]
     pub fn variance(&self) -> f64 {
-        (std::f64::consts::PI * self.scale).powi(2) / 6.
+        (std::f64::consts::PI * self.0.scale).powi(2) / 6.
     }
 
     /// Differential entropy `ln scale + γ + 1`, in nats.
     #[must_use]
     pub fn entropy(&self) -> f64 {
-        self.scale.ln() + EULER + 1.
+        self.0.scale.ln() + EULER + 1.
     }
 
     /// `loc`.
     #[must_use]
     pub fn mode(&self) -> f64 {
-        self.loc
+        self.0.loc
     }
 
     /// `loc - scale ln ln 2`.
     #[must_use]
     pub fn median(&self) -> f64 {
-        self.loc - self.scale * std::f64::consts::LN_2.ln()
+        self.0.loc - self.0.scale * std::f64::consts::LN_2.ln()
     }
 }
 

@@ -2,14 +2,13 @@
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use gumbel_kernels::{Key, Real};
 
+use super::location_scale::LocationScale;
+
 /// `Logistic(loc, scale)`: the law of the difference of two Gumbel variables.
 ///
 /// `f(x) = e^{-z} / (scale (1 + e^{-z})²)`, `z = (x - loc) / scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Logistic {
-    loc: f64,
-    scale: f64,
-}
+pub struct Logistic(LocationScale);
 
 impl Logistic {
     /// From the centre `loc` and a positive `scale`.
@@ -17,12 +16,7 @@ impl Logistic {
     /// # Errors
     /// If `loc` is not finite or `scale` not positive and finite.
     pub fn new(loc: f64, scale: f64) -> Result<Self> {
-        super::check_location_scale(loc, scale)?;
-        Ok(Self { loc, scale })
-    }
-
-    fn z(&self, x: f64) -> f64 {
-        (x - self.loc) / self.scale
+        LocationScale::new(loc, scale).map(Self)
     }
 
     /// Independent samples.
@@ -33,44 +27,44 @@ impl Logistic {
         device: &Device,
         key: Key,
     ) -> Result<Tensor> {
-        key.logistic(shape, dtype, device)?.affine(self.scale, self.loc)
+        key.logistic(shape, dtype, device)?.affine(self.0.scale, self.0.loc)
     }
 
     /// `log f(x)`, in nats.
     #[must_use]
     pub fn log_density(&self, x: f64) -> f64 {
-        let z = self.z(x);
-        -z.softplus() - (-z).softplus() - self.scale.ln()
+        let z = self.0.z(x);
+        -z.softplus() - (-z).softplus() - self.0.scale.ln()
     }
 
     /// `log P(X ≤ x) = -ln(1 + e^{-z})`.
     #[must_use]
     pub fn log_cdf(&self, x: f64) -> f64 {
-        -(-self.z(x)).softplus()
+        -(-self.0.z(x)).softplus()
     }
 
     /// `log P(X > x) = -ln(1 + e^z)`.
     #[must_use]
     pub fn log_survival(&self, x: f64) -> f64 {
-        -self.z(x).softplus()
+        -self.0.z(x).softplus()
     }
 
     /// `loc`, which is also the mode and the median.
     #[must_use]
     pub fn mean(&self) -> f64 {
-        self.loc
+        self.0.loc
     }
 
     /// `π² scale² / 3`.
     #[must_use]
     pub fn variance(&self) -> f64 {
-        (std::f64::consts::PI * self.scale).powi(2) / 3.
+        (std::f64::consts::PI * self.0.scale).powi(2) / 3.
     }
 
     /// Differential entropy `ln scale + 2`, in nats.
     #[must_use]
     pub fn entropy(&self) -> f64 {
-        self.scale.ln() + 2.
+        self.0.scale.ln() + 2.
     }
 }
 

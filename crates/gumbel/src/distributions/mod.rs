@@ -10,6 +10,7 @@ mod closed_form;
 mod discrete;
 mod exp_concrete;
 mod gumbel;
+mod location_scale;
 mod logistic;
 mod special;
 mod temperature;
@@ -23,13 +24,3 @@ pub use exp_concrete::ExpConcrete;
 pub use gumbel::Gumbel;
 pub use logistic::Logistic;
 pub use temperature::Temperature;
-
-fn check_location_scale(loc: f64, scale: f64) -> candle_core::Result<()> {
-    if !loc.is_finite() {
-        candle_core::bail!("location must be finite, got {loc}")
-    }
-    if !(scale > 0. && scale.is_finite()) {
-        candle_core::bail!("scale must be positive and finite, got {scale}")
-    }
-    Ok(())
-}

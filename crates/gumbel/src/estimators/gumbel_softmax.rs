@@ -2,7 +2,7 @@
 use candle_core::Result;
 use gumbel_kernels::{Forward, Key, gumbel_softmax, sigmoid};
 
-use super::{Draw, Estimator, Measure, Objective, Program, Sampler, Site, Surrogate, pathwise};
+use super::{Draw, Measure, Pathwise, Sampler, Site};
 use crate::distributions::Discrete;
 
 /// Gumbel-Softmax (Concrete): replaces each draw by `softmax((logits + G) / τ)` and differentiates it.
@@ -44,21 +44,6 @@ impl Sampler for GumbelSoftmax {
     }
 }
 
-impl Estimator for GumbelSoftmax {
-    fn surrogate(
-        &self,
-        program: &Program<'_>,
-        objective: &dyn Objective,
-        key: Key,
-    ) -> Result<Surrogate> {
-        pathwise::surrogate(program, objective, &mut { *self }, key)
-    }
-
-    fn is_unbiased(&self) -> bool {
-        false
-    }
-
-    fn bibtex(&self) -> &'static str {
-        include_str!("bibtex/gumbel-softmax.bib")
-    }
+impl Pathwise for GumbelSoftmax {
+    const BIBTEX: &'static str = include_str!("bibtex/gumbel-softmax.bib");
 }

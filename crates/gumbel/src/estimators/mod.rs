@@ -18,6 +18,7 @@ pub use enumerate::Enumerate;
 pub use gumbel_softmax::GumbelSoftmax;
 pub use leave_one_out::LeaveOneOut;
 pub use method::Method;
+pub use pathwise::Pathwise;
 pub use straight_through::StraightThrough;
 pub use straight_through_gumbel_softmax::StraightThroughGumbelSoftmax;
 pub use trace::{Divergence, Draw, Independent, Measure, Sampler, Site, SiteDraw, Trace};

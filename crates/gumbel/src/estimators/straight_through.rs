@@ -2,7 +2,7 @@
 use candle_core::Result;
 use gumbel_kernels::Key;
 
-use super::{Draw, Estimator, Measure, Objective, Program, Sampler, Site, Surrogate, pathwise};
+use super::{Draw, Measure, Pathwise, Sampler, Site};
 use crate::distributions::Discrete;
 
 /// Straight-through: a discrete sample forward, the gradient of its probabilities backward.
@@ -26,21 +26,6 @@ impl Sampler for StraightThrough {
     }
 }
 
-impl Estimator for StraightThrough {
-    fn surrogate(
-        &self,
-        program: &Program<'_>,
-        objective: &dyn Objective,
-        key: Key,
-    ) -> Result<Surrogate> {
-        pathwise::surrogate(program, objective, &mut { *self }, key)
-    }
-
-    fn is_unbiased(&self) -> bool {
-        false
-    }
-
-    fn bibtex(&self) -> &'static str {
-        include_str!("bibtex/straight-through.bib")
-    }
+impl Pathwise for StraightThrough {
+    const BIBTEX: &'static str = include_str!("bibtex/straight-through.bib");
 }
