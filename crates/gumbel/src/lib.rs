@@ -5,7 +5,8 @@
 //! 2. An [`Estimator`](estimators::Estimator) decides how each draw is made and how the gradient flows back.
 //! 3. An [`Objective`](estimators::Objective) turns log-weights into a bound.
 //!
-//! Or take just the function: [`gumbel_softmax`].
+//! Or take just the function: [`gumbel_softmax()`]. The differentiable operations that models are made of
+//! are in [`kernels`].
 //!
 //! ```
 //! use candle_core::{DType, Device, Var};
@@ -36,5 +37,6 @@ pub mod objectives;
 mod schedule;
 
 pub use functional::gumbel_softmax;
+pub use gumbel_kernels as kernels;
 pub use gumbel_kernels::Key;
 pub use schedule::Schedule;
