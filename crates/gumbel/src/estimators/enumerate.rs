@@ -2,7 +2,7 @@
 use candle_core::{Result, Tensor};
 use gumbel_kernels::Key;
 
-use super::leave_one_out::total_log_q;
+use super::signal::total_log_q;
 use super::{Draw, Estimator, Measure, Objective, Program, Sampler, Site, Surrogate, Trace};
 use crate::distributions::Discrete;
 

@@ -2,7 +2,8 @@
 use candle_core::{Result, Tensor};
 use gumbel_kernels::Key;
 
-use super::{Estimator, Independent, Objective, Program, SiteDraw, Surrogate, Trace};
+use super::signal::{bound_with_replaced, total_log_q};
+use super::{Estimator, Independent, Objective, Program, Surrogate, Trace};
 
 /// The score-function estimator in which every sample's baseline is made of the other samples.
 ///
@@ -50,33 +51,12 @@ impl Estimator for LeaveOneOut {
     }
 }
 
-/// `bound(log w) - bound(log w without j)` for each sample: `[S, B]` from `log w: [S, B]`.
+/// `bound(log w) - bound(log w without s)` for each sample: `[S, B]` from `log w: [S, B]`.
 fn learning_signal(log_w: &Tensor, bound: &Tensor, objective: &dyn Objective) -> Result<Tensor> {
-    let (s, b) = log_w.dims2()?;
+    let s = log_w.dim(0)?;
     let others = (log_w.sum_keepdim(0)?.broadcast_sub(log_w)? / (s - 1) as f64)?; // [S, B]
-    // Column (j, b) of the grid [S, S, B] holds the weights of b with that of sample j replaced.
-    let replaced = Tensor::eye(s, log_w.dtype(), log_w.device())?.unsqueeze(2)?;
-    let kept = (1. - &replaced)?.broadcast_mul(&log_w.unsqueeze(1)?)?;
-    let grid = (kept + replaced.broadcast_mul(&others.unsqueeze(0)?)?)?;
-    let without = objective.bound(&grid.reshape((s, s * b))?)?.reshape((s, b))?;
+    let without = bound_with_replaced(log_w, &others, objective)?;
     Ok(bound.unsqueeze(0)?.broadcast_sub(&without)?.detach())
-}
-
-/// `Σ_sites log q(z)`: `[S, B]`.
-pub(crate) fn total_log_q(sites: &[SiteDraw]) -> Result<Tensor> {
-    let mut total: Option<Tensor> = None;
-    for site in sites {
-        if let Some(log_q) = site.log_q()? {
-            total = Some(match total {
-                Some(sum) => sum.broadcast_add(&log_q)?,
-                None => log_q,
-            });
-        }
-    }
-    match total {
-        Some(total) => Ok(total),
-        None => candle_core::bail!("the program drew no latent: there is nothing to estimate"),
-    }
 }
 
 #[cfg(test)]

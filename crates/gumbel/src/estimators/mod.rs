@@ -8,8 +8,10 @@
 mod enumerate;
 mod gumbel_softmax;
 mod leave_one_out;
+mod leaves;
 mod method;
 mod pathwise;
+mod signal;
 mod straight_through;
 mod straight_through_gumbel_softmax;
 mod trace;
@@ -36,6 +38,12 @@ pub trait Objective: std::fmt::Debug {
 
     /// The bound `[B]` in nats from `log w: [S, B]`.
     fn bound(&self, log_w: &Tensor) -> Result<Tensor>;
+
+    /// The terms of the bound that depend on each sample, `[S, B]`: what a score function multiplies the
+    /// score of that sample by. The whole bound, unless it is a sum over the samples.
+    fn learning_signal(&self, log_w: &Tensor) -> Result<Tensor> {
+        self.bound(log_w)?.unsqueeze(0)?.broadcast_as(log_w.shape())?.contiguous()
+    }
 }
 
 /// An estimator of the gradient of an expected bound.

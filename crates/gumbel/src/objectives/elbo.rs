@@ -31,4 +31,9 @@ impl Objective for Elbo {
     fn bound(&self, log_w: &Tensor) -> Result<Tensor> {
         log_w.mean(0)
     }
+
+    /// `log w_s / S`: the other samples are terms of their own.
+    fn learning_signal(&self, log_w: &Tensor) -> Result<Tensor> {
+        log_w / log_w.dim(0)? as f64
+    }
 }

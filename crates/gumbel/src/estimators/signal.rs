@@ -1,0 +1,37 @@
+//! Learning signals: what the score of a sample is multiplied by.
+use candle_core::{Result, Tensor};
+
+use super::{Objective, SiteDraw};
+
+/// `bound(log w with log w_s replaced by replacement_s)` for each sample `s`: `[S, B]`, detached.
+///
+/// Both arguments are `[S, B]`. The other samples keep their weights.
+pub(crate) fn bound_with_replaced(
+    log_w: &Tensor,
+    replacement: &Tensor,
+    objective: &dyn Objective,
+) -> Result<Tensor> {
+    let (log_w, (s, b)) = (log_w.detach(), log_w.dims2()?);
+    // Column (s, b) of the grid [S, S, B] holds the weights of b with that of sample s replaced.
+    let replaced = Tensor::eye(s, log_w.dtype(), log_w.device())?.unsqueeze(2)?;
+    let kept = (1. - &replaced)?.broadcast_mul(&log_w.unsqueeze(1)?)?;
+    let grid = (kept + replaced.broadcast_mul(&replacement.detach().unsqueeze(0)?)?)?;
+    objective.bound(&grid.reshape((s, s * b))?)?.reshape((s, b))
+}
+
+/// `Σ_sites log q(z)`: `[S, B]`.
+pub(crate) fn total_log_q(sites: &[SiteDraw]) -> Result<Tensor> {
+    let mut total: Option<Tensor> = None;
+    for site in sites {
+        if let Some(log_q) = site.log_q()? {
+            total = Some(match total {
+                Some(sum) => sum.broadcast_add(&log_q)?,
+                None => log_q,
+            });
+        }
+    }
+    match total {
+        Some(total) => Ok(total),
+        None => candle_core::bail!("the program drew no latent: there is nothing to estimate"),
+    }
+}
