@@ -10,8 +10,9 @@ use candle_core::{Device, Result, Tensor, Var};
 use exact::{BOUNDS, Bound, Terms, WEIGHTED_BOUNDS, log_concrete};
 use gumbel::Key;
 use gumbel::estimators::{
-    Divergence, Enumerate, Estimator, GumbelSoftmax, LeaveOneOut, StraightThrough,
-    StraightThroughGumbelSoftmax, Trace,
+    Darn, Divergence, Enumerate, Estimator, GumbelSoftmax, Independent, LeaveOneOut, MuProp, Nvil,
+    Reinforce, RunningMoments, SiteDraw, Store, StraightThrough, StraightThroughGumbelSoftmax,
+    Trace,
 };
 use gumbel_conformance::{Z_CRITICAL, central_gradient, mean_and_error};
 use problems::{
@@ -19,12 +20,46 @@ use problems::{
 };
 
 /// Estimators that agree with the exact gradient, and their number of samples.
-fn unbiased() -> Vec<(Box<dyn Estimator>, usize)> {
-    vec![
+fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
+    let sites = sites(problem)?;
+    let moments = || RunningMoments::new(0.9, false, &sites[0], &mut Irregular);
+    let reinforce =
+        |samples| Ok::<_, candle_core::Error>(Reinforce { samples, moments: moments()? });
+    let nvil =
+        |samples| Nvil::new(samples, moments()?, 3, &sites, &mut Irregular, Key::from_seed(1));
+    let none = RunningMoments::none;
+    Ok(vec![
         (Box::new(Enumerate { samples: 1 }), 1),
         (Box::new(LeaveOneOut { samples: 2 }), 2),
         (Box::new(LeaveOneOut { samples: 5 }), 5),
-    ]
+        (Box::new(reinforce(1)?), 1),
+        (Box::new(reinforce(3)?), 3),
+        (Box::new(nvil(1)?), 1),
+        (Box::new(nvil(3)?), 3),
+        (Box::new(MuProp { samples: 1, moments: none() }), 1),
+        (Box::new(MuProp { samples: 3, moments: moments()? }), 3),
+    ])
+}
+
+/// Learned parts in the middle of training: irregular numbers.
+struct Irregular;
+
+impl Store for Irregular {
+    fn parameter(&mut self, name: &str, initial: &Tensor) -> Result<Tensor> {
+        let noise = Key::from_seed(7).named(name);
+        initial + (noise.normal(initial.shape(), initial.dtype(), initial.device())? * 0.5)?
+    }
+
+    fn statistic(&mut self, _: &str, initial: &Tensor) -> Result<Var> {
+        Var::from_tensor(&(initial + 1.5)?)
+    }
+}
+
+/// The sites that a problem visits.
+fn sites(problem: &Problem) -> Result<Vec<SiteDraw>> {
+    let parameters = Tensor::new(problem.parameters, &Device::Cpu)?.unsqueeze(0)?;
+    let program = |trace: &mut Trace<'_>| (problem.program)(&parameters, trace);
+    Ok(Trace::run(&program, &mut Independent { samples: 1 }, Key::from_seed(1))?.1)
 }
 
 /// Estimators that do not.
@@ -37,6 +72,7 @@ fn biased() -> Vec<Box<dyn Estimator>> {
         Box::new(StraightThroughGumbelSoftmax { samples: 1, temperature: 0.5 }),
         Box::new(StraightThroughGumbelSoftmax { samples: 1, temperature: 1. }),
         Box::new(StraightThrough { samples: 1 }),
+        Box::new(Darn { samples: 1, moments: RunningMoments::none() }),
     ]
 }
 
@@ -92,7 +128,7 @@ fn distances(
 }
 
 fn assert_unbiased(problem: &Problem) -> Result<()> {
-    for (estimator, samples) in unbiased() {
+    for (estimator, samples) in unbiased(problem)? {
         assert!(estimator.is_unbiased(), "{estimator:?} says it is biased");
         for bound in BOUNDS {
             let (gradient, value) = distances(problem, (estimator.as_ref(), samples), bound)?;

@@ -115,8 +115,7 @@ impl Estimator for Enumerate {
         }
         let bounds = objective.bound(&Tensor::cat(&rows, 0)?)?.reshape((tuples, b))?;
         let bound = (log_prob.exp()? * bounds)?.sum(0)?;
-        let loss = bound.mean_all()?.neg()?;
-        Ok(Surrogate { loss, bound: bound.detach(), log_px: log_px.detach(), sites })
+        Surrogate::new(&bound, &bound, &log_px, sites)
     }
 
     fn is_unbiased(&self) -> bool {

@@ -37,9 +37,8 @@ impl Estimator for LeaveOneOut {
         let log_w = objective.log_weights(&log_px, &sites)?;
         let bound = objective.bound(&log_w)?;
         let signal = learning_signal(&log_w.detach(), &bound.detach(), objective)?;
-        let score = (signal * total_log_q(&sites)?)?.sum(0)?;
-        let loss = (&bound + score)?.mean_all()?.neg()?;
-        Ok(Surrogate { loss, bound: bound.detach(), log_px: log_px.detach(), sites })
+        let gain = (&bound + (signal * total_log_q(&sites)?)?.sum(0)?)?;
+        Surrogate::new(&gain, &bound, &log_px, sites)
     }
 
     fn is_unbiased(&self) -> bool {

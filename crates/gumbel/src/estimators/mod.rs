@@ -5,27 +5,40 @@
 //! often as it needs, and returns a [`Surrogate`] whose gradient is the estimate. An [`Objective`] turns
 //! log-weights into a bound and knows neither of the two. So they compose with no glue, and one contract
 //! covers every estimator.
+mod darn;
 mod enumerate;
 mod gumbel_softmax;
 mod leave_one_out;
 mod leaves;
 mod method;
+mod moments;
+mod muprop;
+mod network;
+mod nvil;
 mod pathwise;
+mod reinforce;
 mod signal;
+mod store;
 mod straight_through;
 mod straight_through_gumbel_softmax;
 mod trace;
 
+pub use darn::Darn;
 pub use enumerate::Enumerate;
 pub use gumbel_softmax::GumbelSoftmax;
 pub use leave_one_out::LeaveOneOut;
 pub use method::Method;
+pub use moments::RunningMoments;
+pub use muprop::MuProp;
+pub use nvil::Nvil;
 pub use pathwise::Pathwise;
+pub use reinforce::Reinforce;
+pub use store::{Store, Variables};
 pub use straight_through::StraightThrough;
 pub use straight_through_gumbel_softmax::StraightThroughGumbelSoftmax;
 pub use trace::{Divergence, Draw, Independent, Measure, Sampler, Site, SiteDraw, Trace};
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, Var};
 use gumbel_kernels::Key;
 
 /// A model together with one batch: latents in, `log p(x | z): [S, B]` in nats out.
@@ -38,6 +51,9 @@ pub trait Objective: std::fmt::Debug {
 
     /// The bound `[B]` in nats from `log w: [S, B]`.
     fn bound(&self, log_w: &Tensor) -> Result<Tensor>;
+
+    /// What the bound bounds, where it is made of such draws.
+    fn bounds(&self, sites: &[SiteDraw]) -> BoundOf;
 
     /// The terms of the bound that depend on each sample, `[S, B]`: what a score function multiplies the
     /// score of that sample by. The whole bound, unless it is a sum over the samples.
@@ -67,6 +83,17 @@ pub trait Estimator: std::fmt::Debug {
     fn bibtex(&self) -> &'static str;
 }
 
+/// What the value of an objective is a lower bound of, in expectation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoundOf {
+    /// `log p(x)` of the model with discrete latents.
+    DiscreteModel,
+    /// `log p(x)` of the model with relaxed latents, which is another model.
+    RelaxedModel,
+    /// Nothing: it can be larger than any likelihood.
+    Nothing,
+}
+
 /// A loss to differentiate, and the values to report.
 #[derive(Debug)]
 pub struct Surrogate {
@@ -79,4 +106,35 @@ pub struct Surrogate {
     pub log_px: Tensor,
     /// The sites of the (main) run.
     pub sites: Vec<SiteDraw>,
+    /// Running statistics of the estimator, and what they become after this step.
+    statistics: Vec<(Var, Tensor)>,
+}
+
+impl Surrogate {
+    /// The surrogate whose loss is minus the mean of `gain: [B]` over the batch, with the values of `bound:
+    /// [B]` and `log_px: [S, B]` to report.
+    pub fn new(
+        gain: &Tensor,
+        bound: &Tensor,
+        log_px: &Tensor,
+        sites: Vec<SiteDraw>,
+    ) -> Result<Self> {
+        let loss = gain.mean_all()?.neg()?;
+        let (bound, log_px) = (bound.detach(), log_px.detach());
+        Ok(Self { loss, bound, log_px, sites, statistics: vec![] })
+    }
+
+    /// The same with running statistics that become new values after this step.
+    #[must_use]
+    pub(crate) fn with_statistics(self, statistics: Vec<(Var, Tensor)>) -> Self {
+        Self { statistics, ..self }
+    }
+
+    /// Moves the running statistics of the estimator, such as the average that is its baseline, by one step.
+    ///
+    /// For a training loop to call once a step; an estimator that has none does nothing. Estimates that no
+    /// step is made with, such as those that measure the variance, leave them as they were.
+    pub fn update_statistics(&self) -> Result<()> {
+        self.statistics.iter().try_for_each(|(var, value)| var.set(value))
+    }
 }

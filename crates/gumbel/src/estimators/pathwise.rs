@@ -22,8 +22,7 @@ impl<P: Pathwise> Estimator for P {
     ) -> Result<Surrogate> {
         let (log_px, sites) = Trace::run(program, &mut self.clone(), key)?;
         let bound = objective.bound(&objective.log_weights(&log_px, &sites)?)?;
-        let loss = bound.mean_all()?.neg()?;
-        Ok(Surrogate { loss, bound: bound.detach(), log_px: log_px.detach(), sites })
+        Surrogate::new(&bound, &bound, &log_px, sites)
     }
 
     fn is_unbiased(&self) -> bool {

@@ -35,3 +35,13 @@ pub(crate) fn total_log_q(sites: &[SiteDraw]) -> Result<Tensor> {
         None => candle_core::bail!("the program drew no latent: there is nothing to estimate"),
     }
 }
+
+/// `Σ_s signal_s log q(z_s)` of one site, `[B]`: its gradient is the score-function estimate.
+///
+/// `signal: [S | 1, B]` counts as a number; an observed site has no score, and gives 0.
+pub(crate) fn score(site: &SiteDraw, signal: &Tensor) -> Result<Tensor> {
+    match site.log_q()? {
+        Some(log_q) => signal.detach().broadcast_mul(&log_q)?.sum(0),
+        None => signal.detach().sum(0)?.zeros_like(),
+    }
+}

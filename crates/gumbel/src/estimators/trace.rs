@@ -29,6 +29,12 @@ impl From<(&'static str, usize)> for Site {
 }
 
 impl Site {
+    /// `name.index`: the site's part of the name of a parameter.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.name, self.index)
+    }
+
     /// The key of this site's noise: it depends on the name, not on the order of the sites.
     #[must_use]
     pub fn key(&self, run: Key) -> Key {
@@ -77,6 +83,10 @@ pub enum Divergence {
     /// `log q(z) - log p(z)` at the draw, under the measure it was drawn from: densities of relaxed draws
     /// (Maddison et al. 2017, eq. 20, a bound of the relaxed model), mass of discrete ones.
     Sampled,
+    /// `log q(z) - log p(z)` with the *mass* of the discrete distributions, `Σ_k z_k log q_k`, even at a
+    /// relaxed draw (Maddison et al. 2017, eq. 21). Then the sum with the likelihood is not a bound of any
+    /// model; what some published "Concrete" baselines train. Of discrete draws it is [`Self::Sampled`].
+    Mass,
 }
 
 /// A visited site: its laws and its draw.
@@ -99,7 +109,7 @@ impl SiteDraw {
         match (&self.draw.measure, divergence) {
             (Measure::Observed, _) => self.prior.log_prob(&self.draw.value),
             (_, Divergence::Analytic) => self.posterior.kl(&self.prior)?.neg(),
-            (Measure::Discrete, Divergence::Sampled) => {
+            (Measure::Discrete, _) | (Measure::Relaxed { .. }, Divergence::Mass) => {
                 let log_p = self.prior.log_prob(&self.draw.value)?;
                 log_p.broadcast_sub(&self.posterior.log_prob(&self.draw.value)?)
             }
@@ -114,6 +124,12 @@ impl SiteDraw {
     #[must_use]
     pub fn is_observed(&self) -> bool {
         matches!(self.draw.measure, Measure::Observed)
+    }
+
+    /// Whether the value is not one that the discrete variable can take.
+    #[must_use]
+    pub fn is_relaxed(&self) -> bool {
+        matches!(self.draw.measure, Measure::Relaxed { .. })
     }
 
     /// `log q(z)` of the discrete draw in nats, `[S, B]`: what a score function differentiates.

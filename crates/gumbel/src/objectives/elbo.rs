@@ -1,8 +1,8 @@
 //! The evidence lower bound.
 use candle_core::{Result, Tensor};
 
-use super::weigh;
-use crate::estimators::{Divergence, Objective, SiteDraw};
+use super::{model_of, weigh};
+use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
 
 /// The evidence lower bound `E_q[log p(x|z)] - β KL(q ‖ p)`, averaged over the samples.
 ///
@@ -30,6 +30,14 @@ impl Objective for Elbo {
 
     fn bound(&self, log_w: &Tensor) -> Result<Tensor> {
         log_w.mean(0)
+    }
+
+    fn bounds(&self, sites: &[SiteDraw]) -> BoundOf {
+        match model_of(sites) {
+            _ if self.beta < 1. => BoundOf::Nothing,
+            BoundOf::RelaxedModel if self.divergence != Divergence::Sampled => BoundOf::Nothing,
+            model => model,
+        }
     }
 
     /// `log w_s / S`: the other samples are terms of their own.

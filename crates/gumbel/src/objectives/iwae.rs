@@ -2,8 +2,8 @@
 use candle_core::{Result, Tensor};
 use gumbel_kernels::log_sum_exp;
 
-use super::weigh;
-use crate::estimators::{Divergence, Objective, SiteDraw};
+use super::{model_of, weigh};
+use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
 
 /// The multi-sample (importance-weighted) bound `log (1/S) Σ_s w_s`, tighter with every sample.
 ///
@@ -19,5 +19,9 @@ impl Objective for Iwae {
 
     fn bound(&self, log_w: &Tensor) -> Result<Tensor> {
         log_sum_exp(log_w, 0)? - (log_w.dim(0)? as f64).ln()
+    }
+
+    fn bounds(&self, sites: &[SiteDraw]) -> BoundOf {
+        model_of(sites)
     }
 }

@@ -11,7 +11,7 @@ pub use iwae::Iwae;
 
 use candle_core::{Result, Tensor};
 
-use crate::estimators::{Divergence, SiteDraw};
+use crate::estimators::{BoundOf, Divergence, SiteDraw};
 
 /// `log p(x|z) + β Σ_sites log_ratio`: `[S, B]`; the log-probability of an observed site has weight 1.
 fn weigh(log_px: &Tensor, sites: &[SiteDraw], divergence: Divergence, beta: f64) -> Result<Tensor> {
@@ -20,4 +20,13 @@ fn weigh(log_px: &Tensor, sites: &[SiteDraw], divergence: Divergence, beta: f64)
         let ratio = if site.is_observed() || beta == 1. { ratio } else { (ratio * beta)? };
         log_w.broadcast_add(&ratio)
     })
+}
+
+/// The model that the draws belong to: relaxed if one of them is.
+fn model_of(sites: &[SiteDraw]) -> BoundOf {
+    if sites.iter().any(SiteDraw::is_relaxed) {
+        BoundOf::RelaxedModel
+    } else {
+        BoundOf::DiscreteModel
+    }
 }

@@ -1,0 +1,90 @@
+//! Centring and scaling of learning signals by their running moments.
+use candle_core::{DType, Result, Tensor, Var};
+
+use super::{SiteDraw, Store};
+
+/// How a score-function estimator centres and scales its learning signals.
+///
+/// The moments are those of the signals *before* this step, so that centring leaves the gradient unbiased.
+/// Scaling divides it by `max(1, σ)`, which is a choice of step size: what is estimated is the gradient over
+/// that number (Mnih and Gregor 2014, section 2.3.4).
+#[derive(Clone, Debug, Default)]
+pub struct RunningMoments {
+    /// `[3]`: decayed sums of the signal, of its square, and of 1. Absent: signals stay as they are.
+    statistics: Option<Var>,
+    decay: f64,
+    scaled: bool,
+}
+
+/// Learning signals after centring and scaling, and the moments to go on with.
+pub(crate) struct Centred {
+    pub(crate) signals: Vec<Tensor>,
+    /// What the signals were multiplied by.
+    pub(crate) factor: f64,
+    pub(crate) statistics: Vec<(Var, Tensor)>,
+}
+
+impl RunningMoments {
+    /// Signals stay as they are.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Signals are centred by a moving average with weight `decay` on the past, and divided by `max(1, σ)`
+    /// if `scaled`.
+    ///
+    /// # Errors
+    /// If `decay` is not in `[0, 1)`.
+    pub fn new(decay: f64, scaled: bool, like: &SiteDraw, store: &mut dyn Store) -> Result<Self> {
+        if !(0. ..1.).contains(&decay) {
+            candle_core::bail!("the decay of a moving average is in [0, 1), got {decay}")
+        }
+        let device = like.posterior.logits().device();
+        let statistics =
+            store.statistic("signal_moments", &Tensor::zeros(3, DType::F64, device)?)?;
+        Ok(Self { statistics: Some(statistics), decay, scaled })
+    }
+
+    /// Whether the estimate is divided by a number.
+    #[must_use]
+    pub fn is_scaled(&self) -> bool {
+        self.scaled
+    }
+
+    /// Mean and standard deviation so far; 0 and 1 at the start.
+    fn current(&self) -> Result<(f64, f64)> {
+        let sums = match &self.statistics {
+            Some(statistics) => statistics.to_vec1::<f64>()?,
+            None => vec![],
+        };
+        Ok(match *sums.as_slice() {
+            [sum, squares, weight] if weight > 0. => {
+                let mean = sum / weight;
+                (mean, (squares / weight - mean * mean).max(0.).sqrt())
+            }
+            _ => (0., 1.),
+        })
+    }
+
+    /// Centres and scales the signals `[S, B]` of each site.
+    pub(crate) fn apply(&self, signals: &[Tensor]) -> Result<Centred> {
+        let Some(statistics) = &self.statistics else {
+            return Ok(Centred { signals: signals.to_vec(), factor: 1., statistics: vec![] });
+        };
+        let (mean, deviation) = self.current()?;
+        let factor = if self.scaled { 1. / deviation.max(1.) } else { 1. };
+        let centred = signals.iter().map(|signal| signal.affine(factor, -mean * factor));
+        let (mut sum, mut squares) = (0., 0.);
+        for signal in signals {
+            let signal = signal.to_dtype(DType::F64)?;
+            let share = 1. / signals.len() as f64;
+            sum += share * signal.mean_all()?.to_scalar::<f64>()?;
+            squares += share * signal.sqr()?.mean_all()?.to_scalar::<f64>()?;
+        }
+        let new = Tensor::new(&[sum, squares, 1.], statistics.device())?;
+        let next = ((statistics.as_detached_tensor() * self.decay)? + new * (1. - self.decay))?;
+        let statistics = vec![(statistics.clone(), next)];
+        Ok(Centred { signals: centred.collect::<Result<_>>()?, factor, statistics })
+    }
+}

@@ -1,0 +1,82 @@
+//! The score-function estimator.
+use candle_core::Result;
+use gumbel_kernels::Key;
+
+use super::signal::score;
+use super::{Estimator, Independent, Objective, Program, RunningMoments, Surrogate, Trace};
+
+/// REINFORCE: the score function, `f(z) ∇ log q(z)`, with a moving average as baseline.
+///
+/// `∇ E_q[f] = E_q[∇f + (f(z) - b) ∇ log q(z)]`, where `f` is the bound, or the sample's term of it where
+/// the bound is a sum over the samples, and `b` the average of earlier steps. **Unbiased** (up to a factor
+/// where signals are scaled), and of high variance: it asks nothing of the model.
+///
+/// Source: Williams (1992); Glynn (1990).
+#[derive(Clone, Debug)]
+pub struct Reinforce {
+    /// Number of samples `S`.
+    pub samples: usize,
+    /// Baseline, and scale of the learning signal.
+    pub moments: RunningMoments,
+}
+
+impl Estimator for Reinforce {
+    fn surrogate(
+        &self,
+        program: &Program<'_>,
+        objective: &dyn Objective,
+        key: Key,
+    ) -> Result<Surrogate> {
+        let (log_px, sites) = Trace::run(program, &mut Independent { samples: self.samples }, key)?;
+        let log_w = objective.log_weights(&log_px, &sites)?;
+        let bound = objective.bound(&log_w)?;
+        let signal = objective.learning_signal(&log_w.detach())?;
+        let centred = self.moments.apply(&[signal])?;
+        let mut gain = bound.clone();
+        for (site, signal) in sites.iter().zip(centred.signals.iter().cycle()) {
+            gain = gain.broadcast_add(&score(site, signal)?)?;
+        }
+        let surrogate = Surrogate::new(&gain, &bound, &log_px, sites)?;
+        Ok(surrogate.with_statistics(centred.statistics))
+    }
+
+    fn is_unbiased(&self) -> bool {
+        !self.moments.is_scaled()
+    }
+
+    fn bibtex(&self) -> &'static str {
+        include_str!("bibtex/reinforce.bib")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distributions::Bernoulli;
+    use crate::estimators::Variables;
+    use crate::objectives::Elbo;
+    use candle_core::{DType, Device, Tensor};
+
+    #[test]
+    fn the_baseline_is_the_average_of_earlier_steps() -> Result<()> {
+        let q = Bernoulli::from_logits(&Tensor::zeros((1, 4, 1), DType::F64, &Device::Cpu)?)?;
+        let program = |t: &mut Trace<'_>| t.sample("z", &q, &q)?.sum(2)?.affine(0., 3.);
+        let key = Key::from_seed(1);
+        let (_, sites) = Trace::run(&program, &mut Independent { samples: 1 }, key)?;
+        let mut store = Variables::default();
+        let moments = RunningMoments::new(0.9, true, &sites[0], &mut store)?;
+        let estimator = Reinforce { samples: 1, moments };
+        let elbo = Elbo::default();
+        let first = estimator.surrogate(&program, &elbo, key)?;
+        let again = estimator.surrogate(&program, &elbo, key)?;
+        let loss = |s: &Surrogate| s.loss.to_scalar::<f64>();
+        // Nothing moves until it is told to.
+        assert_eq!(loss(&first)?, loss(&again)?);
+        assert!((loss(&first)? - (3. * 2f64.ln() - 3.)).abs() < 1e-12);
+        again.update_statistics()?;
+        let second = estimator.surrogate(&program, &elbo, key)?;
+        assert!((loss(&second)? + 3.).abs() < 1e-12, "the signal is its own average");
+        assert!(RunningMoments::new(1., true, &sites[0], &mut Variables::default()).is_err());
+        Ok(())
+    }
+}
