@@ -22,14 +22,8 @@ impl SimpleBackend for Trainable {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        let mut vars = self.0.vars();
-        if vars.contains_key(name) {
-            bail!("parameter `{name}` is defined twice; give each layer a prefix of its own");
-        }
-        let var = initial::value(self.0.key, name, shape, init, dtype, device)?;
-        let tensor = var.as_tensor().clone();
-        vars.insert(name.to_owned(), var);
-        Ok(tensor)
+        let initial = || initial::value(self.0.key, name, shape, init, dtype, device);
+        Ok(self.0.create(name, true, initial)?.as_tensor().clone())
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
@@ -37,7 +31,7 @@ impl SimpleBackend for Trainable {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.0.vars().contains_key(name)
+        self.0.var(name).is_some()
     }
 }
 
@@ -58,7 +52,7 @@ impl SimpleBackend for Frozen {
     }
 
     fn get_unchecked(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let Some(var) = self.0.vars().get(name).cloned() else {
+        let Some(var) = self.0.var(name) else {
             bail!("there is no parameter `{name}`; build the model to train first");
         };
         // A conversion would be a copy, which does not follow training.
@@ -73,6 +67,6 @@ impl SimpleBackend for Frozen {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.0.vars().contains_key(name)
+        self.0.var(name).is_some()
     }
 }

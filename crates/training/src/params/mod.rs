@@ -12,6 +12,7 @@ use self::strict::Kind;
 
 mod backend;
 mod initial;
+mod store;
 pub(crate) mod strict;
 
 pub use strict::Mismatch;
@@ -83,13 +84,42 @@ struct Shared {
     key: Key,
     dtype: DType,
     device: Device,
-    vars: Mutex<BTreeMap<String, Var>>,
+    entries: Mutex<BTreeMap<String, Entry>>,
+}
+
+/// A named tensor of a model.
+struct Entry {
+    var: Var,
+    /// Whether the optimiser moves it; a running statistic moves itself.
+    trained: bool,
 }
 
 impl Shared {
     /// The map is whole at any time, so that a panic of another thread does not make it invalid.
-    fn vars(&self) -> MutexGuard<'_, BTreeMap<String, Var>> {
-        self.vars.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an entry, whose value `initial` makes.
+    fn create(
+        &self,
+        name: &str,
+        trained: bool,
+        initial: impl FnOnce() -> candle_core::Result<Var>,
+    ) -> candle_core::Result<Var> {
+        let mut entries = self.entries();
+        if entries.contains_key(name) {
+            candle_core::bail!(
+                "parameter `{name}` is defined twice; give each layer a prefix of its own"
+            );
+        }
+        let var = initial()?;
+        entries.insert(name.to_owned(), Entry { var: var.clone(), trained });
+        Ok(var)
+    }
+
+    fn var(&self, name: &str) -> Option<Var> {
+        self.entries().get(name).map(|entry| entry.var.clone())
     }
 }
 
@@ -97,8 +127,8 @@ impl Params {
     /// No parameters yet. Use a key of their own, such as `key.named("init")`.
     #[must_use]
     pub fn new(key: Key, dtype: DType, device: &Device) -> Self {
-        let vars = Mutex::new(BTreeMap::new());
-        Self { shared: Arc::new(Shared { key, dtype, device: device.clone(), vars }) }
+        let entries = Mutex::new(BTreeMap::new());
+        Self { shared: Arc::new(Shared { key, dtype, device: device.clone(), entries }) }
     }
 
     /// Builds a model to train: each name creates its parameter from the layer's initialisation.
@@ -125,42 +155,63 @@ impl Params {
         VarBuilder::from_backend(backend, self.shared.dtype, self.shared.device.clone())
     }
 
-    /// All parameters in name order.
+    /// All parameters in name order; running statistics are not among them.
     #[must_use]
     pub fn iter(&self) -> Vec<(String, Var)> {
-        self.shared.vars().iter().map(|(name, var)| (name.clone(), var.clone())).collect()
+        let entries = self.shared.entries();
+        let trained = entries.iter().filter(|(_, entry)| entry.trained);
+        trained.map(|(name, entry)| (name.clone(), entry.var.clone())).collect()
     }
 
-    /// The parameter of that full name, such as `encoder.weight`.
+    /// A parameter that starts at a given value.
+    ///
+    /// # Errors
+    /// If the name is taken.
+    pub fn parameter(&self, name: &str, initial: &Tensor) -> candle_core::Result<Tensor> {
+        let var = self.shared.create(name, true, || Var::from_tensor(&initial.detach()))?;
+        Ok(var.as_tensor().clone())
+    }
+
+    /// A running statistic that starts at a given value: saved and loaded with the parameters, and moved
+    /// by whoever owns it, not by the optimiser.
+    ///
+    /// # Errors
+    /// If the name is taken.
+    pub fn statistic(&self, name: &str, initial: &Tensor) -> candle_core::Result<Var> {
+        self.shared.create(name, false, || Var::from_tensor(&initial.detach()))
+    }
+
+    /// The parameter or running statistic of that full name, such as `encoder.weight`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Var> {
-        self.shared.vars().get(name).cloned()
+        self.shared.var(name)
     }
 
     /// How many numbers there are to train, over all parameters.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.shared.vars().values().map(|var| var.elem_count()).sum()
+        self.iter().iter().map(|(_, var)| var.elem_count()).sum()
     }
 
-    /// Copies of all parameters, by name: what a checkpoint holds.
+    /// Copies of all parameters and running statistics, by name: what a checkpoint holds.
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>, ParamsError> {
-        let copy = |(name, var): (&String, &Var)| Ok((name.clone(), var.detach().copy()?));
-        self.shared.vars().iter().map(copy).collect()
+        let copy =
+            |(name, entry): (&String, &Entry)| Ok((name.clone(), entry.var.detach().copy()?));
+        self.shared.entries().iter().map(copy).collect()
     }
 
-    /// Overwrites every parameter, in place.
+    /// Overwrites every parameter and running statistic, in place.
     ///
     /// Names, shapes and dtypes must be exactly those of the model; the error lists what is missing, what
     /// is too much and what differs, and nothing is overwritten then.
     pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<(), ParamsError> {
-        let vars = self.shared.vars();
+        let entries = self.shared.entries();
         strict::compare(
-            vars.iter().map(|(name, var)| (name.as_str(), Kind::of(var))),
+            entries.iter().map(|(name, entry)| (name.as_str(), Kind::of(&entry.var))),
             tensors.iter().map(|(name, tensor)| (name.as_str(), Kind::of(tensor))),
         )?;
-        for (var, tensor) in vars.values().zip(tensors.values()) {
-            overwrite(var, tensor)?;
+        for (entry, tensor) in entries.values().zip(tensors.values()) {
+            overwrite(&entry.var, tensor)?;
         }
         Ok(())
     }
@@ -170,16 +221,15 @@ impl Params {
     /// For initial values that come from the data, such as the log-odds of each pixel's base rate as
     /// the bias of a decoder.
     pub fn set(&self, name: &str, value: &Tensor) -> Result<(), ParamsError> {
-        let vars = self.shared.vars();
-        let Some(var) = vars.get(name) else {
-            let known = vars.keys().cloned().collect();
+        let Some(var) = self.shared.var(name) else {
+            let known = self.shared.entries().keys().cloned().collect();
             return Err(ParamsError::Unknown { name: name.to_owned(), known });
         };
         if var.dims() != value.dims() {
             let (expected, got) = (var.dims().to_vec(), value.dims().to_vec());
             return Err(ParamsError::Shape { name: name.to_owned(), expected, got });
         }
-        Ok(overwrite(var, value)?)
+        Ok(overwrite(&var, value)?)
     }
 }
 
