@@ -11,8 +11,8 @@ use exact::{BOUNDS, Bound, Terms, WEIGHTED_BOUNDS, log_concrete};
 use gumbel::Key;
 use gumbel::estimators::{
     Darn, Divergence, Enumerate, Estimator, GumbelSoftmax, Independent, LeaveOneOut, MuProp, Nvil,
-    Reinforce, RunningMoments, SiteDraw, Store, StraightThrough, StraightThroughGumbelSoftmax,
-    Trace,
+    Rebar, Reinforce, Relax, RunningMoments, SiteDraw, Store, StraightThrough,
+    StraightThroughGumbelSoftmax, Trace,
 };
 use gumbel_conformance::{Z_CRITICAL, central_gradient, mean_and_error};
 use problems::{
@@ -27,6 +27,8 @@ fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
         |samples| Ok::<_, candle_core::Error>(Reinforce { samples, moments: moments()? });
     let nvil =
         |samples| Nvil::new(samples, moments()?, 3, &sites, &mut Irregular, Key::from_seed(1));
+    let rebar = |samples| Rebar::new(samples, 0.7, &sites, &mut Irregular);
+    let relax = |samples| Relax::new(samples, 0.7, 3, &sites, &mut Irregular, Key::from_seed(2));
     let none = RunningMoments::none;
     Ok(vec![
         (Box::new(Enumerate { samples: 1 }), 1),
@@ -38,6 +40,10 @@ fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
         (Box::new(nvil(3)?), 3),
         (Box::new(MuProp { samples: 1, moments: none() }), 1),
         (Box::new(MuProp { samples: 3, moments: moments()? }), 3),
+        (Box::new(rebar(1)?), 1),
+        (Box::new(rebar(3)?), 3),
+        (Box::new(relax(1)?), 1),
+        (Box::new(relax(3)?), 3),
     ])
 }
 

@@ -16,7 +16,11 @@ mod muprop;
 mod network;
 mod nvil;
 mod pathwise;
+mod rebar;
 mod reinforce;
+mod relax;
+mod relaxed_control;
+mod replay;
 mod signal;
 mod store;
 mod straight_through;
@@ -32,7 +36,9 @@ pub use moments::RunningMoments;
 pub use muprop::MuProp;
 pub use nvil::Nvil;
 pub use pathwise::Pathwise;
+pub use rebar::Rebar;
 pub use reinforce::Reinforce;
+pub use relax::Relax;
 pub use store::{Store, Variables};
 pub use straight_through::StraightThrough;
 pub use straight_through_gumbel_softmax::StraightThroughGumbelSoftmax;
@@ -128,6 +134,11 @@ impl Surrogate {
     #[must_use]
     pub(crate) fn with_statistics(self, statistics: Vec<(Var, Tensor)>) -> Self {
         Self { statistics, ..self }
+    }
+
+    /// The same with a term of the loss that moves the learned parts of the estimator, and nothing else.
+    pub(crate) fn with_auxiliary(self, auxiliary: &Tensor) -> Result<Self> {
+        Ok(Self { loss: (&self.loss + auxiliary)?, ..self })
     }
 
     /// Moves the running statistics of the estimator, such as the average that is its baseline, by one step.
