@@ -33,7 +33,7 @@ pub(crate) fn time(budget: Duration) -> Result<String> {
     let mut optimizer = Optimizer::new(&OptimizerConfig::default(), &params)?;
     let x =
         key.uniform((BATCH, 784), DType::F32, &Device::Cpu)?.lt(0.13f32)?.to_dtype(DType::F32)?;
-    let estimator = GumbelSoftmax { samples: 1, temperature: 1., prior_temperature: 1. };
+    let estimator = GumbelSoftmax::new(1, 1.);
     let mut times = Vec::new();
     let start = Instant::now();
     for step in 0.. {

@@ -1,6 +1,7 @@
 //! The images of a run, and what its numbers are called.
 use std::sync::Arc;
 
+use gumbel::estimators::BoundOf;
 use gumbel_datasets::{ImageSet, Places, Split, load};
 use gumbel_training::{Error, Result, Run};
 
@@ -18,8 +19,9 @@ pub(crate) struct Data {
 /// Names in the reports; those of synthetic data are marked, so that nobody takes one for the other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Names {
-    /// The objective as it was trained: not a bound of the discrete model where draws are relaxed.
-    pub(crate) objective: &'static str,
+    objective: &'static str,
+    objective_bound: &'static str,
+    relaxed_bound: &'static str,
     pub(crate) log_likelihood: &'static str,
     /// Bound of the discrete model.
     pub(crate) bound: &'static str,
@@ -29,7 +31,9 @@ pub(crate) struct Names {
 }
 
 const REAL: Names = Names {
-    objective: "objective",
+    objective: "objective_no_bound",
+    objective_bound: "objective_bound",
+    relaxed_bound: "objective_relaxed_bound",
     log_likelihood: "log_likelihood",
     bound: "bound",
     standard_error: "bound_standard_error",
@@ -38,13 +42,26 @@ const REAL: Names = Names {
 };
 
 const SYNTHETIC: Names = Names {
-    objective: "synthetic_objective",
+    objective: "synthetic_objective_no_bound",
+    objective_bound: "synthetic_objective_bound",
+    relaxed_bound: "synthetic_objective_relaxed_bound",
     log_likelihood: "synthetic_log_likelihood",
     bound: "synthetic_bound",
     standard_error: "synthetic_bound_standard_error",
     elbo: "synthetic_elbo",
     kl: "synthetic_kl",
 };
+
+impl Names {
+    /// The objective as it was trained, by what it is a bound of.
+    pub(crate) fn objective(&self, bounds: BoundOf) -> &'static str {
+        match bounds {
+            BoundOf::DiscreteModel => self.objective_bound,
+            BoundOf::RelaxedModel => self.relaxed_bound,
+            BoundOf::Nothing => self.objective,
+        }
+    }
+}
 
 impl Data {
     /// Loads, verifies and binarises; says in one line where the images come from.

@@ -2,7 +2,7 @@
 use candle_core::{DType, Device, Tensor};
 use gumbel::Key;
 use gumbel::distributions::Discrete;
-use gumbel::estimators::Trace;
+use gumbel::estimators::{BoundOf, ScheduledEstimator, Trace};
 use gumbel::objectives::multi_sample_bound;
 use gumbel_datasets::{Dataset, ImageSet, in_order};
 use gumbel_metrics::{CodeUsage, Mean, Report, bits_per_dim};
@@ -26,6 +26,7 @@ pub(crate) struct Evaluator<'a> {
     config: &'a Config,
     data: &'a Data,
     model: CategoricalVae,
+    estimators: &'a ScheduledEstimator,
     device: &'a Device,
     names: Names,
     summary: Option<Summary>,
@@ -47,6 +48,8 @@ struct Summary {
     elbo: f64,
     /// The training objective on the test set; no bound of the discrete model where draws are relaxed.
     objective: f64,
+    /// What the objective is a lower bound of.
+    objective_bounds: &'static str,
 }
 
 /// Averages over a split, in nats per image.
@@ -54,6 +57,8 @@ struct Averages {
     bound: Mean,
     elbo: Mean,
     objective: Mean,
+    /// What the objective is a bound of.
+    bounds: BoundOf,
     kl: Mean,
     usage: CodeUsage,
 }
@@ -63,9 +68,10 @@ impl<'a> Evaluator<'a> {
         config: &'a Config,
         data: &'a Data,
         model: CategoricalVae,
+        estimators: &'a ScheduledEstimator,
         device: &'a Device,
     ) -> Self {
-        Self { config, data, model, device, names: data.names(), summary: None }
+        Self { config, data, model, estimators, device, names: data.names(), summary: None }
     }
 
     /// The validation set; at the end the test set, with more samples.
@@ -100,12 +106,12 @@ impl<'a> Evaluator<'a> {
         evaluation: &Evaluation<'_>,
     ) -> Result<Averages> {
         let (key, step) = (self.key(), evaluation.step().saturating_sub(1));
-        let (estimator, objective) =
-            (self.config.estimator.at(step), self.config.objective.at(step));
+        let (estimator, objective) = (self.estimators.at(step), self.config.objective.at(step));
         let mut averages = Averages {
             bound: Mean::new(),
             elbo: Mean::new(),
             objective: Mean::new(),
+            bounds: BoundOf::Nothing,
             kl: Mean::new(),
             usage: CodeUsage::new(),
         };
@@ -124,6 +130,7 @@ impl<'a> Evaluator<'a> {
             averages.elbo.push_tensor(&multi_sample_bound(&program, 1, 1, key.named("elbo"))?)?;
             let surrogate = estimator.surrogate(&program, &*objective, key.named("objective"))?;
             averages.objective.push_tensor(&surrogate.bound)?;
+            averages.bounds = objective.bounds(&surrogate.sites);
             let posterior = self.model.posterior(&x)?;
             averages.kl.push_tensor(&posterior.kl(self.model.prior())?)?;
             averages.usage.push(&code_probs(&posterior)?)?;
@@ -137,7 +144,7 @@ impl<'a> Evaluator<'a> {
             .number(self.names.standard_error, averages.bound.standard_error())
             .number("samples", samples as f64)
             .number(self.names.elbo, averages.elbo.mean())
-            .number(self.names.objective, averages.objective.mean())
+            .number(self.names.objective(averages.bounds), averages.objective.mean())
             .number(self.names.kl, averages.kl.mean())
             .number("code_perplexity", averages.usage.perplexity())
             .number("active_variables", averages.usage.active_variables(0.01) as f64)
@@ -154,6 +161,11 @@ impl<'a> Evaluator<'a> {
             bits_per_dim: bits_per_dim(-test.bound.mean(), self.data.test.dim()),
             elbo: test.elbo.mean(),
             objective: test.objective.mean(),
+            objective_bounds: match test.bounds {
+                BoundOf::DiscreteModel => "the discrete model",
+                BoundOf::RelaxedModel => "the relaxed model",
+                BoundOf::Nothing => "nothing",
+            },
         }
     }
 
@@ -166,13 +178,14 @@ impl<'a> Evaluator<'a> {
         let json = serde_json::to_vec_pretty(summary)
             .map_err(|error| gumbel_training::Error::caller(70, error))?;
         run.write_file("summary.json", &json)?;
-        let Summary { dataset, samples, bound, standard_error, elbo, objective, .. } = summary;
+        let Summary { dataset, samples, objective_bounds, .. } = summary;
+        let Summary { bound, standard_error, elbo, objective, .. } = summary;
         let mark = if summary.synthetic { "SYNTHETIC " } else { "" };
         let [bound, standard_error, elbo, objective] =
             [bound, standard_error, elbo, objective].map(|x| nats(*x));
         print(&format!(
             "{mark}{dataset}: discrete test bound {bound} ± {standard_error} nats (K = {samples}), \
-             elbo {elbo}, training objective {objective}\n\
+             elbo {elbo}, training objective {objective} (a bound of {objective_bounds})\n\
              in {directory}: samples/, metrics.jsonl, summary.json; go on with --resume {directory} --steps N\n"
         ))
     }

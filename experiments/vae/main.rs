@@ -41,7 +41,6 @@ fn train(args: &Args) -> Result<()> {
     let data = Data::load(&config, args)?;
     let mut run = Run::start("vae", &args.run, &toml, config.seed)?;
     data.identify(&mut run)?;
-    run.write_file("citations.bib", config.estimator.at(0).bibtex().as_bytes())?;
     let key = Key::from_seed(config.seed);
 
     let params = Params::new(key.named("init"), DType::F32, &device);
@@ -50,8 +49,16 @@ fn train(args: &Args) -> Result<()> {
     let (bias, base_rate) = model.base_rate_bias()?;
     params.set(&bias, &base_rate)?;
 
+    let first = data::loaded(data.train.batch(0, config.batch_size, key.named("data"), &device))?;
+    let estimators = config.estimator.build(
+        &|trace| model.log_likelihood(&first, trace),
+        &mut params.clone(),
+        key.named("estimator"),
+    )?;
+    run.write_file("citations.bib", estimators.at(0).bibtex().as_bytes())?;
+
     let frozen = CategoricalVae::new(&config.model, &mean, &params.frozen())?;
-    let mut evaluator = Evaluator::new(&config, &data, frozen, &device);
+    let mut evaluator = Evaluator::new(&config, &data, frozen, &estimators, &device);
     let names = data.names();
 
     run.train(
@@ -65,7 +72,7 @@ fn train(args: &Args) -> Result<()> {
                 key.named("data"),
                 &device,
             ))?;
-            let estimator = config.estimator.at(step); // for example Gumbel-Softmax at τ(step)
+            let estimator = estimators.at(step); // for example Gumbel-Softmax at τ(step)
             let objective = config.objective.at(step);
 
             let noise = key.named("noise").fold_in(step);
@@ -75,10 +82,11 @@ fn train(args: &Args) -> Result<()> {
                 noise,
             )?;
 
+            surrogate.update_statistics()?; // of an estimator with a running baseline
             let mut report = Report::new()
-                .mean(names.objective, &surrogate.bound)
+                .mean(names.objective(objective.bounds(&surrogate.sites)), &surrogate.bound)
                 .mean(names.log_likelihood, &surrogate.log_px);
-            if let Some(temperature) = config.estimator.temperature_at(step) {
+            if let Some(temperature) = estimators.temperature_at(step)? {
                 report = report.number("temperature", temperature);
             }
             let learning_rate = config.learning_rate.at(step);

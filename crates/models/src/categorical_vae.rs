@@ -250,7 +250,7 @@ mod tests {
         for categories in [2, 4] {
             let model = model(&config(categories), &mean)?;
             let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
-            let estimator = GumbelSoftmax { samples: 3, temperature: 0.5, prior_temperature: 0.5 };
+            let estimator = GumbelSoftmax::new(3, 0.5);
             let surrogate = estimator.surrogate(&program, &Elbo::default(), Key::from_seed(2))?;
             assert_eq!(surrogate.log_px.dims(), [3, 2]);
             let bound = multi_sample_bound(&program, 70, 30, Key::from_seed(3))?;

@@ -77,9 +77,13 @@ fn metrics_are_lines_of_json_without_time_and_marked_as_synthetic() {
         let split = value["split"].as_str().unwrap();
         heads.push(format!("{} {split}", value["step"]));
         let expected: &[&str] = match split {
-            "train" => {
-                &["step", "split", "synthetic_objective", "synthetic_log_likelihood", "temperature"]
-            }
+            "train" => &[
+                "step",
+                "split",
+                "synthetic_objective_no_bound",
+                "synthetic_log_likelihood",
+                "temperature",
+            ],
             _ => &[
                 "step",
                 "split",
@@ -87,7 +91,7 @@ fn metrics_are_lines_of_json_without_time_and_marked_as_synthetic() {
                 "synthetic_bound_standard_error",
                 "samples",
                 "synthetic_elbo",
-                "synthetic_objective",
+                "synthetic_objective_no_bound",
                 "synthetic_kl",
                 "code_perplexity",
                 "active_variables",

@@ -11,7 +11,7 @@ use exact::{BOUNDS, Bound, Terms, WEIGHTED_BOUNDS, log_concrete};
 use gumbel::Key;
 use gumbel::estimators::{
     Darn, Divergence, Enumerate, Estimator, GumbelSoftmax, Independent, LeaveOneOut, MuProp, Nvil,
-    Rebar, Reinforce, Relax, RunningMoments, SiteDraw, Store, StraightThrough,
+    Rebar, Reinforce, Relax, RunningMoments, SignalConfig, SiteDraw, Store, StraightThrough,
     StraightThroughGumbelSoftmax, Trace,
 };
 use gumbel_conformance::{Z_CRITICAL, central_gradient, mean_and_error};
@@ -22,7 +22,7 @@ use problems::{
 /// Estimators that agree with the exact gradient, and their number of samples.
 fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
     let sites = sites(problem)?;
-    let moments = || RunningMoments::new(0.9, false, &sites[0], &mut Irregular);
+    let moments = || RunningMoments::new(SignalConfig::default(), &mut Irregular);
     let reinforce =
         |samples| Ok::<_, candle_core::Error>(Reinforce { samples, moments: moments()? });
     let nvil =
@@ -70,8 +70,7 @@ fn sites(problem: &Problem) -> Result<Vec<SiteDraw>> {
 
 /// Estimators that do not.
 fn biased() -> Vec<Box<dyn Estimator>> {
-    let relaxed =
-        |temperature| GumbelSoftmax { samples: 1, temperature, prior_temperature: temperature };
+    let relaxed = |temperature: f64| GumbelSoftmax::new(1, temperature);
     vec![
         Box::new(relaxed(0.5)),
         Box::new(relaxed(1.)),
@@ -216,7 +215,7 @@ fn enumeration_is_exact() -> Result<()> {
 /// The relaxed bound is made of the densities of the values that the model saw, at two temperatures.
 #[test]
 fn the_relaxed_bound_weighs_the_values_that_the_model_saw() -> Result<()> {
-    let estimator = GumbelSoftmax { samples: 4, temperature: 0.8, prior_temperature: 0.6 };
+    let estimator = GumbelSoftmax { prior_temperature: 0.6.into(), ..GumbelSoftmax::new(4, 0.8) };
     let x = ONE_CLASS.parameters;
     let parameters = Tensor::new(x, &Device::Cpu)?.unsqueeze(0)?;
     let program = |trace: &mut Trace<'_>| (ONE_CLASS.program)(&parameters, trace);
@@ -247,7 +246,7 @@ fn the_relaxed_bound_weighs_the_values_that_the_model_saw() -> Result<()> {
 /// gradient is that of finite differences.
 #[test]
 fn the_gradient_of_the_relaxed_objective_is_exact_for_the_relaxed_model() -> Result<()> {
-    let estimator = GumbelSoftmax { samples: 3, temperature: 0.8, prior_temperature: 0.6 };
+    let estimator = GumbelSoftmax { prior_temperature: 0.6.into(), ..GumbelSoftmax::new(3, 0.8) };
     for problem in PROBLEMS {
         for bound in WEIGHTED_BOUNDS {
             let (rows, _) = estimate(problem, &estimator, bound, 1)?;

@@ -3,7 +3,7 @@ use candle_core::Result;
 use gumbel_kernels::{Forward, Key, gumbel_softmax, sigmoid};
 
 use super::{Draw, Measure, Pathwise, Sampler, Site};
-use crate::distributions::Discrete;
+use crate::distributions::{Discrete, Relaxed, Temperature};
 
 /// Gumbel-Softmax (Concrete): replaces each draw by `softmax((logits + G) / τ)` and differentiates it.
 ///
@@ -15,28 +15,38 @@ use crate::distributions::Discrete;
 /// relaxed model.
 ///
 /// Source: Jang, Gu, Poole (2017), section 2; Maddison, Mnih, Teh (2017), section 3 and eq. 20.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct GumbelSoftmax {
     /// Number of samples `S`.
     pub samples: usize,
-    /// Temperature of the posterior.
-    pub temperature: f64,
+    /// Temperature of the posterior: a number, or a tensor that may be learned.
+    pub temperature: Temperature,
     /// Temperature of the prior, where its density is used.
-    pub prior_temperature: f64,
+    pub prior_temperature: Temperature,
+}
+
+impl GumbelSoftmax {
+    /// Posterior and prior at one temperature.
+    pub fn new(samples: usize, temperature: impl Into<Temperature>) -> Self {
+        let temperature = temperature.into();
+        Self { samples, prior_temperature: temperature.clone(), temperature }
+    }
 }
 
 impl Sampler for GumbelSoftmax {
     fn draw(&mut self, _: &Site, posterior: &Discrete, prior: &Discrete, key: Key) -> Result<Draw> {
-        let Self { samples, temperature, prior_temperature } = *self;
-        let value = match posterior {
-            Discrete::Categorical(q) => {
-                gumbel_softmax(q.logits(), samples, temperature, Forward::Soft, key)?
+        let samples = self.samples;
+        let relaxed = posterior.relax(self.temperature.clone())?;
+        let value = match (posterior, &self.temperature, &relaxed) {
+            (Discrete::Categorical(q), Temperature::Fixed(temperature), _) => {
+                gumbel_softmax(q.logits(), samples, *temperature, Forward::Soft, key)?
             }
-            Discrete::Bernoulli(q) => sigmoid(&q.relax(temperature)?.rsample(samples, key)?)?,
+            (_, _, Relaxed::ExpConcrete(q)) => q.rsample(samples, key)?.exp()?,
+            (_, _, Relaxed::BinConcrete(q)) => sigmoid(&q.rsample(samples, key)?)?,
         };
         let measure = Measure::Relaxed {
-            posterior: posterior.relax(temperature)?,
-            prior: prior.relax(prior_temperature)?,
+            posterior: relaxed,
+            prior: prior.relax(self.prior_temperature.clone())?,
             samples,
             key,
         };

@@ -1,25 +1,23 @@
 //! Estimators by the name they have in a configuration.
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Enumerate, Estimator, GumbelSoftmax, LeaveOneOut, StraightThrough, StraightThroughGumbelSoftmax,
-};
+use super::SignalConfig;
 use crate::Schedule;
 
-/// An estimator whose temperatures depend on the step: what a configuration file says.
+/// An estimator whose settings depend on the step: what a configuration file says.
 ///
 /// ```
 /// let method: gumbel::estimators::Method = toml::from_str(r#"
 ///     method = "gumbel-softmax"
 ///     temperature = { kind = "exponential", start = 1.0, floor = 0.5, rate = 1e-5, every = 1000 }
 /// "#)?;
-/// assert!(!method.at(0).is_unbiased());
+/// assert_eq!(method.samples(), 1);
 /// # Ok::<(), toml::de::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "method", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Method {
-    /// [`GumbelSoftmax`].
+    /// [`GumbelSoftmax`](super::GumbelSoftmax).
     GumbelSoftmax {
         /// Number of samples `S`.
         #[serde(default = "one")]
@@ -29,8 +27,11 @@ pub enum Method {
         /// Temperature of the prior where its density is used; that of the posterior if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         prior_temperature: Option<Schedule>,
+        /// Whether the temperature of the posterior is a parameter, which starts at that of step 0.
+        #[serde(default)]
+        learned_temperature: bool,
     },
-    /// [`StraightThroughGumbelSoftmax`].
+    /// [`StraightThroughGumbelSoftmax`](super::StraightThroughGumbelSoftmax).
     StraightThroughGumbelSoftmax {
         /// Number of samples `S`.
         #[serde(default = "one")]
@@ -38,18 +39,78 @@ pub enum Method {
         /// Temperature of the backward pass.
         temperature: Schedule,
     },
-    /// [`StraightThrough`].
+    /// [`StraightThrough`](super::StraightThrough).
     StraightThrough {
         /// Number of samples `S`.
         #[serde(default = "one")]
         samples: usize,
     },
-    /// [`LeaveOneOut`].
+    /// [`Reinforce`](super::Reinforce).
+    Reinforce {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Baseline and scale of the signal.
+        #[serde(default)]
+        signal: SignalConfig,
+    },
+    /// [`Nvil`](super::Nvil).
+    Nvil {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Baseline and scale of the signal.
+        #[serde(default = "SignalConfig::scaled")]
+        signal: SignalConfig,
+        /// Units of the network behind each learned baseline.
+        #[serde(default = "hundred")]
+        hidden: usize,
+    },
+    /// [`LeaveOneOut`](super::LeaveOneOut).
     LeaveOneOut {
         /// Number of samples `S ≥ 2`.
         samples: usize,
     },
-    /// [`Enumerate`].
+    /// [`MuProp`](super::MuProp).
+    MuProp {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Baseline and scale of the signal.
+        #[serde(default)]
+        signal: SignalConfig,
+    },
+    /// [`Darn`](super::Darn).
+    Darn {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Baseline and scale of the signal.
+        #[serde(default = "SignalConfig::none")]
+        signal: SignalConfig,
+    },
+    /// [`Rebar`](super::Rebar).
+    Rebar {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Temperature that the control variate starts with.
+        #[serde(default = "half")]
+        temperature: f64,
+    },
+    /// [`Relax`](super::Relax).
+    Relax {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Temperature that the control variate starts with.
+        #[serde(default = "half")]
+        temperature: f64,
+        /// Units of the network in each control variate.
+        #[serde(default = "hundred")]
+        hidden: usize,
+    },
+    /// [`Enumerate`](super::Enumerate).
     Enumerate {
         /// Number of samples `S` of the bound.
         #[serde(default = "one")]
@@ -61,82 +122,105 @@ fn one() -> usize {
     1
 }
 
+fn hundred() -> usize {
+    100
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+/// What the variants of [`Method`] have in common.
+struct Settings {
+    samples: usize,
+    /// Fewer samples than this make no estimate.
+    least_samples: usize,
+    /// Positive settings that depend on the step, the temperature of the posterior first, by key.
+    schedules: Vec<(&'static str, Schedule)>,
+    signal: Option<SignalConfig>,
+    hidden: Option<usize>,
+}
+
 impl Method {
-    /// The estimator at a training step.
-    #[must_use]
-    pub fn at(&self, step: u64) -> Box<dyn Estimator> {
+    /// The temperature that draws are made at. Those of control variates change by learning.
+    pub(crate) fn posterior_temperature(&self) -> Option<Schedule> {
+        if matches!(self, Self::Rebar { .. } | Self::Relax { .. }) {
+            return None;
+        }
+        let schedules = self.settings().schedules;
+        schedules.into_iter().find(|(key, _)| *key == "temperature").map(|(_, schedule)| schedule)
+    }
+
+    fn settings(&self) -> Settings {
+        let plain = |samples| Settings {
+            samples,
+            least_samples: 1,
+            schedules: vec![],
+            signal: None,
+            hidden: None,
+        };
+        let constant = |temperature| vec![("temperature", Schedule::constant(temperature))];
         match *self {
-            Self::GumbelSoftmax { samples, temperature, prior_temperature } => {
-                Box::new(GumbelSoftmax {
-                    samples,
-                    temperature: temperature.at(step),
-                    prior_temperature: prior_temperature.unwrap_or(temperature).at(step),
-                })
+            Self::GumbelSoftmax { samples, temperature, prior_temperature, .. } => {
+                let prior = prior_temperature.map(|prior| ("prior_temperature", prior));
+                let schedules = [("temperature", temperature)].into_iter().chain(prior).collect();
+                Settings { schedules, ..plain(samples) }
             }
             Self::StraightThroughGumbelSoftmax { samples, temperature } => {
-                Box::new(StraightThroughGumbelSoftmax {
-                    samples,
-                    temperature: temperature.at(step),
-                })
+                Settings { schedules: vec![("temperature", temperature)], ..plain(samples) }
             }
-            Self::StraightThrough { samples } => Box::new(StraightThrough { samples }),
-            Self::LeaveOneOut { samples } => Box::new(LeaveOneOut { samples }),
-            Self::Enumerate { samples } => Box::new(Enumerate { samples }),
+            Self::Reinforce { samples, signal }
+            | Self::MuProp { samples, signal }
+            | Self::Darn { samples, signal } => Settings { signal: Some(signal), ..plain(samples) },
+            Self::Nvil { samples, signal, hidden } => {
+                Settings { signal: Some(signal), hidden: Some(hidden), ..plain(samples) }
+            }
+            Self::LeaveOneOut { samples } => Settings { least_samples: 2, ..plain(samples) },
+            Self::Rebar { samples, temperature } => {
+                Settings { schedules: constant(temperature), ..plain(samples) }
+            }
+            Self::Relax { samples, temperature, hidden } => Settings {
+                schedules: constant(temperature),
+                hidden: Some(hidden),
+                ..plain(samples)
+            },
+            Self::StraightThrough { samples } | Self::Enumerate { samples } => plain(samples),
         }
     }
 
     /// What is wrong with the settings, if anything: key, value, what to do.
     ///
     /// # Errors
-    /// If there are too few samples, or a temperature is not positive and finite at every step.
+    /// If there are too few samples or units, a temperature is not positive and finite at every step, or a
+    /// decay is not in `[0, 1)`.
     pub fn check(&self) -> Result<(), String> {
-        let least = if matches!(self, Self::LeaveOneOut { .. }) { 2 } else { 1 };
-        let samples = self.samples();
-        if samples < least {
-            return Err(format!("samples is {samples}; use at least {least}"));
+        let Settings { samples, least_samples, schedules, signal, hidden } = self.settings();
+        if samples < least_samples {
+            return Err(format!("samples is {samples}; use at least {least_samples}"));
         }
-        let (temperature, prior) = match *self {
-            Self::GumbelSoftmax { temperature, prior_temperature, .. } => {
-                (Some(temperature), prior_temperature)
-            }
-            Self::StraightThroughGumbelSoftmax { temperature, .. } => (Some(temperature), None),
-            Self::StraightThrough { .. } | Self::LeaveOneOut { .. } | Self::Enumerate { .. } => {
-                (None, None)
-            }
-        };
-        for (key, schedule) in [("temperature", temperature), ("prior_temperature", prior)] {
-            let Some((low, high)) = schedule.map(|schedule| schedule.range()) else { continue };
+        for (key, schedule) in schedules {
+            let (low, high) = schedule.range();
             if !(low > 0. && high.is_finite()) {
                 return Err(format!(
                     "{key} runs through [{low}, {high}]; keep it positive and finite at every step"
                 ));
             }
         }
-        Ok(())
+        if let Some(SignalConfig { decay, .. }) = signal
+            && !(0. ..1.).contains(&decay)
+        {
+            return Err(format!("signal.decay is {decay}; keep it in [0, 1)"));
+        }
+        match hidden {
+            Some(0) => Err("hidden is 0; use at least 1".to_owned()),
+            _ => Ok(()),
+        }
     }
 
     /// Number of samples `S`.
     #[must_use]
     pub fn samples(&self) -> usize {
-        match *self {
-            Self::GumbelSoftmax { samples, .. }
-            | Self::StraightThroughGumbelSoftmax { samples, .. }
-            | Self::StraightThrough { samples }
-            | Self::LeaveOneOut { samples }
-            | Self::Enumerate { samples } => samples,
-        }
-    }
-
-    /// The posterior's temperature at a step, of an estimator that has one.
-    #[must_use]
-    pub fn temperature_at(&self, step: u64) -> Option<f64> {
-        match self {
-            Self::GumbelSoftmax { temperature, .. }
-            | Self::StraightThroughGumbelSoftmax { temperature, .. } => Some(temperature.at(step)),
-            Self::StraightThrough { .. } | Self::LeaveOneOut { .. } | Self::Enumerate { .. } => {
-                None
-            }
-        }
+        self.settings().samples
     }
 }
 
@@ -159,6 +243,9 @@ mod tests {
                  temperature = { kind = \"exponential\", start = -1.0, floor = 0.5, rate = 0.1, every = 1 }",
                 "[-1, 0.5]",
             ),
+            ("method = \"reinforce\"\nsignal.decay = 1", "signal.decay is 1"),
+            ("method = \"nvil\"\nhidden = 0", "hidden is 0"),
+            ("method = \"rebar\"\ntemperature = 0", "temperature"),
         ] {
             let error = toml::from_str::<Method>(text).unwrap().check().unwrap_err();
             assert!(error.contains(word), "{error}");
@@ -172,7 +259,7 @@ mod tests {
     fn a_setting_that_the_method_does_not_have_is_an_error() {
         let text = "method = \"leave-one-out\"\nsamples = 4\ntemperature = 1.0";
         assert!(toml::from_str::<Method>(text).unwrap_err().to_string().contains("temperature"));
-        assert!(toml::from_str::<Method>("method = \"reinforce\"").is_err());
+        assert!(toml::from_str::<Method>("method = \"reinforced\"").is_err());
         let method: Method = toml::from_str("method = \"straight-through\"").unwrap();
         assert_eq!(method, Method::StraightThrough { samples: 1 });
     }

@@ -1,7 +1,38 @@
 //! Centring and scaling of learning signals by their running moments.
-use candle_core::{DType, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
+use serde::{Deserialize, Serialize};
 
-use super::{SiteDraw, Store};
+use super::Store;
+
+/// How learning signals are centred and scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignalConfig {
+    /// Whether the moving average is subtracted.
+    pub centred: bool,
+    /// Whether the signal is divided by its running standard deviation where that is above 1.
+    pub scaled: bool,
+    /// Weight of the past in the moving averages.
+    pub decay: f64,
+}
+
+impl Default for SignalConfig {
+    fn default() -> Self {
+        Self { centred: true, scaled: false, decay: 0.9 }
+    }
+}
+
+impl SignalConfig {
+    /// Signals stay as they are.
+    pub(crate) fn none() -> Self {
+        Self { centred: false, ..Self::default() }
+    }
+
+    /// Centred and scaled.
+    pub(crate) fn scaled() -> Self {
+        Self { scaled: true, ..Self::default() }
+    }
+}
 
 /// How a score-function estimator centres and scales its learning signals.
 ///
@@ -12,8 +43,7 @@ use super::{SiteDraw, Store};
 pub struct RunningMoments {
     /// `[3]`: decayed sums of the signal, of its square, and of 1. Absent: signals stay as they are.
     statistics: Option<Var>,
-    decay: f64,
-    scaled: bool,
+    config: SignalConfig,
 }
 
 /// Learning signals after centring and scaling, and the moments to go on with.
@@ -31,25 +61,26 @@ impl RunningMoments {
         Self::default()
     }
 
-    /// Signals are centred by a moving average with weight `decay` on the past, and divided by `max(1, σ)`
-    /// if `scaled`.
+    /// Signals are centred and scaled as `config` says; the moving averages are in `store`.
     ///
     /// # Errors
-    /// If `decay` is not in `[0, 1)`.
-    pub fn new(decay: f64, scaled: bool, like: &SiteDraw, store: &mut dyn Store) -> Result<Self> {
+    /// If the decay is not in `[0, 1)`.
+    pub fn new(config: SignalConfig, store: &mut dyn Store) -> Result<Self> {
+        let SignalConfig { centred, scaled, decay } = config;
         if !(0. ..1.).contains(&decay) {
             candle_core::bail!("the decay of a moving average is in [0, 1), got {decay}")
         }
-        let device = like.posterior.logits().device();
-        let statistics =
-            store.statistic("signal_moments", &Tensor::zeros(3, DType::F64, device)?)?;
-        Ok(Self { statistics: Some(statistics), decay, scaled })
+        if !centred && !scaled {
+            return Ok(Self::none());
+        }
+        let zeros = Tensor::zeros(3, DType::F64, &Device::Cpu)?;
+        Ok(Self { statistics: Some(store.statistic("signal_moments", &zeros)?), config })
     }
 
     /// Whether the estimate is divided by a number.
     #[must_use]
     pub fn is_scaled(&self) -> bool {
-        self.scaled
+        self.statistics.is_some() && self.config.scaled
     }
 
     /// Mean and standard deviation so far; 0 and 1 at the start.
@@ -73,7 +104,9 @@ impl RunningMoments {
             return Ok(Centred { signals: signals.to_vec(), factor: 1., statistics: vec![] });
         };
         let (mean, deviation) = self.current()?;
-        let factor = if self.scaled { 1. / deviation.max(1.) } else { 1. };
+        let SignalConfig { centred, scaled, decay } = self.config;
+        let factor = if scaled { 1. / deviation.max(1.) } else { 1. };
+        let mean = if centred { mean } else { 0. };
         let centred = signals.iter().map(|signal| signal.affine(factor, -mean * factor));
         let (mut sum, mut squares) = (0., 0.);
         for signal in signals {
@@ -83,7 +116,7 @@ impl RunningMoments {
             squares += share * signal.sqr()?.mean_all()?.to_scalar::<f64>()?;
         }
         let new = Tensor::new(&[sum, squares, 1.], statistics.device())?;
-        let next = ((statistics.as_detached_tensor() * self.decay)? + new * (1. - self.decay))?;
+        let next = ((statistics.as_detached_tensor() * decay)? + new * (1. - decay))?;
         let statistics = vec![(statistics.clone(), next)];
         Ok(Centred { signals: centred.collect::<Result<_>>()?, factor, statistics })
     }

@@ -53,7 +53,7 @@ impl Estimator for Reinforce {
 mod tests {
     use super::*;
     use crate::distributions::Bernoulli;
-    use crate::estimators::Variables;
+    use crate::estimators::{SignalConfig, Variables};
     use crate::objectives::Elbo;
     use candle_core::{DType, Device, Tensor};
 
@@ -62,9 +62,8 @@ mod tests {
         let q = Bernoulli::from_logits(&Tensor::zeros((1, 4, 1), DType::F64, &Device::Cpu)?)?;
         let program = |t: &mut Trace<'_>| t.sample("z", &q, &q)?.sum(2)?.affine(0., 3.);
         let key = Key::from_seed(1);
-        let (_, sites) = Trace::run(&program, &mut Independent { samples: 1 }, key)?;
-        let mut store = Variables::default();
-        let moments = RunningMoments::new(0.9, true, &sites[0], &mut store)?;
+        let config = SignalConfig { scaled: true, ..SignalConfig::default() };
+        let moments = RunningMoments::new(config, &mut Variables::default())?;
         let estimator = Reinforce { samples: 1, moments };
         let elbo = Elbo::default();
         let first = estimator.surrogate(&program, &elbo, key)?;
@@ -76,7 +75,8 @@ mod tests {
         again.update_statistics()?;
         let second = estimator.surrogate(&program, &elbo, key)?;
         assert!((loss(&second)? + 3.).abs() < 1e-12, "the signal is its own average");
-        assert!(RunningMoments::new(1., true, &sites[0], &mut Variables::default()).is_err());
+        let config = SignalConfig { decay: 1., ..config };
+        assert!(RunningMoments::new(config, &mut Variables::default()).is_err());
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ impl<'a> Replay<'a> {
         samples: usize,
         temperature: f64,
     ) -> Self {
-        let after = GumbelSoftmax { samples, temperature, prior_temperature: temperature };
+        let after = GumbelSoftmax::new(samples, temperature);
         Self { before: before.iter(), value: Some(value), after }
     }
 }
