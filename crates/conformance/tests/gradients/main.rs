@@ -10,9 +10,10 @@ use candle_core::{Device, Result, Tensor, Var};
 use exact::{BOUNDS, Bound, Terms, WEIGHTED_BOUNDS, log_concrete};
 use gumbel::Key;
 use gumbel::estimators::{
-    Darn, Divergence, Enumerate, Estimator, GumbelSoftmax, Independent, LeaveOneOut, MuProp, Nvil,
-    Rebar, Reinforce, Relax, RunningMoments, SignalConfig, SiteDraw, Store, StraightThrough,
-    StraightThroughGumbelSoftmax, Trace,
+    Darn, DecoupledStraightThroughGumbelSoftmax, Divergence, Enumerate, Estimator, Gap,
+    GappedStraightThrough, GumbelRao, GumbelSoftmax, Independent, LeaveOneOut, MuProp, Nvil, Rebar,
+    ReinMax, Reinforce, Relax, RunningMoments, SignalConfig, SiteDraw,
+    SlopeAnnealedStraightThrough, Store, StraightThrough, StraightThroughGumbelSoftmax, Trace, Zgr,
 };
 use gumbel_conformance::{Z_CRITICAL, central_gradient, mean_and_error};
 use problems::{
@@ -77,6 +78,23 @@ fn biased() -> Vec<Box<dyn Estimator>> {
         Box::new(StraightThroughGumbelSoftmax { samples: 1, temperature: 0.5 }),
         Box::new(StraightThroughGumbelSoftmax { samples: 1, temperature: 1. }),
         Box::new(StraightThrough { samples: 1 }),
+        Box::new(SlopeAnnealedStraightThrough { samples: 1, slope: 2. }),
+        Box::new(DecoupledStraightThroughGumbelSoftmax {
+            samples: 1,
+            forward_temperature: 1.,
+            backward_temperature: 0.7,
+        }),
+        Box::new(GappedStraightThrough { samples: 1, temperature: 0.7, gap: Gap::default() }),
+        Box::new(GumbelRao { samples: 1, temperature: 0.7, draws: 5 }),
+        Box::new(ReinMax { samples: 1, temperature: 1.3 }),
+    ]
+}
+
+/// Estimators that agree where the likelihood is quadratic in each variable, and only there.
+fn second_order() -> Vec<Box<dyn Estimator>> {
+    vec![
+        Box::new(Zgr { samples: 1 }),
+        Box::new(ReinMax { samples: 1, temperature: 1. }),
         Box::new(Darn { samples: 1, moments: RunningMoments::none() }),
     ]
 }
@@ -180,6 +198,19 @@ fn biased_estimators_are_caught() -> Result<()> {
             let (z, _) = distances(problem, (estimator.as_ref(), 1), bound)?;
             assert!(z > CAUGHT, "{estimator:?}, {}: only {z:.1} errors off", problem.name);
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn second_order_estimators_are_exact_for_a_quadratic_and_caught_elsewhere() -> Result<()> {
+    let bound = Bound::Elbo(Divergence::Analytic, 1.);
+    for estimator in second_order() {
+        assert!(!estimator.is_unbiased(), "{estimator:?} says it is unbiased");
+        let (z, _) = distances(&THREE_BITS, (estimator.as_ref(), 1), bound)?;
+        assert!(z < Z_CRITICAL, "{estimator:?}: {z:.1} errors off on a quadratic");
+        let (z, _) = distances(&TWO_CLASSES, (estimator.as_ref(), 1), bound)?;
+        assert!(z > CAUGHT, "{estimator:?}: only {z:.1} errors off");
     }
     Ok(())
 }

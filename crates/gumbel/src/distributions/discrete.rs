@@ -49,6 +49,14 @@ impl Discrete {
         })
     }
 
+    /// A law of the same kind with other logits.
+    pub(crate) fn with_logits(&self, logits: &Tensor) -> Result<Self> {
+        Ok(match self {
+            Self::Bernoulli(_) => Self::Bernoulli(Bernoulli::from_logits(logits)?),
+            Self::Categorical(_) => Self::Categorical(Categorical::from_logits(logits)?),
+        })
+    }
+
     /// Logits: `[S | 1, B, N]` of bits, `[S | 1, B, N, K]` of one-hot vectors.
     #[must_use]
     pub fn logits(&self) -> &Tensor {

@@ -6,8 +6,12 @@
 //! log-weights into a bound and knows neither of the two. So they compose with no glue, and one contract
 //! covers every estimator.
 mod darn;
+mod decoupled;
 mod enumerate;
+mod gapped;
+mod gumbel_rao;
 mod gumbel_softmax;
+mod jacobian;
 mod leave_one_out;
 mod leaves;
 mod method;
@@ -18,18 +22,24 @@ mod nvil;
 mod pathwise;
 mod rebar;
 mod reinforce;
+mod reinmax;
 mod relax;
 mod relaxed_control;
 mod replay;
 mod scheduled;
 mod signal;
+mod slope_annealed;
 mod store;
 mod straight_through;
 mod straight_through_gumbel_softmax;
 mod trace;
+mod zgr;
 
 pub use darn::Darn;
+pub use decoupled::DecoupledStraightThroughGumbelSoftmax;
 pub use enumerate::Enumerate;
+pub use gapped::{ByProbability, Gap, GappedStraightThrough};
+pub use gumbel_rao::GumbelRao;
 pub use gumbel_softmax::GumbelSoftmax;
 pub use leave_one_out::LeaveOneOut;
 pub use method::Method;
@@ -39,12 +49,15 @@ pub use nvil::Nvil;
 pub use pathwise::Pathwise;
 pub use rebar::Rebar;
 pub use reinforce::Reinforce;
+pub use reinmax::ReinMax;
 pub use relax::Relax;
 pub use scheduled::ScheduledEstimator;
+pub use slope_annealed::SlopeAnnealedStraightThrough;
 pub use store::{Store, Variables};
 pub use straight_through::StraightThrough;
 pub use straight_through_gumbel_softmax::StraightThroughGumbelSoftmax;
 pub use trace::{Divergence, Draw, Independent, Measure, Sampler, Site, SiteDraw, Trace};
+pub use zgr::Zgr;
 
 use candle_core::{Result, Tensor, Var};
 use gumbel_kernels::Key;

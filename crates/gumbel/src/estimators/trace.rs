@@ -68,6 +68,9 @@ pub enum Measure {
         /// Key of the noise.
         key: Key,
     },
+    /// A value that is no draw of the posterior and has neither mass nor density that could be written
+    /// down: only a divergence that does not ask for one can be used.
+    Intractable,
     /// A value that was given: no posterior, no randomness.
     Observed,
 }
@@ -109,7 +112,8 @@ impl SiteDraw {
         match (&self.draw.measure, divergence) {
             (Measure::Observed, _) => self.prior.log_prob(&self.draw.value),
             (_, Divergence::Analytic) => self.posterior.kl(&self.prior)?.neg(),
-            (Measure::Discrete, _) | (Measure::Relaxed { .. }, Divergence::Mass) => {
+            (Measure::Discrete, _)
+            | (Measure::Relaxed { .. } | Measure::Intractable, Divergence::Mass) => {
                 let log_p = self.prior.log_prob(&self.draw.value)?;
                 log_p.broadcast_sub(&self.posterior.log_prob(&self.draw.value)?)
             }
@@ -117,6 +121,10 @@ impl SiteDraw {
                 let (coordinates, log_q) = posterior.rsample_with_log_density(*samples, *key)?;
                 prior.log_density(&coordinates)? - log_q
             }
+            (Measure::Intractable, Divergence::Sampled) => candle_core::bail!(
+                "the draw of site `{}` has no density under this estimator; use the analytic divergence",
+                self.site.path()
+            ),
         }
     }
 
@@ -126,10 +134,10 @@ impl SiteDraw {
         matches!(self.draw.measure, Measure::Observed)
     }
 
-    /// Whether the value is not one that the discrete variable can take.
+    /// Whether the value is no draw of the discrete posterior.
     #[must_use]
     pub fn is_relaxed(&self) -> bool {
-        matches!(self.draw.measure, Measure::Relaxed { .. })
+        matches!(self.draw.measure, Measure::Relaxed { .. } | Measure::Intractable)
     }
 
     /// `log q(z)` of the discrete draw in nats, `[S, B]`: what a score function differentiates.
@@ -140,7 +148,7 @@ impl SiteDraw {
         match self.draw.measure {
             Measure::Observed => Ok(None),
             Measure::Discrete => self.posterior.log_prob(&self.draw.value).map(Some),
-            Measure::Relaxed { .. } => {
+            Measure::Relaxed { .. } | Measure::Intractable => {
                 candle_core::bail!(
                     "site `{}` was drawn relaxed: it has no probability mass",
                     self.site.name

@@ -1,0 +1,65 @@
+//! Straight-through Gumbel-Softmax with two temperatures.
+use candle_core::{Result, Tensor};
+use gumbel_kernels::{Forward, Key, gumbel_softmax, sigmoid};
+
+use super::jacobian::softmax_jacobian;
+use super::slope_annealed::positive;
+use super::{Draw, Measure, Pathwise, Sampler, Site};
+use crate::distributions::Discrete;
+
+/// Decoupled straight-through Gumbel-Softmax: one temperature for the sample, another for its gradient.
+///
+/// Forward, the one-hot vector of the largest of `logits / τ_f + G`: the sample of a law that is sharper
+/// (`τ_f < 1`) or flatter than `q`. Backward, the Jacobian of `softmax((logits / τ_f + G) / τ_b)` in
+/// `logits / τ_f`, divided by `τ_f`. At `τ_f = 1` it is
+/// [`StraightThroughGumbelSoftmax`](super::StraightThroughGumbelSoftmax) at `τ_b`.
+///
+/// **Biased**; and for `τ_f ≠ 1` the value is no draw of `q`: then neither `E[log p(x|z)]` nor the objective
+/// belongs to the discrete model, and a sampled divergence is refused. Evaluation samples from `q` itself.
+///
+/// Source: Shah, Yan, Mozer, Liu (2024), which scales the logits; in a hard sample the division of the sum
+/// `logits + G` by `τ_f` would change nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DecoupledStraightThroughGumbelSoftmax {
+    /// Number of samples `S`.
+    pub samples: usize,
+    /// Temperature `τ_f` of the law that is sampled.
+    pub forward_temperature: f64,
+    /// Temperature `τ_b` of the relaxed sample whose Jacobian is used.
+    pub backward_temperature: f64,
+}
+
+impl Sampler for DecoupledStraightThroughGumbelSoftmax {
+    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+        let forward = positive("forward_temperature", self.forward_temperature)?;
+        let backward = positive("backward_temperature", self.backward_temperature)?;
+        let tempered = q.with_logits(&(q.logits() / forward)?)?;
+        let (value, relaxed) = relaxed_pair(&tempered, self.samples, backward, key)?;
+        let gradient = (softmax_jacobian(&tempered, &relaxed)? / backward)?;
+        let measure = if forward == 1. { Measure::Discrete } else { Measure::Intractable };
+        Ok(Draw { value: value.broadcast_add(&gradient)?, measure })
+    }
+}
+
+/// A discrete draw of `q`, and the relaxed one of the same noise. No gradient.
+fn relaxed_pair(
+    q: &Discrete,
+    samples: usize,
+    temperature: f64,
+    key: Key,
+) -> Result<(Tensor, Tensor)> {
+    let value = q.sample(samples, key)?;
+    let relaxed = match q {
+        Discrete::Categorical(q) => {
+            let logits = q.logits().detach();
+            gumbel_softmax(&logits, samples, temperature, Forward::Soft, key)?
+        }
+        Discrete::Bernoulli(q) => sigmoid(&q.relax(temperature)?.rsample(samples, key)?.detach())?,
+    };
+    Ok((value, relaxed))
+}
+
+impl Pathwise for DecoupledStraightThroughGumbelSoftmax {
+    const BIBTEX: &'static str =
+        concat!(include_str!("bibtex/decoupled.bib"), include_str!("bibtex/gumbel-softmax.bib"));
+}

@@ -1,0 +1,43 @@
+//! Chosen Jacobians: the tool of the straight-through family.
+use candle_core::{D, Result, Tensor};
+
+use crate::distributions::Discrete;
+
+/// What a masked logit counts as where it is multiplied by a probability of 0.
+const MASKED: f64 = -1e30;
+
+/// A zero whose derivative in the logits of `q` is `J(p) = diag(p) - p pᵀ`, the Jacobian of a softmax that
+/// has the value `probs`; `p (1 - p)` for bits. Nothing flows into `probs`.
+///
+/// A discrete value plus such a zero has the gradient that an estimator asks for.
+pub(crate) fn softmax_jacobian(q: &Discrete, probs: &Tensor) -> Result<Tensor> {
+    let (p, logits) = (probs.detach(), q.logits().maximum(MASKED)?);
+    zero(match q {
+        Discrete::Bernoulli(_) => (&p * (1. - &p)?)?.broadcast_mul(&logits)?,
+        Discrete::Categorical(_) => {
+            let mean = p.broadcast_mul(&logits)?.sum_keepdim(D::Minus1)?;
+            p.broadcast_mul(&logits.broadcast_sub(&mean)?)?
+        }
+    })
+}
+
+/// A zero whose derivative in the logits of `q` is `u uᵀ`; `u²` for bits. Nothing flows into `u`.
+pub(crate) fn outer_jacobian(q: &Discrete, u: &Tensor) -> Result<Tensor> {
+    let (u, logits) = (u.detach(), q.logits().maximum(MASKED)?);
+    zero(match q {
+        Discrete::Bernoulli(_) => u.sqr()?.broadcast_mul(&logits)?,
+        Discrete::Categorical(_) => {
+            u.broadcast_mul(&u.broadcast_mul(&logits)?.sum_keepdim(D::Minus1)?)?
+        }
+    })
+}
+
+/// `x - x`, with the derivative of the first `x`.
+fn zero(x: Tensor) -> Result<Tensor> {
+    &x - x.detach()
+}
+
+/// `q` at another slope: probabilities of the logits times `slope`.
+pub(crate) fn probs_at(q: &Discrete, slope: f64) -> Result<Tensor> {
+    q.with_logits(&(q.logits().detach() * slope)?)?.probs()
+}
