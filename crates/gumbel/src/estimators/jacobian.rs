@@ -21,14 +21,14 @@ pub(crate) fn softmax_jacobian(q: &Discrete, probs: &Tensor) -> Result<Tensor> {
     })
 }
 
-/// A zero whose derivative in the logits of `q` is `u uᵀ`; `u²` for bits. Nothing flows into `u`.
-pub(crate) fn outer_jacobian(q: &Discrete, u: &Tensor) -> Result<Tensor> {
-    let (u, logits) = (u.detach(), q.logits().maximum(MASKED)?);
+/// A zero that takes a gradient `g` to `u ⟨w, g⟩` in the logits of `q`; to `u w g` for bits. Nothing flows into
+/// `u` and `w`.
+pub(crate) fn outer_jacobian(q: &Discrete, u: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let (u, w, logits) = (u.detach(), w.detach(), q.logits().maximum(MASKED)?);
+    let along = u.broadcast_mul(&logits)?;
     zero(match q {
-        Discrete::Bernoulli(_) => u.sqr()?.broadcast_mul(&logits)?,
-        Discrete::Categorical(_) => {
-            u.broadcast_mul(&u.broadcast_mul(&logits)?.sum_keepdim(D::Minus1)?)?
-        }
+        Discrete::Bernoulli(_) => (along * w)?,
+        Discrete::Categorical(_) => w.broadcast_mul(&along.sum_keepdim(D::Minus1)?)?,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Estimators by the name they have in a configuration.
 use serde::{Deserialize, Serialize};
 
-use super::SignalConfig;
+use super::{Gap, SignalConfig};
 use crate::Schedule;
 
 /// An estimator whose settings depend on the step: what a configuration file says.
@@ -45,6 +45,62 @@ pub enum Method {
         #[serde(default = "one")]
         samples: usize,
     },
+    /// [`SlopeAnnealedStraightThrough`](super::SlopeAnnealedStraightThrough).
+    SlopeAnnealedStraightThrough {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Factor of the logits in the backward pass.
+        slope: Schedule,
+    },
+    /// [`DecoupledStraightThroughGumbelSoftmax`](super::DecoupledStraightThroughGumbelSoftmax).
+    DecoupledStraightThroughGumbelSoftmax {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Temperature of the law that is sampled.
+        forward_temperature: Schedule,
+        /// Temperature of the backward pass.
+        backward_temperature: Schedule,
+    },
+    /// [`GappedStraightThrough`](super::GappedStraightThrough).
+    GappedStraightThrough {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Temperature of the backward pass.
+        temperature: Schedule,
+        /// How far the drawn class is ahead: a number of nats, or "probability".
+        #[serde(default)]
+        gap: Gap,
+    },
+    /// [`GumbelRao`](super::GumbelRao).
+    GumbelRao {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Temperature of the backward pass.
+        temperature: Schedule,
+        /// Draws of conditional noise that are averaged.
+        #[serde(default = "ten")]
+        draws: usize,
+    },
+    /// [`Zgr`](super::Zgr).
+    Zgr {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+    },
+    /// [`ReinMax`](super::ReinMax).
+    #[serde(rename = "reinmax")]
+    ReinMax {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Temperature of the probabilities that are averaged with the sample.
+        #[serde(default = "unit")]
+        temperature: Schedule,
+    },
     /// [`Reinforce`](super::Reinforce).
     Reinforce {
         /// Number of samples `S`.
@@ -72,6 +128,7 @@ pub enum Method {
         samples: usize,
     },
     /// [`MuProp`](super::MuProp).
+    #[serde(rename = "muprop")]
     MuProp {
         /// Number of samples `S`.
         #[serde(default = "one")]
@@ -85,9 +142,6 @@ pub enum Method {
         /// Number of samples `S`.
         #[serde(default = "one")]
         samples: usize,
-        /// Baseline and scale of the signal.
-        #[serde(default = "SignalConfig::none")]
-        signal: SignalConfig,
     },
     /// [`Rebar`](super::Rebar).
     Rebar {
@@ -120,6 +174,14 @@ pub enum Method {
 
 fn one() -> usize {
     1
+}
+
+fn ten() -> usize {
+    10
+}
+
+fn unit() -> Schedule {
+    Schedule::constant(1.)
 }
 
 fn hundred() -> usize {
@@ -166,12 +228,29 @@ impl Method {
                 let schedules = [("temperature", temperature)].into_iter().chain(prior).collect();
                 Settings { schedules, ..plain(samples) }
             }
-            Self::StraightThroughGumbelSoftmax { samples, temperature } => {
+            Self::StraightThroughGumbelSoftmax { samples, temperature }
+            | Self::GappedStraightThrough { samples, temperature, .. }
+            | Self::GumbelRao { samples, temperature, .. }
+            | Self::ReinMax { samples, temperature } => {
                 Settings { schedules: vec![("temperature", temperature)], ..plain(samples) }
             }
-            Self::Reinforce { samples, signal }
-            | Self::MuProp { samples, signal }
-            | Self::Darn { samples, signal } => Settings { signal: Some(signal), ..plain(samples) },
+            Self::SlopeAnnealedStraightThrough { samples, slope } => {
+                Settings { schedules: vec![("slope", slope)], ..plain(samples) }
+            }
+            Self::DecoupledStraightThroughGumbelSoftmax {
+                samples,
+                forward_temperature,
+                backward_temperature,
+            } => Settings {
+                schedules: vec![
+                    ("forward_temperature", forward_temperature),
+                    ("backward_temperature", backward_temperature),
+                ],
+                ..plain(samples)
+            },
+            Self::Reinforce { samples, signal } | Self::MuProp { samples, signal } => {
+                Settings { signal: Some(signal), ..plain(samples) }
+            }
             Self::Nvil { samples, signal, hidden } => {
                 Settings { signal: Some(signal), hidden: Some(hidden), ..plain(samples) }
             }
@@ -184,7 +263,10 @@ impl Method {
                 hidden: Some(hidden),
                 ..plain(samples)
             },
-            Self::StraightThrough { samples } | Self::Enumerate { samples } => plain(samples),
+            Self::StraightThrough { samples }
+            | Self::Zgr { samples }
+            | Self::Darn { samples }
+            | Self::Enumerate { samples } => plain(samples),
         }
     }
 

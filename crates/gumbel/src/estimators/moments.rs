@@ -23,11 +23,6 @@ impl Default for SignalConfig {
 }
 
 impl SignalConfig {
-    /// Signals stay as they are.
-    pub(crate) fn none() -> Self {
-        Self { centred: false, ..Self::default() }
-    }
-
     /// Centred and scaled.
     pub(crate) fn scaled() -> Self {
         Self { scaled: true, ..Self::default() }

@@ -3,9 +3,10 @@ use candle_core::{DType, Result, Tensor};
 use gumbel_kernels::Key;
 
 use super::{
-    Darn, Enumerate, Estimator, GumbelSoftmax, Independent, LeaveOneOut, Method, MuProp, Nvil,
-    Program, Rebar, Reinforce, Relax, RunningMoments, SiteDraw, Store, StraightThrough,
-    StraightThroughGumbelSoftmax, Trace,
+    Darn, DecoupledStraightThroughGumbelSoftmax, Enumerate, Estimator, GappedStraightThrough,
+    GumbelRao, GumbelSoftmax, Independent, LeaveOneOut, Method, MuProp, Nvil, Program, Rebar,
+    ReinMax, Reinforce, Relax, RunningMoments, SiteDraw, SlopeAnnealedStraightThrough, Store,
+    StraightThrough, StraightThroughGumbelSoftmax, Trace, Zgr,
 };
 use crate::Schedule;
 use crate::distributions::Temperature;
@@ -100,6 +101,28 @@ impl Method {
                 StraightThroughGumbelSoftmax { samples, temperature }
             }),
             Self::StraightThrough { samples } => always(StraightThrough { samples }),
+            Self::SlopeAnnealedStraightThrough { samples, slope } => {
+                each(move |step| SlopeAnnealedStraightThrough { samples, slope: slope.at(step) })
+            }
+            Self::DecoupledStraightThroughGumbelSoftmax {
+                samples,
+                forward_temperature,
+                backward_temperature,
+            } => each(move |step| DecoupledStraightThroughGumbelSoftmax {
+                samples,
+                forward_temperature: forward_temperature.at(step),
+                backward_temperature: backward_temperature.at(step),
+            }),
+            Self::GappedStraightThrough { samples, temperature, gap } => each(move |step| {
+                GappedStraightThrough { samples, temperature: temperature.at(step), gap }
+            }),
+            Self::GumbelRao { samples, temperature, draws } => {
+                each(move |step| GumbelRao { samples, temperature: temperature.at(step), draws })
+            }
+            Self::Zgr { samples } => always(Zgr { samples }),
+            Self::ReinMax { samples, temperature } => {
+                each(move |step| ReinMax { samples, temperature: temperature.at(step) })
+            }
             Self::Reinforce { samples, signal } => {
                 always(Reinforce { samples, moments: RunningMoments::new(signal, store)? })
             }
@@ -111,9 +134,7 @@ impl Method {
             Self::MuProp { samples, signal } => {
                 always(MuProp { samples, moments: RunningMoments::new(signal, store)? })
             }
-            Self::Darn { samples, signal } => {
-                always(Darn { samples, moments: RunningMoments::new(signal, store)? })
-            }
+            Self::Darn { samples } => always(Darn { samples }),
             Self::Rebar { samples, temperature } => {
                 always(Rebar::new(samples, temperature, &sites()?, store)?)
             }

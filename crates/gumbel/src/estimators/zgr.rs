@@ -24,7 +24,8 @@ impl Sampler for Zgr {
     fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
         let (value, probs) = (q.sample(self.samples, key)?, q.probs()?.detach());
         let straight = softmax_jacobian(q, &probs)?;
-        let outer = outer_jacobian(q, &value.broadcast_sub(&probs)?)?;
+        let step = value.broadcast_sub(&probs)?;
+        let outer = outer_jacobian(q, &step, &step)?;
         let gradient = (outer.broadcast_add(&straight)? * 0.5)?;
         Ok(Draw { value: (value + gradient)?, measure: Measure::Discrete })
     }
