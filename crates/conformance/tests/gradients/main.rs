@@ -10,9 +10,9 @@ use candle_core::{Device, Result, Tensor, Var};
 use exact::{BOUNDS, Bound, Terms, WEIGHTED_BOUNDS, log_concrete};
 use gumbel::Key;
 use gumbel::estimators::{
-    Darn, DecoupledStraightThroughGumbelSoftmax, Divergence, Enumerate, Estimator, Gap,
-    GappedStraightThrough, GumbelRao, GumbelSoftmax, Independent, LeaveOneOut, MuProp, Nvil, Rebar,
-    ReinMax, Reinforce, Relax, RunningMoments, SignalConfig, SiteDraw,
+    Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, Divergence, Enumerate,
+    Estimator, Gap, GappedStraightThrough, GumbelRao, GumbelSoftmax, Independent, LeaveOneOut,
+    MuProp, Nvil, Rebar, ReinMax, Reinforce, Relax, RunningMoments, SignalConfig, SiteDraw,
     SlopeAnnealedStraightThrough, Store, StraightThrough, StraightThroughGumbelSoftmax, Trace, Zgr,
 };
 use gumbel_conformance::{Z_CRITICAL, central_gradient, mean_and_error};
@@ -41,6 +41,14 @@ fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
         (Box::new(nvil(3)?), 3),
         (Box::new(MuProp { samples: 1, moments: none() }), 1),
         (Box::new(MuProp { samples: 3, moments: moments()? }), 3),
+        (Box::new(Arm { samples: 1 }), 1),
+        (Box::new(Arm { samples: 3 }), 3),
+        (Box::new(DisArm { samples: 1 }), 1),
+        (Box::new(DisArm { samples: 3 }), 3),
+        (Box::new(Arms { samples: 1, copies: 4 }), 1),
+        (Box::new(Arms { samples: 2, copies: 3 }), 2),
+        (Box::new(Carms { samples: 1, copies: 2 }), 1),
+        (Box::new(Carms { samples: 2, copies: 3 }), 2),
         (Box::new(rebar(1)?), 1),
         (Box::new(rebar(3)?), 3),
         (Box::new(relax(1)?), 1),

@@ -5,8 +5,14 @@
 //! often as it needs, and returns a [`Surrogate`] whose gradient is the estimate. An [`Objective`] turns
 //! log-weights into a bound and knows neither of the two. So they compose with no glue, and one contract
 //! covers every estimator.
+mod antithetic;
+mod arm;
+mod arms;
+mod carms;
+mod copula;
 mod darn;
 mod decoupled;
+mod disarm;
 mod enumerate;
 mod gapped;
 mod gumbel_rao;
@@ -35,8 +41,12 @@ mod straight_through_gumbel_softmax;
 mod trace;
 mod zgr;
 
+pub use arm::Arm;
+pub use arms::Arms;
+pub use carms::Carms;
 pub use darn::Darn;
 pub use decoupled::DecoupledStraightThroughGumbelSoftmax;
+pub use disarm::DisArm;
 pub use enumerate::Enumerate;
 pub use gapped::{ByProbability, Gap, GappedStraightThrough};
 pub use gumbel_rao::GumbelRao;
