@@ -28,6 +28,7 @@ pub mod one_hot;
 pub mod optimizer;
 mod philox;
 mod rows;
+pub mod sparse_map;
 pub mod threads;
 
 pub use bernoulli_log_prob::bernoulli_log_prob;
@@ -42,3 +43,4 @@ pub use logistic::{sigmoid, softplus};
 pub use math::Real;
 pub use one_hot::one_hot_argmax;
 pub use philox::philox4x32_10;
+pub use sparse_map::{SparseMap, sparse_map};

@@ -10,10 +10,11 @@ use candle_core::{Device, Result, Tensor, Var};
 use exact::{BOUNDS, Bound, Terms, WEIGHTED_BOUNDS, log_concrete};
 use gumbel::Key;
 use gumbel::estimators::{
-    Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, Divergence, Enumerate,
-    Estimator, Gap, GappedStraightThrough, GumbelRao, GumbelSoftmax, Independent, LeaveOneOut,
-    MuProp, Nvil, Rebar, ReinMax, Reinforce, Relax, RunningMoments, SignalConfig, SiteDraw,
-    SlopeAnnealedStraightThrough, Store, StraightThrough, StraightThroughGumbelSoftmax, Trace, Zgr,
+    Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, Divergence,
+    DoubleControlVariates, Enumerate, Estimator, Gap, GappedStraightThrough, GumbelRao,
+    GumbelSoftmax, Independent, LeaveOneOut, MuProp, Nvil, Rebar, ReinMax, Reinforce, Relax, Rodeo,
+    RunningMoments, SignalConfig, SiteDraw, SlopeAnnealedStraightThrough, Store, StraightThrough,
+    StraightThroughGumbelSoftmax, SumAndSample, Trace, Zgr,
 };
 use gumbel_conformance::{Z_CRITICAL, central_gradient, mean_and_error};
 use problems::{
@@ -30,6 +31,7 @@ fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
         |samples| Nvil::new(samples, moments()?, 3, &sites, &mut Irregular, Key::from_seed(1));
     let rebar = |samples| Rebar::new(samples, 0.7, &sites, &mut Irregular);
     let relax = |samples| Relax::new(samples, 0.7, 3, &sites, &mut Irregular, Key::from_seed(2));
+    let rodeo = |samples| Rodeo::new(samples, 4, &sites, &mut Irregular, Key::from_seed(3));
     let none = RunningMoments::none;
     Ok(vec![
         (Box::new(Enumerate { samples: 1 }), 1),
@@ -49,6 +51,12 @@ fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
         (Box::new(Arms { samples: 2, copies: 3 }), 2),
         (Box::new(Carms { samples: 1, copies: 2 }), 1),
         (Box::new(Carms { samples: 2, copies: 3 }), 2),
+        (Box::new(DoubleControlVariates { samples: 2 }), 2),
+        (Box::new(DoubleControlVariates { samples: 3 }), 3),
+        (Box::new(rodeo(2)?), 2),
+        (Box::new(rodeo(3)?), 3),
+        (Box::new(SumAndSample { classes: 1 }), 1),
+        (Box::new(SumAndSample { classes: 2 }), 1),
         (Box::new(rebar(1)?), 1),
         (Box::new(rebar(3)?), 3),
         (Box::new(relax(1)?), 1),

@@ -7,7 +7,7 @@ use super::{Draw, Estimator, Measure, Objective, Program, Sampler, Site, Surroga
 use crate::distributions::Discrete;
 
 /// Joint values, or tuples of them, above which enumeration is refused.
-const LIMIT: usize = 1 << 16;
+pub(crate) const LIMIT: usize = 1 << 16;
 
 /// Exact marginalisation: `E_q[bound]` and its gradient as a sum over all joint values of all sites.
 ///

@@ -2,6 +2,7 @@
 use candle_core::{Result, Tensor};
 use gumbel_kernels::Key;
 
+use super::others::{at_least_two, mean_of_others};
 use super::signal::{bound_with_replaced, total_log_q};
 use super::{Estimator, Independent, Objective, Program, Surrogate, Trace};
 
@@ -27,12 +28,7 @@ impl Estimator for LeaveOneOut {
         objective: &dyn Objective,
         key: Key,
     ) -> Result<Surrogate> {
-        if self.samples < 2 {
-            candle_core::bail!(
-                "leave-one-out needs at least 2 samples, got {}; raise `samples`",
-                self.samples
-            )
-        }
+        at_least_two("leave-one-out", self.samples)?;
         let (log_px, sites) = Trace::run(program, &mut Independent { samples: self.samples }, key)?;
         let log_w = objective.log_weights(&log_px, &sites)?;
         let bound = objective.bound(&log_w)?;
@@ -52,9 +48,7 @@ impl Estimator for LeaveOneOut {
 
 /// `bound(log w) - bound(log w without s)` for each sample: `[S, B]` from `log w: [S, B]`.
 fn learning_signal(log_w: &Tensor, bound: &Tensor, objective: &dyn Objective) -> Result<Tensor> {
-    let s = log_w.dim(0)?;
-    let others = (log_w.sum_keepdim(0)?.broadcast_sub(log_w)? / (s - 1) as f64)?; // [S, B]
-    let without = bound_with_replaced(log_w, &others, objective)?;
+    let without = bound_with_replaced(log_w, &mean_of_others(log_w)?, objective)?;
     Ok(bound.unsqueeze(0)?.broadcast_sub(&without)?.detach())
 }
 

@@ -164,6 +164,53 @@ pub enum Method {
         #[serde(default = "hundred")]
         hidden: usize,
     },
+    /// [`Arm`](super::Arm).
+    Arm {
+        /// Number of samples `S` of the bound, each with an antithetic one.
+        #[serde(default = "one")]
+        samples: usize,
+    },
+    /// [`DisArm`](super::DisArm).
+    #[serde(rename = "disarm")]
+    DisArm {
+        /// Number of samples `S` of the bound, each with an antithetic one.
+        #[serde(default = "one")]
+        samples: usize,
+    },
+    /// [`Arms`](super::Arms).
+    Arms {
+        /// Number of samples `S` of the bound.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Antithetic copies of each.
+        copies: usize,
+    },
+    /// [`Carms`](super::Carms).
+    Carms {
+        /// Number of samples `S` of the bound.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Antithetic copies of each.
+        copies: usize,
+    },
+    /// [`DoubleControlVariates`](super::DoubleControlVariates).
+    DoubleControlVariates {
+        /// Number of samples `S ≥ 2`.
+        samples: usize,
+    },
+    /// [`Rodeo`](super::Rodeo).
+    Rodeo {
+        /// Number of samples `S ≥ 2`.
+        samples: usize,
+        /// Units of the learned function in each control variate.
+        #[serde(default = "ten")]
+        hidden: usize,
+    },
+    /// [`SumAndSample`](super::SumAndSample).
+    SumAndSample {
+        /// Values of each variable that are summed over.
+        classes: usize,
+    },
     /// [`Enumerate`](super::Enumerate).
     Enumerate {
         /// Number of samples `S` of the bound.
@@ -201,6 +248,7 @@ struct Settings {
     schedules: Vec<(&'static str, Schedule)>,
     signal: Option<SignalConfig>,
     hidden: Option<usize>,
+    copies: Option<usize>,
 }
 
 impl Method {
@@ -220,6 +268,7 @@ impl Method {
             schedules: vec![],
             signal: None,
             hidden: None,
+            copies: None,
         };
         let constant = |temperature| vec![("temperature", Schedule::constant(temperature))];
         match *self {
@@ -254,7 +303,16 @@ impl Method {
             Self::Nvil { samples, signal, hidden } => {
                 Settings { signal: Some(signal), hidden: Some(hidden), ..plain(samples) }
             }
-            Self::LeaveOneOut { samples } => Settings { least_samples: 2, ..plain(samples) },
+            Self::LeaveOneOut { samples } | Self::DoubleControlVariates { samples } => {
+                Settings { least_samples: 2, ..plain(samples) }
+            }
+            Self::Rodeo { samples, hidden } => {
+                Settings { least_samples: 2, hidden: Some(hidden), ..plain(samples) }
+            }
+            Self::Arms { samples, copies } | Self::Carms { samples, copies } => {
+                Settings { copies: Some(copies), ..plain(samples) }
+            }
+            Self::SumAndSample { .. } => plain(1),
             Self::Rebar { samples, temperature } => {
                 Settings { schedules: constant(temperature), ..plain(samples) }
             }
@@ -266,6 +324,8 @@ impl Method {
             Self::StraightThrough { samples }
             | Self::Zgr { samples }
             | Self::Darn { samples }
+            | Self::Arm { samples }
+            | Self::DisArm { samples }
             | Self::Enumerate { samples } => plain(samples),
         }
     }
@@ -276,7 +336,8 @@ impl Method {
     /// If there are too few samples or units, a temperature is not positive and finite at every step, or a
     /// decay is not in `[0, 1)`.
     pub fn check(&self) -> Result<(), String> {
-        let Settings { samples, least_samples, schedules, signal, hidden } = self.settings();
+        let settings = self.settings();
+        let Settings { samples, least_samples, schedules, signal, hidden, copies } = settings;
         if samples < least_samples {
             return Err(format!("samples is {samples}; use at least {least_samples}"));
         }
@@ -293,9 +354,23 @@ impl Method {
         {
             return Err(format!("signal.decay is {decay}; keep it in [0, 1)"));
         }
-        match hidden {
-            Some(0) => Err("hidden is 0; use at least 1".to_owned()),
-            _ => Ok(()),
+        if let Some(copies) = copies.filter(|copies| *copies < 2) {
+            return Err(format!("copies is {copies}; use at least 2"));
+        }
+        for (key, value) in [("hidden", hidden), self.count()] {
+            if value == Some(0) {
+                return Err(format!("{key} is 0; use at least 1"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A count that only one method has, by key.
+    fn count(&self) -> (&'static str, Option<usize>) {
+        match *self {
+            Self::GumbelRao { draws, .. } => ("draws", Some(draws)),
+            Self::SumAndSample { classes } => ("classes", Some(classes)),
+            _ => ("", None),
         }
     }
 
@@ -328,6 +403,8 @@ mod tests {
             ("method = \"reinforce\"\nsignal.decay = 1", "signal.decay is 1"),
             ("method = \"nvil\"\nhidden = 0", "hidden is 0"),
             ("method = \"rebar\"\ntemperature = 0", "temperature"),
+            ("method = \"arms\"\ncopies = 1", "copies is 1"),
+            ("method = \"gumbel-rao\"\ntemperature = 1\ndraws = 0", "draws is 0"),
         ] {
             let error = toml::from_str::<Method>(text).unwrap().check().unwrap_err();
             assert!(error.contains(word), "{error}");

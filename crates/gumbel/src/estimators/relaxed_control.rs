@@ -255,7 +255,7 @@ fn score_in_logits(site: &SiteDraw, signal: &Tensor) -> Result<Tensor> {
 }
 
 /// Sums over the axes of samples and batch that `like` does not have.
-fn sum_to(x: &Tensor, like: &Tensor) -> Result<Tensor> {
+pub(crate) fn sum_to(x: &Tensor, like: &Tensor) -> Result<Tensor> {
     let mut x = x.clone();
     for axis in [0, 1] {
         if like.dim(axis)? == 1 && x.dim(axis)? != 1 {

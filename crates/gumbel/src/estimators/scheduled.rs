@@ -3,10 +3,11 @@ use candle_core::{DType, Result, Tensor};
 use gumbel_kernels::Key;
 
 use super::{
-    Darn, DecoupledStraightThroughGumbelSoftmax, Enumerate, Estimator, GappedStraightThrough,
-    GumbelRao, GumbelSoftmax, Independent, LeaveOneOut, Method, MuProp, Nvil, Program, Rebar,
-    ReinMax, Reinforce, Relax, RunningMoments, SiteDraw, SlopeAnnealedStraightThrough, Store,
-    StraightThrough, StraightThroughGumbelSoftmax, Trace, Zgr,
+    Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, DoubleControlVariates,
+    Enumerate, Estimator, GappedStraightThrough, GumbelRao, GumbelSoftmax, Independent,
+    LeaveOneOut, Method, MuProp, Nvil, Program, Rebar, ReinMax, Reinforce, Relax, Rodeo,
+    RunningMoments, SiteDraw, SlopeAnnealedStraightThrough, Store, StraightThrough,
+    StraightThroughGumbelSoftmax, SumAndSample, Trace, Zgr,
 };
 use crate::Schedule;
 use crate::distributions::Temperature;
@@ -141,6 +142,15 @@ impl Method {
             Self::Relax { samples, temperature, hidden } => {
                 always(Relax::new(samples, temperature, hidden, &sites()?, store, key)?)
             }
+            Self::Arm { samples } => always(Arm { samples }),
+            Self::DisArm { samples } => always(DisArm { samples }),
+            Self::Arms { samples, copies } => always(Arms { samples, copies }),
+            Self::Carms { samples, copies } => always(Carms { samples, copies }),
+            Self::DoubleControlVariates { samples } => always(DoubleControlVariates { samples }),
+            Self::Rodeo { samples, hidden } => {
+                always(Rodeo::new(samples, hidden, &sites()?, store, key)?)
+            }
+            Self::SumAndSample { classes } => always(SumAndSample { classes }),
             Self::Enumerate { samples } => always(Enumerate { samples }),
         };
         Ok(ScheduledEstimator { temperature: scheduled, ..estimator })
@@ -227,6 +237,7 @@ mod tests {
         for (method, names) in [
             ("nvil", &["z.0.bias", "z.0.constant", "z.0.output", "z.0.weight"][..]),
             ("rebar", &["z.0.log_temperature", "z.0.scale"]),
+            ("rodeo\"\nsamples = 2 #\"", &["z.0.bias", "z.0.output", "z.0.slope", "z.0.weight"]),
             ("reinforce", &[]),
         ] {
             let mut store = Variables::default();
