@@ -35,6 +35,7 @@ pub mod estimators;
 mod functional;
 pub mod objectives;
 mod schedule;
+pub mod structured;
 
 pub use functional::gumbel_softmax;
 pub use gumbel_kernels as kernels;

@@ -13,7 +13,7 @@ mod exp_concrete;
 mod gumbel;
 mod location_scale;
 mod logistic;
-mod special;
+pub(crate) mod special;
 mod temperature;
 
 pub use bernoulli::Bernoulli;

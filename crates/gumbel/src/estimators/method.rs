@@ -85,6 +85,22 @@ pub enum Method {
         #[serde(default = "ten")]
         draws: usize,
     },
+    /// [`GumbelSparse`](super::GumbelSparse) with sparsemax.
+    GumbelSparsemax {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Temperature.
+        temperature: Schedule,
+    },
+    /// [`GumbelSparse`](super::GumbelSparse) with entmax at α = 1.5.
+    GumbelEntmax {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Temperature.
+        temperature: Schedule,
+    },
     /// [`Zgr`](super::Zgr).
     Zgr {
         /// Number of samples `S`.
@@ -280,6 +296,8 @@ impl Method {
             Self::StraightThroughGumbelSoftmax { samples, temperature }
             | Self::GappedStraightThrough { samples, temperature, .. }
             | Self::GumbelRao { samples, temperature, .. }
+            | Self::GumbelSparsemax { samples, temperature }
+            | Self::GumbelEntmax { samples, temperature }
             | Self::ReinMax { samples, temperature } => {
                 Settings { schedules: vec![("temperature", temperature)], ..plain(samples) }
             }

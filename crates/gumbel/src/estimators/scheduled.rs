@@ -1,12 +1,12 @@
 //! Estimators over the course of a training run.
 use candle_core::{DType, Result, Tensor};
-use gumbel_kernels::Key;
+use gumbel_kernels::{Key, SparseMap};
 
 use super::{
     Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, DoubleControlVariates,
-    Enumerate, Estimator, GappedStraightThrough, GumbelRao, GumbelSoftmax, Independent,
-    LeaveOneOut, Method, MuProp, Nvil, Program, Rebar, ReinMax, Reinforce, Relax, Rodeo,
-    RunningMoments, SiteDraw, SlopeAnnealedStraightThrough, Store, StraightThrough,
+    Enumerate, Estimator, GappedStraightThrough, GumbelRao, GumbelSoftmax, GumbelSparse,
+    Independent, LeaveOneOut, Method, MuProp, Nvil, Program, Rebar, ReinMax, Reinforce, Relax,
+    Rodeo, RunningMoments, SiteDraw, SlopeAnnealedStraightThrough, Store, StraightThrough,
     StraightThroughGumbelSoftmax, SumAndSample, Trace, Zgr,
 };
 use crate::Schedule;
@@ -120,6 +120,12 @@ impl Method {
             Self::GumbelRao { samples, temperature, draws } => {
                 each(move |step| GumbelRao { samples, temperature: temperature.at(step), draws })
             }
+            Self::GumbelSparsemax { samples, temperature } => {
+                sparse(samples, temperature, SparseMap::Sparsemax)
+            }
+            Self::GumbelEntmax { samples, temperature } => {
+                sparse(samples, temperature, SparseMap::Entmax15)
+            }
             Self::Zgr { samples } => always(Zgr { samples }),
             Self::ReinMax { samples, temperature } => {
                 each(move |step| ReinMax { samples, temperature: temperature.at(step) })
@@ -155,6 +161,10 @@ impl Method {
         };
         Ok(ScheduledEstimator { temperature: scheduled, ..estimator })
     }
+}
+
+fn sparse(samples: usize, temperature: Schedule, map: SparseMap) -> ScheduledEstimator {
+    each(move |step| GumbelSparse { samples, temperature: temperature.at(step), map })
 }
 
 /// Gumbel-Softmax at `τ = e^{log}`; the prior follows, unless it has a schedule of its own.
