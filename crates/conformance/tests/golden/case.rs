@@ -83,6 +83,11 @@ impl<'a> Case<'a> {
         self.fields.contains_key(field)
     }
 
+    /// Names of the fields that start with `prefix`.
+    pub(crate) fn fields_with(&self, prefix: &str) -> Vec<String> {
+        self.fields.keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
     fn field(&mut self, field: &str) -> Fallible<&'a Value> {
         self.read.insert(field.to_owned());
         self.fields.get(field).ok_or_else(|| format!("field `{field}` is missing").into())
@@ -101,6 +106,25 @@ impl<'a> Case<'a> {
         match (array.shape.as_slice(), array.values.as_slice()) {
             ([], [number]) => Ok(*number),
             _ => Err(format!("field `{field}` is not one number").into()),
+        }
+    }
+
+    /// The case inside this one that `field` holds.
+    pub(crate) fn part(&mut self, field: &str) -> Fallible<Case<'a>> {
+        match self.field(field)? {
+            Value::Object(fields) => Ok(Case::new(field.to_owned(), fields)),
+            _ => Err(format!("field `{field}` is no object").into()),
+        }
+    }
+
+    /// The names of the cases inside the one that `field` holds.
+    pub(crate) fn names(&mut self, field: &str) -> Fallible<Vec<String>> {
+        match self.field(field)? {
+            Value::Object(fields) => {
+                let cases = fields.iter().filter(|(_, value)| value.is_object());
+                Ok(cases.map(|(name, _)| name.clone()).collect())
+            }
+            _ => Err(format!("field `{field}` is no object").into()),
         }
     }
 

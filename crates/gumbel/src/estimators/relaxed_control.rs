@@ -1,5 +1,5 @@
 //! Control variates made of relaxed draws: what REBAR and RELAX share.
-use candle_core::{Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var};
 use gumbel_kernels::{Key, log_softmax, sigmoid};
 
 use super::network::Network;
@@ -137,9 +137,8 @@ struct Estimate {
 impl Run<'_> {
     fn estimate(&self, index: usize, parts: &Parts, signal: &Tensor) -> Result<Estimate> {
         let site = self.latent[index];
-        let log_temperature = f64::from(
-            parts.log_temperature.detach().to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?,
-        );
+        let log_temperature = parts.log_temperature.detach().to_dtype(DType::F64)?;
+        let log_temperature = log_temperature.to_scalar::<f64>()?;
         let at = |shift: f64| self.pair(index, (log_temperature + shift).exp());
         let Pair { signal: relaxed, slope } = at(0.)?;
         let mut total = signal.broadcast_sub(&relaxed.broadcast_mul(&parts.scale)?)?;
