@@ -33,6 +33,7 @@
 pub mod distributions;
 pub mod estimators;
 mod functional;
+pub mod lab;
 pub mod objectives;
 mod schedule;
 pub mod structured;
