@@ -32,6 +32,7 @@ fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
     let rebar = |samples| Rebar::new(samples, 0.7, &sites, &mut Irregular);
     let relax = |samples| Relax::new(samples, 0.7, 3, &sites, &mut Irregular, Key::from_seed(2));
     let rodeo = |samples| Rodeo::new(samples, 4, &sites, &mut Irregular, Key::from_seed(3));
+    let double = |samples| DoubleControlVariates::new(samples, &sites, &mut Irregular);
     let none = RunningMoments::none;
     Ok(vec![
         (Box::new(Enumerate { samples: 1 }), 1),
@@ -51,8 +52,8 @@ fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
         (Box::new(Arms { samples: 2, copies: 3 }), 2),
         (Box::new(Carms { samples: 1, copies: 2 }), 1),
         (Box::new(Carms { samples: 2, copies: 3 }), 2),
-        (Box::new(DoubleControlVariates { samples: 2 }), 2),
-        (Box::new(DoubleControlVariates { samples: 3 }), 3),
+        (Box::new(double(2)?), 2),
+        (Box::new(double(3)?), 3),
         (Box::new(rodeo(2)?), 2),
         (Box::new(rodeo(3)?), 3),
         (Box::new(SumAndSample { classes: 1 }), 1),

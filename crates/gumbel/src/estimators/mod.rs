@@ -9,6 +9,7 @@ mod antithetic;
 mod arm;
 mod arms;
 mod carms;
+mod class_coupling;
 mod copula;
 mod darn;
 mod decoupled;

@@ -152,7 +152,9 @@ impl Method {
             Self::DisArm { samples } => always(DisArm { samples }),
             Self::Arms { samples, copies } => always(Arms { samples, copies }),
             Self::Carms { samples, copies } => always(Carms { samples, copies }),
-            Self::DoubleControlVariates { samples } => always(DoubleControlVariates { samples }),
+            Self::DoubleControlVariates { samples } => {
+                always(DoubleControlVariates::new(samples, &sites()?, store)?)
+            }
             Self::Rodeo { samples, hidden } => {
                 always(Rodeo::new(samples, hidden, &sites()?, store, key)?)
             }
