@@ -40,6 +40,7 @@ pub(crate) fn all(samples: usize) -> Vec<Entry> {
             runs: "(C+1)^N",
         },
         single("Gumbel-Softmax", "gumbel-softmax", "temperature = 0.5"),
+        single("Invertible Gaussian", "invertible-gaussian", "temperature = 0.5"),
         single("Gumbel-sparsemax", "gumbel-sparsemax", "temperature = 0.5"),
         single("Gumbel-entmax", "gumbel-entmax", "temperature = 0.5"),
         single("Straight-through", "straight-through", ""),
@@ -82,6 +83,7 @@ pub(crate) fn tempered(temperature: f64) -> Vec<Entry> {
     };
     vec![
         entry("Gumbel-Softmax", "gumbel-softmax", ""),
+        entry("Invertible Gaussian", "invertible-gaussian", ""),
         entry("Gumbel-sparsemax", "gumbel-sparsemax", ""),
         entry("ST Gumbel-Softmax", "straight-through-gumbel-softmax", ""),
         entry("Gapped ST", "gapped-straight-through", ""),

@@ -12,10 +12,12 @@ use gumbel::Key;
 use gumbel::estimators::{
     Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, Divergence,
     DoubleControlVariates, Enumerate, Estimator, Gap, GappedStraightThrough, GumbelRao,
-    GumbelSoftmax, Independent, LeaveOneOut, MuProp, Nvil, Rebar, ReinMax, Reinforce, Relax, Rodeo,
-    RunningMoments, SignalConfig, SiteDraw, SlopeAnnealedStraightThrough, Store, StraightThrough,
-    StraightThroughGumbelSoftmax, SumAndSample, Trace, Zgr,
+    GumbelSoftmax, GumbelSparse, Independent, InvertibleGaussianReparameterisation, LeaveOneOut,
+    MuProp, Nvil, Rebar, ReinMax, Reinforce, Relax, Rodeo, RunningMoments, SignalConfig, SiteDraw,
+    SlopeAnnealedStraightThrough, Store, StraightThrough, StraightThroughGumbelSoftmax,
+    SumAndSample, Trace, Zgr,
 };
+use gumbel::kernels::SparseMap;
 use gumbel_conformance::{Z_CRITICAL, central_gradient, mean_and_error};
 use problems::{
     BITS_THEN_CLASS, CLASS_THEN_BITS, ONE_CLASS, PROBLEMS, Problem, THREE_BITS, TWO_CLASSES,
@@ -104,6 +106,9 @@ fn biased() -> Vec<Box<dyn Estimator>> {
         Box::new(GappedStraightThrough { samples: 1, temperature: 0.7, gap: Gap::default() }),
         Box::new(GumbelRao { samples: 1, temperature: 0.7, draws: 5 }),
         Box::new(ReinMax { samples: 1, temperature: 1.3 }),
+        Box::new(InvertibleGaussianReparameterisation { samples: 1, temperature: 0.7 }),
+        Box::new(GumbelSparse { samples: 1, temperature: 1., map: SparseMap::Entmax15 }),
+        Box::new(GumbelSparse { samples: 1, temperature: 1., map: SparseMap::Sparsemax }),
     ]
 }
 
