@@ -3,6 +3,9 @@
 //! Shapes: `S` samples, `B` batch, `N` latent variables, `K` categories; the sample axis is 1 where a
 //! distribution does not depend on a sample. `rsample` is differentiable, `sample` is not; `log_prob` is of
 //! a discrete value, `log_density` of a relaxed one; nats everywhere. Nothing here learns.
+//!
+//! Logits in half precision are held in `f32`, and so is everything that is computed from them; samples come
+//! in the dtype that the logits were given in.
 mod bernoulli;
 mod bin_concrete;
 mod categorical;
@@ -13,6 +16,7 @@ mod exp_concrete;
 mod gumbel;
 mod location_scale;
 mod logistic;
+mod mask;
 pub(crate) mod special;
 mod temperature;
 
@@ -26,4 +30,5 @@ pub use discrete::{Discrete, Relaxed};
 pub use exp_concrete::ExpConcrete;
 pub use gumbel::Gumbel;
 pub use logistic::Logistic;
+pub use mask::mask_logits;
 pub use temperature::Temperature;
