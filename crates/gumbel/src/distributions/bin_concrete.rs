@@ -65,7 +65,8 @@ impl BinConcrete {
 
     /// The sample that logistic noise `[S, B, N]` is carried to: `(logits + L) / τ`.
     pub fn transport(&self, logistic: &Tensor) -> Result<Tensor> {
-        self.temperature.divide(&logistic.broadcast_add(&self.logits)?)
+        let noise = logistic.to_dtype(self.logits.dtype())?;
+        self.temperature.divide(&noise.broadcast_add(&self.logits)?)
     }
 
     /// A sample `v: [S, B, N]` and its log-density `[S, B]`, the latter from the noise alone:

@@ -70,6 +70,7 @@ impl ExpConcrete {
 
     /// The sample that Gumbel noise `gumbel: [S, B, N, K]` is carried to: `log_softmax((logits + G) / τ)`.
     pub fn transport(&self, gumbel: &Tensor) -> Result<Tensor> {
+        let gumbel = gumbel.to_dtype(self.logits.dtype())?;
         let scores = |logits: &Tensor| self.temperature.divide(&gumbel.broadcast_add(logits)?);
         // The derivative in τ of -∞ / τ is no number.
         if let Temperature::Tensor(_) = self.temperature
@@ -93,7 +94,8 @@ impl ExpConcrete {
 
     /// Log-density `[S, B]`, in nats, of the sample that noise `gumbel: [S, B, N, K]` is carried to.
     pub fn log_density_of_noise(&self, gumbel: &Tensor) -> Result<Tensor> {
-        self.finish(&gumbel.neg()?, Support::of(&self.logits)?.as_ref())
+        let t = gumbel.to_dtype(self.logits.dtype())?.neg()?;
+        self.finish(&t, Support::of(&self.logits)?.as_ref())
     }
 
     /// `log κ(y)` in nats, summed over the variables, of `y: [S, B, N, K]`: `[S, B]`.

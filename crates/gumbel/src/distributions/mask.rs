@@ -40,9 +40,11 @@ pub fn mask_logits(logits: &Tensor, mask: &Tensor) -> Result<Tensor> {
     mask.where_cond(logits, &filled(f64::NEG_INFINITY, logits)?)
 }
 
-/// `x` where `mask` is 1, 0 elsewhere, whatever `x` is there. The mask broadcasts to `x`.
+/// `x` where `mask` is 1, 0 elsewhere, whatever `x` is there. Shapes broadcast.
 pub(crate) fn zero_masked(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    mask.broadcast_as(x.shape())?.where_cond(x, &filled(0., x)?)
+    let shape = x.shape().broadcast_shape_binary_op(mask.shape(), "zero_masked")?;
+    let x = x.broadcast_as(&shape)?;
+    mask.broadcast_as(&shape)?.where_cond(&x, &filled(0., &x)?)
 }
 
 fn filled(value: f64, like: &Tensor) -> Result<Tensor> {

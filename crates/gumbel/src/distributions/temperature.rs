@@ -27,15 +27,22 @@ impl From<&Tensor> for Temperature {
 }
 
 impl Temperature {
+    /// An error that names the value, unless every value is positive and finite.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self {
+            Self::Fixed(value) => check(*value),
+            Self::Tensor(t) => {
+                let values = t.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+                values.into_iter().try_for_each(check)
+            }
+        }
+    }
+
     /// Itself, if positive and finite, as something that broadcasts to `logits`; `categories` says whether their
     /// last axis is that of categories.
     pub(crate) fn against(self, logits: &Tensor, categories: bool) -> Result<Self> {
-        let t = match self {
-            Self::Fixed(value) => return check(value).map(|()| self),
-            Self::Tensor(t) => t,
-        };
-        let values = t.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-        values.into_iter().try_for_each(check)?;
+        self.check()?;
+        let Self::Tensor(t) = self else { return Ok(self) };
         let shape = logits.dims();
         let keeps_axis = categories && t.rank() == shape.len() && t.dims().last() == Some(&1);
         let wide = if categories && !keeps_axis { t.unsqueeze(t.rank())? } else { t.clone() };
