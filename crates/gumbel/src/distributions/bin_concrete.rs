@@ -143,8 +143,9 @@ impl BinConcrete {
     pub fn mean(&self) -> Result<Tensor> {
         let tau = self.temperature.fixed("this moment")?;
         closed_form::map_rows(&self.logits.unsqueeze(3)?, move |row| {
-            let [first, _, slope, _] = moments(row[0], tau);
-            (first, vec![slope / tau])
+            // The slope is even in the logit, and keeps its digits on the side where x is small.
+            let [first, _, slope, _] = moments(-row[0].abs(), tau);
+            (if row[0] > 0. { 1. - first } else { first }, vec![slope / tau])
         })
     }
 
