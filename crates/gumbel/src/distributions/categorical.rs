@@ -8,7 +8,7 @@ use gumbel_kernels::{
 use super::mask::Support;
 use super::{ExpConcrete, Temperature, mask_logits};
 
-/// Stands in for a log-probability of `-∞`, because 0 times that is no number.
+/// Stands in for a log-probability of `-∞`: 0 times that, and the difference of two, are no numbers.
 const IMPOSSIBLE: f64 = -1e30;
 
 /// `N` independent categorical variables with `K` values each, as one-hot vectors.
@@ -115,12 +115,12 @@ impl Categorical {
         one_hot_argmax(&self.logits)?.to_dtype(self.dtype)
     }
 
-    /// `log q(z)` of one-hot `z: [S, B, N, K]`, in nats, summed over the variables: `[S, B]`; `-∞` where `z`
-    /// takes a masked category.
+    /// `log q(z)` of one-hot `z: [S, B, N, K]`, in nats, summed over the variables: `[S, B]`.
+    ///
+    /// A masked category counts as -10³⁰: its probability is 0, and weights that hold it stay numbers.
     pub fn log_prob(&self, z: &Tensor) -> Result<Tensor> {
         let log_probs = self.log_probs()?.maximum(IMPOSSIBLE)?;
-        let sums = z.to_dtype(log_probs.dtype())?.broadcast_mul(&log_probs)?.sum((2, 3))?;
-        mask_logits(&sums, &sums.gt(IMPOSSIBLE / 2.)?)
+        z.to_dtype(log_probs.dtype())?.broadcast_mul(&log_probs)?.sum((2, 3))
     }
 
     /// `-Σ q log q` in nats, summed over the variables: `[S | 1, B]`.
@@ -181,7 +181,7 @@ mod tests {
         let q = Categorical::from_logits(&logits)?;
         assert_eq!(q.log_prob(&q.sample(1, Key::from_seed(1))?)?.to_vec2::<f32>()?, [[0.]]);
         let other = Tensor::new(&[[[[0f32, 1.]]]], &Device::Cpu)?;
-        assert_eq!(q.log_prob(&other)?.to_vec2::<f32>()?, [[f32::NEG_INFINITY]]);
+        assert_eq!(q.log_prob(&other)?.exp()?.to_vec2::<f32>()?, [[0.]]);
         Ok(())
     }
 
