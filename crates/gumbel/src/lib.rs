@@ -5,8 +5,9 @@
 //! 2. An [`Estimator`](estimators::Estimator) decides how each draw is made and how the gradient flows back.
 //! 3. An [`Objective`](estimators::Objective) turns log-weights into a bound.
 //!
-//! Or take just the function: [`gumbel_softmax()`]. The differentiable operations that models are made of
-//! are in [`kernels`].
+//! Or take just the functions: [`gumbel_softmax()`], [`sample_categorical`] for training and evaluation in one
+//! place, [`mask_logits`] for impossible categories, [`codebook_lookup`]. The differentiable operations that
+//! models are made of are in [`kernels`].
 //!
 //! ```
 //! use candle_core::{DType, Device, Var};
@@ -30,6 +31,7 @@
 //! assert_eq!(gradient.unwrap().flatten_all()?.argmin(0)?.to_scalar::<u32>()?, 1);
 //! # Ok::<(), candle_core::Error>(())
 //! ```
+mod codebook;
 pub mod distributions;
 pub mod estimators;
 mod functional;
@@ -38,7 +40,9 @@ pub mod objectives;
 mod schedule;
 pub mod structured;
 
-pub use functional::gumbel_softmax;
+pub use codebook::codebook_lookup;
+pub use distributions::mask_logits;
+pub use functional::{SampleMode, gumbel_softmax, sample_categorical};
 pub use gumbel_kernels as kernels;
 pub use gumbel_kernels::Key;
 pub use schedule::Schedule;

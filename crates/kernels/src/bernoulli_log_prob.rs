@@ -1,9 +1,9 @@
 //! Log-likelihood of binary data under independent Bernoulli variables given by logits.
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor};
 
-use crate::Real;
 use crate::logistic::softplus_reference;
 use crate::rows::{align_rows, data, for_rows, sum, sum_zip, with_float};
+use crate::{Real, in_single};
 
 /// `Σ_d log Bernoulli(x_d; σ(l_d)) = Σ_d (x_d l_d - ln(1 + e^{l_d}))` over the last axis, in nats.
 ///
@@ -11,13 +11,15 @@ use crate::rows::{align_rows, data, for_rows, sum, sum_zip, with_float};
 /// `[S, B]`). `x` may lie anywhere in `[0, 1]` (grey levels); then it is the expected log-likelihood of a
 /// pixel drawn with that probability. Differentiable in both. Finite at any logit.
 pub fn bernoulli_log_prob(logits: &Tensor, x: &Tensor) -> Result<Tensor> {
-    let (logits, x, leading) = align_rows(logits, x)?;
-    let sums = if logits.device().is_cpu() {
-        logits.apply_op2(&x, Forward)?
-    } else {
-        reference(&logits, &x)?
-    };
-    sums.reshape(leading)
+    in_single([logits, x], |[logits, x]| {
+        let (logits, x, leading) = align_rows(logits, x)?;
+        let sums = if logits.device().is_cpu() {
+            logits.apply_op2(&x, Forward)?
+        } else {
+            reference(&logits, &x)?
+        };
+        sums.reshape(leading)
+    })
 }
 
 /// The twin of [`bernoulli_log_prob`] from plain candle operations.

@@ -1,9 +1,9 @@
 //! Entropy of a categorical distribution given by logits.
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
 
-use crate::Real;
 use crate::log_softmax::{categories, masked_row, row_log_sum_exp};
 use crate::rows::{data, for_rows, sum, with_float};
+use crate::{Real, in_single};
 
 /// `H = -Σ_k q_k log q_k` over the last axis, in nats.
 ///
@@ -12,11 +12,9 @@ use crate::rows::{data, for_rows, sum, with_float};
 /// # Errors
 /// If a row has no finite entry.
 pub fn categorical_entropy(logits: &Tensor) -> Result<Tensor> {
-    if logits.device().is_cpu() {
-        logits.contiguous()?.apply_op1(Forward)
-    } else {
-        reference(logits)
-    }
+    in_single([logits], |[x]| {
+        if x.device().is_cpu() { x.contiguous()?.apply_op1(Forward) } else { reference(x) }
+    })
 }
 
 /// The twin of [`categorical_entropy`] from plain candle operations (finite logits only).

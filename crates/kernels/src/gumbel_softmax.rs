@@ -3,7 +3,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Te
 
 use crate::log_softmax::{categories, exp_in_place, masked_row};
 use crate::rows::{data, for_rows, max, sum, sum_zip, with_float};
-use crate::{Key, Real, noise, one_hot_argmax};
+use crate::{Key, Real, in_single, noise, one_hot_argmax};
 
 /// What the forward pass hands out; the backward pass is that of the soft sample in both cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +43,14 @@ pub fn gumbel_softmax(
             logits.shape()
         )
     }
-    if logits.device().is_cpu() {
-        let op = Sample { samples, inverse: 1. / temperature, forward, key };
-        logits.contiguous()?.apply_op1(op)
-    } else {
-        reference(logits, samples, temperature, forward, key)
-    }
+    in_single([logits], |[logits]| {
+        if logits.device().is_cpu() {
+            let op = Sample { samples, inverse: 1. / temperature, forward, key };
+            logits.contiguous()?.apply_op1(op)
+        } else {
+            reference(logits, samples, temperature, forward, key)
+        }
+    })
 }
 
 /// The twin of [`gumbel_softmax`] from plain candle operations.

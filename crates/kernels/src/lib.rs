@@ -2,7 +2,8 @@
 //! with discrete latent variables, fused and with hand-written gradients.
 //!
 //! Each operation is one file: the CPU implementation (forward and backward), `reference` (the same
-//! function from plain candle operations, its twin), and tests that hold the two together.
+//! function from plain candle operations, its twin), and tests that hold the two together. Tensors in half
+//! precision are taken, too: an operation computes in single precision and rounds its result.
 //!
 //! Invariants: no trace, no distribution, no state. This is the only crate with `unsafe`.
 //!
@@ -17,6 +18,7 @@ pub mod bernoulli_log_prob;
 pub mod categorical_entropy;
 pub mod categorical_kl;
 pub mod gumbel_softmax;
+mod half;
 mod key;
 pub mod linear;
 pub mod log_softmax;
@@ -35,6 +37,7 @@ pub use bernoulli_log_prob::bernoulli_log_prob;
 pub use categorical_entropy::categorical_entropy;
 pub use categorical_kl::categorical_kl;
 pub use gumbel_softmax::{Forward, gumbel_softmax};
+pub use half::{compute_dtype, in_single};
 pub use key::Key;
 pub use linear::linear;
 pub use log_softmax::log_softmax;

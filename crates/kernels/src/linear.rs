@@ -2,14 +2,18 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
 
-use crate::Real;
 use crate::rows::{data, vectorised, with_float};
+use crate::{Real, in_single};
 
 /// `y = x Wᵀ + b`, with the bias added in place and its gradient summed in one pass.
 ///
 /// `x: [.., I]`, `weight: [O, I]`, `bias: [O]` → `[.., O]`. Differentiable in all three; no gradient of `x`
 /// is computed where `x` does not need one, which saves a third of the backward pass of a first layer.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    in_single([x, weight, bias], |[x, weight, bias]| affine(x, weight, bias))
+}
+
+fn affine(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return reference(x, weight, bias);
     }

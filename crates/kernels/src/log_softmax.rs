@@ -1,8 +1,8 @@
 //! `log softmax` over the last axis.
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
-use crate::Real;
-use crate::rows::{data, for_rows, max, sum, with_float};
+use crate::rows::{data, for_rows, max, sum, sum_zip, with_float};
+use crate::{Real, in_single};
 
 /// Normalised log-probabilities: `x_k - ln Σ_j exp x_j` over the last axis.
 ///
@@ -12,7 +12,9 @@ use crate::rows::{data, for_rows, max, sum, with_float};
 /// # Errors
 /// If a row has no finite entry.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() { x.contiguous()?.apply_op1(Forward) } else { reference(x) }
+    in_single([x], |[x]| {
+        if x.device().is_cpu() { x.contiguous()?.apply_op1(Forward) } else { reference(x) }
+    })
 }
 
 /// The twin of [`log_softmax`] from plain candle operations.
@@ -77,18 +79,19 @@ pub(crate) fn exp_in_place<T: Real>(x: &mut [T]) {
     }
 }
 
-/// `g_k - softmax_k Σ_j g_j`.
+/// `g_k - softmax_k Σ_j g_j` over the categories that are not masked, 0 for those that are.
 fn backward<T: Real>(y: &[T], g: &[T], k: usize) -> Result<Vec<T>> {
     let mut d = vec![T::zero(); y.len()];
     for_rows(&mut d, k, k, |first, d| {
         let (y, g) = (&y[first * k..][..d.len()], &g[first * k..][..d.len()]);
+        let open = |y: T, g: T| if y == T::NEG_INFINITY { T::zero() } else { g };
         for (d, y) in d.iter_mut().zip(y) {
             *d = Real::exp(*y);
         }
-        for (d, g) in d.chunks_mut(k).zip(g.chunks(k)) {
-            let total = sum(g, |g| g);
-            for (d, g) in d.iter_mut().zip(g) {
-                *d = *g - *d * total;
+        for ((d, y), g) in d.chunks_mut(k).zip(y.chunks(k)).zip(g.chunks(k)) {
+            let total = sum_zip(y, g, open);
+            for ((d, y), g) in d.iter_mut().zip(y).zip(g) {
+                *d = open(*y, *g - *d * total);
             }
         }
         Ok(())

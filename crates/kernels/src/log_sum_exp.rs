@@ -2,9 +2,9 @@
 use candle_core::shape::Dim;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Result, Shape, Tensor};
 
-use crate::Real;
 use crate::log_softmax::{categories, row_log_sum_exp};
 use crate::rows::{data, for_rows, with_float};
+use crate::{Real, in_single};
 
 /// `ln Σ_k exp x_k` over the axis `dim`, which is removed.
 ///
@@ -15,7 +15,7 @@ pub fn log_sum_exp(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     order.push(dim);
     let last =
         if dim + 1 == x.rank() { x.contiguous()? } else { x.permute(order)?.contiguous()? };
-    if last.device().is_cpu() { last.apply_op1(Forward) } else { reference(&last) }
+    in_single([&last], |[x]| if x.device().is_cpu() { x.apply_op1(Forward) } else { reference(x) })
 }
 
 /// The twin of [`log_sum_exp`] over the last axis, from plain candle operations (finite rows only).

@@ -1,8 +1,8 @@
 //! `sigmoid` and `softplus`, stable at any logit.
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
-use crate::Real;
 use crate::rows::{data, for_rows, with_float};
+use crate::{Real, in_single};
 
 /// `σ(x) = 1 / (1 + e^-x)`, elementwise. Differentiable.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
@@ -25,11 +25,11 @@ pub fn softplus_reference(x: &Tensor) -> Result<Tensor> {
 }
 
 fn apply(x: &Tensor, function: Function) -> Result<Tensor> {
-    match (x.device().is_cpu(), function) {
+    in_single([x], |[x]| match (x.device().is_cpu(), function) {
         (true, _) => x.contiguous()?.apply_op1(function),
         (false, Function::Sigmoid) => sigmoid_reference(x),
         (false, Function::Softplus) => softplus_reference(x),
-    }
+    })
 }
 
 #[derive(Clone, Copy)]

@@ -1,17 +1,22 @@
 //! The discrete end of a relaxation.
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 
-use crate::Real;
-use crate::log_softmax::categories;
+use crate::log_softmax::{categories, masked_row};
 use crate::rows::{data, for_rows, max, with_float};
+use crate::{Real, in_single};
 
 /// One-hot vector of the (first) largest entry of the last axis. No gradient.
 ///
 /// `x: [.., K]` → `[.., K]`, entries 0 and 1 in the dtype of `x`. Of `logits + G` with Gumbel noise `G` it
 /// is a sample of the categorical distribution (the Gumbel-max trick).
+///
+/// # Errors
+/// If a row has no entry above `-∞`.
 pub fn one_hot_argmax(x: &Tensor) -> Result<Tensor> {
     let x = x.detach();
-    if x.device().is_cpu() { x.contiguous()?.apply_op1_no_bwd(&OneHot) } else { reference(&x) }
+    in_single([&x], |[x]| {
+        if x.device().is_cpu() { x.contiguous()?.apply_op1_no_bwd(&OneHot) } else { reference(x) }
+    })
 }
 
 /// The twin of [`one_hot_argmax`] from plain candle operations.
@@ -29,10 +34,9 @@ fn forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
         for (i, y) in y.chunks_mut(k).enumerate() {
             let row = &x[(first + i) * k..][..k];
             let top = max(row);
-            if let Some(j) = row.iter().position(|x| *x == top) {
-                y[j] = T::one();
-            } else {
-                candle_core::bail!("row {} holds nothing but NaN: no largest entry", first + i)
+            match row.iter().position(|x| *x == top) {
+                Some(j) if top > T::NEG_INFINITY => y[j] = T::one(),
+                _ => return masked_row(first + i),
             }
         }
         Ok(())
@@ -63,9 +67,13 @@ mod tests {
     fn fused_equals_reference_and_the_first_of_equals_wins() -> Result<()> {
         let x = irregular(&[40, 7], 1, DType::F32)?;
         close(&one_hot_argmax(&x)?, &reference(&x)?, 0.)?;
-        let ties = Tensor::new(&[[1f64, 3., 3.], [f64::NEG_INFINITY; 3]], &Device::Cpu)?;
-        assert_eq!(one_hot_argmax(&ties)?.to_vec2::<f64>()?, [[0., 1., 0.], [1., 0., 0.]]);
-        assert!(one_hot_argmax(&Tensor::new(&[f32::NAN; 2], &Device::Cpu)?).is_err());
+        let ties = Tensor::new(&[[1f64, 3., 3.], [f64::NEG_INFINITY, -9., -9.]], &Device::Cpu)?;
+        assert_eq!(one_hot_argmax(&ties)?.to_vec2::<f64>()?, [[0., 1., 0.], [0., 1., 0.]]);
+        for nothing in [f32::NAN, f32::NEG_INFINITY] {
+            let rows = Tensor::new(&[[1f32, 2.], [nothing; 2]], &Device::Cpu)?;
+            let error = one_hot_argmax(&rows).unwrap_err();
+            assert!(error.to_string().contains("row 1"), "{error}");
+        }
         Ok(())
     }
 }

@@ -68,9 +68,20 @@ pub(crate) fn for_rows<T: Send>(
 /// Width of the partial sums below; the order of a sum is fixed by it, on every processor.
 const LANES: usize = 16;
 
-/// `Σ f(x_i)` in sixteen interleaved partial sums: a fixed order that vectorises.
+/// Numbers per partial sum of a long row: a running sum of 262 144 numbers would have lost three digits.
+const BLOCK: usize = 1024;
+
+/// `Σ f(x_i)` in sixteen interleaved partial sums, block by block: a fixed order that vectorises.
 #[inline(always)]
 pub(crate) fn sum<T: WithDType>(x: &[T], f: impl Fn(T) -> T) -> T {
+    if x.len() <= BLOCK {
+        return sum_block(x, f);
+    }
+    x.chunks(BLOCK).fold(T::zero(), |total, x| total + sum_block(x, &f))
+}
+
+#[inline(always)]
+fn sum_block<T: WithDType>(x: &[T], f: impl Fn(T) -> T) -> T {
     if x.len() < LANES {
         return x.iter().fold(T::zero(), |total, x| total + f(*x));
     }
@@ -90,6 +101,15 @@ pub(crate) fn sum<T: WithDType>(x: &[T], f: impl Fn(T) -> T) -> T {
 /// `Σ f(x_i, y_i)`, likewise.
 #[inline(always)]
 pub(crate) fn sum_zip<T: WithDType>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
+    if x.len() <= BLOCK {
+        return sum_zip_block(x, y, f);
+    }
+    let blocks = x.chunks(BLOCK).zip(y.chunks(BLOCK));
+    blocks.fold(T::zero(), |total, (x, y)| total + sum_zip_block(x, y, &f))
+}
+
+#[inline(always)]
+fn sum_zip_block<T: WithDType>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
     if x.len() < LANES {
         return x.iter().zip(y).fold(T::zero(), |total, (x, y)| total + f(*x, *y));
     }
@@ -169,7 +189,7 @@ macro_rules! with_float {
                 type $t = f64;
                 candle_core::CpuStorage::F64($body)
             }
-            _ => candle_core::bail!("{} is for f32 and f64 tensors; convert with to_dtype", $name),
+            _ => candle_core::bail!("{} is for float tensors; convert with to_dtype", $name),
         }
     };
 }
@@ -190,6 +210,15 @@ mod tests {
             let exact: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
             assert!((f64::from(plain.0) - exact).abs() <= 1e-5 * exact);
         }
+    }
+
+    #[test]
+    fn long_sums_keep_their_digits() {
+        let x = vec![0.3f32; 262_144];
+        let exact = 262_144. * f64::from(0.3f32);
+        let relative = |y: f32| (f64::from(y) / exact - 1.).abs();
+        assert!(relative(sum(&x, |x| x)) < 2e-6, "{}", relative(sum(&x, |x| x)));
+        assert!(relative(sum_zip(&x, &x, |x, _| x)) < 2e-6);
     }
 
     #[test]

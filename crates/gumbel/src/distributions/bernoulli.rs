@@ -1,6 +1,6 @@
 //! The Bernoulli distribution over bits.
-use candle_core::{Result, Tensor};
-use gumbel_kernels::{Key, bernoulli_log_prob, sigmoid, softplus};
+use candle_core::{DType, Result, Tensor};
+use gumbel_kernels::{Key, bernoulli_log_prob, compute_dtype, sigmoid, softplus};
 
 use super::{BinConcrete, Temperature};
 
@@ -11,6 +11,7 @@ use super::{BinConcrete, Temperature};
 #[derive(Clone, Debug)]
 pub struct Bernoulli {
     logits: Tensor,
+    dtype: DType,
 }
 
 impl Bernoulli {
@@ -25,19 +26,32 @@ impl Bernoulli {
                 logits.shape()
             )
         }
-        Ok(Self { logits: logits.clone() })
+        let dtype = logits.dtype();
+        Ok(Self { logits: logits.to_dtype(compute_dtype(dtype))?, dtype })
     }
 
     /// Fair bits with the number of variables of `like`, with a batch axis of 1.
     pub fn uniform_like(like: &Self) -> Result<Self> {
         let (_, _, n) = like.logits.dims3()?;
-        Self::from_logits(&Tensor::zeros((1, 1, n), like.logits.dtype(), like.logits.device())?)
+        let logits = Tensor::zeros((1, 1, n), like.logits.dtype(), like.logits.device())?;
+        Ok(Self { logits, dtype: like.dtype })
     }
 
-    /// The log-odds `[S | 1, B, N]`.
+    /// The log-odds `[S | 1, B, N]`; in `f32` where they were given in half precision.
     #[must_use]
     pub fn logits(&self) -> &Tensor {
         &self.logits
+    }
+
+    /// The dtype of samples: that of the logits as they were given.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The same law, with samples in the dtype that is computed in.
+    pub(crate) fn in_compute_dtype(self) -> Self {
+        Self { dtype: self.logits.dtype(), ..self }
     }
 
     /// `P(z_n = 1)`: `[S | 1, B, N]`.
@@ -49,7 +63,7 @@ impl Bernoulli {
     ///
     /// The rounding of [`BinConcrete::rsample`] under the same key.
     pub fn sample(&self, samples: usize, key: Key) -> Result<Tensor> {
-        round(&self.perturbed(samples, key)?)
+        round(&self.perturbed(samples, key)?)?.to_dtype(self.dtype)
     }
 
     /// `logits + L` with logistic noise `L`: positive exactly where the sample is 1. `[S, B, N]`.
@@ -67,12 +81,12 @@ impl Bernoulli {
 
     /// The more probable value, `[S | 1, B, N]`; 0 at even odds. No gradient.
     pub fn mode(&self) -> Result<Tensor> {
-        round(&self.logits)
+        round(&self.logits)?.to_dtype(self.dtype)
     }
 
     /// `log q(z)` of `z: [S, B, N]` in {0, 1}, in nats, summed over the variables: `[S, B]`.
     pub fn log_prob(&self, z: &Tensor) -> Result<Tensor> {
-        bernoulli_log_prob(&self.logits, z)
+        bernoulli_log_prob(&self.logits, &z.to_dtype(self.logits.dtype())?)
     }
 
     /// Entropy in nats, summed over the variables: `[S | 1, B]`.
@@ -98,7 +112,7 @@ impl Bernoulli {
 
     /// The binary Concrete relaxation, in logit coordinates.
     pub fn relax(&self, temperature: impl Into<Temperature>) -> Result<BinConcrete> {
-        BinConcrete::new(&self.logits, temperature)
+        Ok(BinConcrete::new(&self.logits, temperature)?.with_samples_in(self.dtype))
     }
 }
 
@@ -112,7 +126,7 @@ pub(crate) fn round(x: &Tensor) -> Result<Tensor> {
 mod tests {
     use super::super::Categorical;
     use super::*;
-    use candle_core::{D, DType, Device};
+    use candle_core::{D, Device};
 
     fn scalar(x: &Tensor) -> f64 {
         x.abs().and_then(|x| x.max_all()).and_then(|x| x.to_scalar()).unwrap()

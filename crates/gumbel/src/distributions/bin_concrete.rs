@@ -1,6 +1,6 @@
 //! The binary Concrete distribution, in logit coordinates.
-use candle_core::{D, Result, Tensor};
-use gumbel_kernels::{Key, sigmoid, softplus};
+use candle_core::{D, DType, Result, Tensor};
+use gumbel_kernels::{Key, compute_dtype, sigmoid, softplus};
 
 use super::special::integrate;
 use super::{Temperature, closed_form};
@@ -10,22 +10,33 @@ use super::{Temperature, closed_form};
 ///
 /// `log f(v) = ln τ + d - 2 ln(1 + e^d)`, `d = logits - τ v`. In these coordinates no sample saturates.
 ///
-/// `logits: [S | 1, B, N]` (log-odds `log α`), temperature a number or a tensor that broadcasts against
-/// them. Source: Maddison, Mnih, Teh (2017), appendix B and eq. 26–27.
+/// `logits: [S | 1, B, N]` (log-odds `log α`), temperature a number or a tensor that broadcasts to them.
+/// Samples come in the dtype of the logits; half precision is computed in `f32`, and everything else returned
+/// in it. Source: Maddison, Mnih, Teh (2017), appendix B and eq. 26–27.
 #[derive(Clone, Debug)]
 pub struct BinConcrete {
     logits: Tensor,
     temperature: Temperature,
+    dtype: DType,
 }
 
 impl BinConcrete {
     /// From log-odds `logits: [S | 1, B, N]` and a positive temperature.
     ///
     /// # Errors
-    /// If the temperature is not positive and finite, or the logits do not have three axes.
+    /// If the temperature is not positive and finite, or does not broadcast to the logits, or these do not have
+    /// three axes.
     pub fn new(logits: &Tensor, temperature: impl Into<Temperature>) -> Result<Self> {
         logits.dims3()?;
-        Ok(Self { logits: logits.clone(), temperature: temperature.into().checked(false)? })
+        let dtype = logits.dtype();
+        let logits = logits.to_dtype(compute_dtype(dtype))?;
+        let temperature = temperature.into().against(&logits, false)?;
+        Ok(Self { logits, temperature, dtype })
+    }
+
+    /// The same law, with samples in another dtype.
+    pub(crate) fn with_samples_in(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
     }
 
     /// The log-odds of the discrete variable, `[S | 1, B, N]`.
@@ -36,27 +47,31 @@ impl BinConcrete {
 
     fn noise(&self, samples: usize, key: Key) -> Result<Tensor> {
         let (s, b, n) = self.logits.dims3()?;
-        if samples == 0 || (s != 1 && s != samples) {
+        if samples == 0 || (s != 1 && s != samples) || !self.temperature.allows(samples, 3) {
             candle_core::bail!(
-                "expected logits [1 | {samples}, B, N], got {:?}",
-                self.logits.shape()
+                "expected logits [1 | {samples}, B, N] and a temperature of as many samples, got {:?} and {:?}",
+                self.logits.shape(),
+                self.temperature
             )
         }
         key.logistic((samples, b, n), self.logits.dtype(), self.logits.device())
     }
 
-    /// Reparameterised samples `v: [S, B, N]`, differentiable in logits and temperature.
+    /// Reparameterised samples `v: [S, B, N]`, differentiable in logits and temperature. The relaxed bit is
+    /// [`sigmoid`] of it.
     pub fn rsample(&self, samples: usize, key: Key) -> Result<Tensor> {
-        self.transport(&self.noise(samples, key)?)
+        self.transport(&self.noise(samples, key)?)?.to_dtype(self.dtype)
     }
 
     /// The sample that logistic noise `[S, B, N]` is carried to: `(logits + L) / τ`.
     pub fn transport(&self, logistic: &Tensor) -> Result<Tensor> {
-        self.temperature.divide(&logistic.broadcast_add(&self.logits)?)
+        let noise = logistic.to_dtype(self.logits.dtype())?;
+        self.temperature.divide(&noise.broadcast_add(&self.logits)?)
     }
 
     /// A sample `v: [S, B, N]` and its log-density `[S, B]`, the latter from the noise alone:
-    /// `ln τ - L - 2 ln(1 + e^{-L})` per variable.
+    /// `ln τ - L - 2 ln(1 + e^{-L})` per variable. Both in the dtype that is computed in: a sample rounded to
+    /// half precision would have another density.
     pub fn rsample_with_log_density(&self, samples: usize, key: Key) -> Result<(Tensor, Tensor)> {
         let noise = self.noise(samples, key)?;
         let density = self.finish(&noise.neg()?)?;
@@ -66,28 +81,35 @@ impl BinConcrete {
     /// `Σ_n ln τ + d - 2 ln(1 + e^d)`: `[S, B]`.
     fn finish(&self, d: &Tensor) -> Result<Tensor> {
         let density = (d - (softplus(d)? * 2.)?)?;
-        self.temperature.add_log(&density, 1.)?.sum(2)
+        density.broadcast_add(&self.temperature.log(d)?)?.sum(2)
     }
 
     /// `log f(v)` in nats, summed over the variables, of `v: [S, B, N]`: `[S, B]`.
     pub fn log_density(&self, v: &Tensor) -> Result<Tensor> {
+        let v = &v.to_dtype(self.logits.dtype())?;
         self.finish(&self.logits.broadcast_sub(&self.temperature.times(v)?)?)
     }
 
     /// Log-density on the unit interval `[S, B]` of `x = σ(v)` given as `v: [S, B, N]`.
     pub fn log_density_unit_from_logit(&self, v: &Tensor) -> Result<Tensor> {
+        let v = &v.to_dtype(self.logits.dtype())?;
         let jacobian = (softplus(v)? + softplus(&v.neg()?)?)?;
         self.log_density(v)? + jacobian.sum(2)?
     }
 
     /// Log-density on the unit interval `[S, B]` of `x: [S, B, N]` in `(0, 1)`.
     pub fn log_density_unit(&self, x: &Tensor) -> Result<Tensor> {
-        self.log_density_unit_from_logit(&logit(x)?)
+        self.log_density_unit_from_logit(&self.logit(x)?)
     }
 
     /// `P(X ≤ x) = σ(τ logit(x) - logits)` of `x: [S, B, N]` in `(0, 1)`, per variable.
     pub fn cdf(&self, x: &Tensor) -> Result<Tensor> {
-        sigmoid(&self.temperature.times(&logit(x)?)?.broadcast_sub(&self.logits)?)
+        sigmoid(&self.temperature.times(&self.logit(x)?)?.broadcast_sub(&self.logits)?)
+    }
+
+    fn logit(&self, x: &Tensor) -> Result<Tensor> {
+        let x = x.to_dtype(self.logits.dtype())?;
+        x.log()? - (1. - x)?.log()?
     }
 
     /// `P(X > ½) = σ(logits)`, at every temperature: `[S | 1, B, N]`.
@@ -97,6 +119,23 @@ impl BinConcrete {
         sigmoid(&self.logits)
     }
 
+    /// The value `v: [S | 1, B, N]` of the greatest density in logit coordinates: `logits / τ`, which is also the
+    /// mean and the median of `v`, and the sample without noise.
+    ///
+    /// The density of the relaxed bit `σ(v)` on the unit interval has its modes elsewhere, and at low
+    /// temperature at both ends. Differentiable in logits and temperature.
+    pub fn mode(&self) -> Result<Tensor> {
+        self.temperature.divide(&self.logits)?.to_dtype(self.dtype)
+    }
+
+    /// Differential entropy of `v` in nats, summed over the variables: `[S | 1, B]`.
+    ///
+    /// `2 - ln τ` per variable: independent of the logits. Differentiable in the temperature.
+    pub fn entropy(&self) -> Result<Tensor> {
+        let constant = (self.logits.detach().zeros_like()? + 2.)?;
+        constant.broadcast_sub(&self.temperature.log(&constant)?)?.sum(2)
+    }
+
     /// `E[X]` of the relaxed bit, by quadrature: `[S | 1, B, N]`. Differentiable in the logits.
     ///
     /// # Errors
@@ -104,8 +143,9 @@ impl BinConcrete {
     pub fn mean(&self) -> Result<Tensor> {
         let tau = self.temperature.fixed("this moment")?;
         closed_form::map_rows(&self.logits.unsqueeze(3)?, move |row| {
-            let [first, _, slope, _] = moments(row[0], tau);
-            (first, vec![slope / tau])
+            // The slope is even in the logit, and keeps its digits on the side where x is small.
+            let [first, _, slope, _] = moments(-row[0].abs(), tau);
+            (if row[0] > 0. { 1. - first } else { first }, vec![slope / tau])
         })
     }
 
@@ -151,10 +191,6 @@ impl BinConcrete {
         };
         closed_form::map_rows(&Tensor::stack(&pair, D::Minus1)?, row)?.sum(2)
     }
-}
-
-fn logit(x: &Tensor) -> Result<Tensor> {
-    x.log()? - (1. - x)?.log()?
 }
 
 fn sigma(x: f64) -> f64 {

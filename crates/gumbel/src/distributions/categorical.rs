@@ -1,18 +1,25 @@
 //! The categorical distribution over one-hot vectors.
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use gumbel_kernels::{
-    Forward, Key, categorical_entropy, categorical_kl, gumbel_softmax, log_softmax, one_hot_argmax,
+    Forward, Key, categorical_entropy, categorical_kl, compute_dtype, gumbel_softmax, log_softmax,
+    one_hot_argmax,
 };
 
-use super::{ExpConcrete, Temperature};
+use super::mask::Support;
+use super::{ExpConcrete, Temperature, mask_logits};
+
+/// Stands in for a log-probability of `-∞`: 0 times that, and the difference of two, are no numbers.
+const IMPOSSIBLE: f64 = -1e30;
 
 /// `N` independent categorical variables with `K` values each, as one-hot vectors.
 ///
 /// `log q(z) = Σ_n Σ_k z_nk log softmax(logits)_nk`, with `logits: [S | 1, B, N, K]`; the sample axis is 1
-/// unless the logits were computed from another latent. A logit of `-∞` masks a category.
+/// unless the logits were computed from another latent. A logit of `-∞` masks a category
+/// ([`Categorical::masked`]).
 #[derive(Clone, Debug)]
 pub struct Categorical {
     logits: Tensor,
+    dtype: DType,
 }
 
 impl Categorical {
@@ -27,24 +34,61 @@ impl Categorical {
                 logits.shape()
             )
         }
-        Ok(Self { logits: logits.clone() })
+        let dtype = logits.dtype();
+        Ok(Self { logits: logits.to_dtype(compute_dtype(dtype))?, dtype })
     }
 
-    /// From probabilities `[S | 1, B, N, K]`, which need not be normalised.
+    /// From probabilities `[S | 1, B, N, K]`, which need not be normalised. A probability of 0 masks a category.
     pub fn from_probs(probs: &Tensor) -> Result<Self> {
-        Self::from_logits(&probs.log()?)
+        let wide = probs.to_dtype(compute_dtype(probs.dtype()))?;
+        // Where the logarithm is infinite, so is its derivative, and the gradient would be no number.
+        let possible = wide.ne(0f64)?;
+        let logits = possible.where_cond(&wide, &wide.ones_like()?)?.log()?;
+        Ok(Self { dtype: probs.dtype(), ..Self::from_logits(&mask_logits(&logits, &possible)?)? })
     }
 
-    /// The uniform distribution over the categories of `like`, with a batch axis of 1.
+    /// The uniform distribution over the categories of `like`, with a batch axis of 1; where categories of
+    /// `like` are masked, over those that are left, in the shape of `like`.
     pub fn uniform_like(like: &Self) -> Result<Self> {
-        let (_, _, n, k) = like.logits.dims4()?;
-        Self::from_logits(&Tensor::zeros((1, 1, n, k), like.logits.dtype(), like.logits.device())?)
+        let logits = match Support::of(&like.logits)? {
+            Some(support) => mask_logits(&like.logits.detach().zeros_like()?, &support.mask)?,
+            None => {
+                let (_, _, n, k) = like.logits.dims4()?;
+                Tensor::zeros((1, 1, n, k), like.logits.dtype(), like.logits.device())?
+            }
+        };
+        Ok(Self { logits, dtype: like.dtype })
     }
 
-    /// The unnormalised logits `[S | 1, B, N, K]`.
+    /// The same with only the categories where `mask` is 1: the others are impossible. `mask` is of dtype `U8`
+    /// and broadcasts to `[S | 1, B, N, K]`.
+    ///
+    /// Probabilities are normalised over what is left, and the gradients in masked logits are exactly 0. With
+    /// a mask for each row, `K` may differ from row to row. See [`mask_logits`].
+    ///
+    /// # Errors
+    /// If the mask does not fit, or leaves a row without a category: the error names the row.
+    pub fn masked(&self, mask: &Tensor) -> Result<Self> {
+        let logits = mask_logits(&self.logits, mask)?;
+        Support::of(&logits)?;
+        Ok(Self { logits, dtype: self.dtype })
+    }
+
+    /// The unnormalised logits `[S | 1, B, N, K]`; in `f32` where they were given in half precision.
     #[must_use]
     pub fn logits(&self) -> &Tensor {
         &self.logits
+    }
+
+    /// The dtype of samples: that of the logits as they were given.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The same law, with samples in the dtype that is computed in.
+    pub(crate) fn in_compute_dtype(self) -> Self {
+        Self { dtype: self.logits.dtype(), ..self }
     }
 
     /// Normalised log-probabilities `[S | 1, B, N, K]`.
@@ -62,19 +106,21 @@ impl Categorical {
     /// The same noise as [`ExpConcrete::rsample`] and [`gumbel_kernels::gumbel_softmax()`] under the same
     /// key: the sample is the rounding of theirs.
     pub fn sample(&self, samples: usize, key: Key) -> Result<Tensor> {
-        gumbel_softmax(&self.logits.detach(), samples, 1., Forward::Hard, key)
+        let z = gumbel_softmax(&self.logits.detach(), samples, 1., Forward::Hard, key)?;
+        z.to_dtype(self.dtype)
     }
 
     /// The most probable value, one-hot `[S | 1, B, N, K]`; the first of several. No gradient.
     pub fn mode(&self) -> Result<Tensor> {
-        one_hot_argmax(&self.logits)
+        one_hot_argmax(&self.logits)?.to_dtype(self.dtype)
     }
 
     /// `log q(z)` of one-hot `z: [S, B, N, K]`, in nats, summed over the variables: `[S, B]`.
+    ///
+    /// A masked category counts as -10³⁰: its probability is 0, and weights that hold it stay numbers.
     pub fn log_prob(&self, z: &Tensor) -> Result<Tensor> {
-        // A masked category has log-probability -∞, and 0 · -∞ is no number; -1e30 stands in for it.
-        let log_probs = self.log_probs()?.maximum(-1e30)?;
-        z.broadcast_mul(&log_probs)?.sum((2, 3))
+        let log_probs = self.log_probs()?.maximum(IMPOSSIBLE)?;
+        z.to_dtype(log_probs.dtype())?.broadcast_mul(&log_probs)?.sum((2, 3))
     }
 
     /// `-Σ q log q` in nats, summed over the variables: `[S | 1, B]`.
@@ -94,14 +140,14 @@ impl Categorical {
 
     /// The Concrete relaxation, in log-coordinates.
     pub fn relax(&self, temperature: impl Into<Temperature>) -> Result<ExpConcrete> {
-        ExpConcrete::new(&self.logits, temperature)
+        Ok(ExpConcrete::new(&self.logits, temperature)?.with_samples_in(self.dtype))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
+    use candle_core::{Device, Var};
 
     #[test]
     fn the_probability_of_a_sample_is_one_of_the_probabilities() -> Result<()> {
@@ -134,6 +180,28 @@ mod tests {
         let logits = Tensor::new(&[[[[0f32, f32::NEG_INFINITY]]]], &Device::Cpu)?;
         let q = Categorical::from_logits(&logits)?;
         assert_eq!(q.log_prob(&q.sample(1, Key::from_seed(1))?)?.to_vec2::<f32>()?, [[0.]]);
+        let other = Tensor::new(&[[[[0f32, 1.]]]], &Device::Cpu)?;
+        assert_eq!(q.log_prob(&other)?.exp()?.to_vec2::<f32>()?, [[0.]]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_probability_of_zero_has_no_gradient_and_no_share_of_the_uniform_law() -> Result<()> {
+        let probs = Var::new(&[[[[0.5f64, 0., 1.5]]]], &Device::Cpu)?;
+        let q = Categorical::from_probs(&probs)?;
+        let grads = q.entropy()?.sum_all()?.backward()?;
+        let gradient = grads.get(probs.as_tensor()).unwrap().flatten_all()?.to_vec1::<f64>()?;
+        assert!(gradient[1] == 0. && gradient[0] > 0. && gradient[2] < 0., "{gradient:?}");
+        let uniform = Categorical::uniform_like(&q)?.probs()?.flatten_all()?.to_vec1::<f64>()?;
+        assert!(uniform[1] == 0. && (uniform[0] - 0.5).abs() < 1e-15, "{uniform:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_mask_that_leaves_nothing_is_an_error_that_names_the_row() -> Result<()> {
+        let q = Categorical::from_logits(&Tensor::zeros((1, 2, 2, 2), DType::F32, &Device::Cpu)?)?;
+        let mask = Tensor::new(&[[[1u8, 0], [1, 1]], [[0, 1], [0, 0]]], &Device::Cpu)?;
+        assert!(q.masked(&mask).unwrap_err().to_string().contains("row 3"));
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
 //! What a site of a model can be drawn from.
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use gumbel_kernels::Key;
 
 use super::{Bernoulli, BinConcrete, Categorical, ExpConcrete, StickBreakingGaussian, Temperature};
@@ -57,6 +57,23 @@ impl Discrete {
             Self::Bernoulli(_) => Self::Bernoulli(Bernoulli::from_logits(logits)?),
             Self::Categorical(_) => Self::Categorical(Categorical::from_logits(logits)?),
         })
+    }
+
+    /// The dtype of samples: that of the logits as they were given.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::Bernoulli(d) => d.dtype(),
+            Self::Categorical(d) => d.dtype(),
+        }
+    }
+
+    /// The same law, with samples in the dtype that is computed in.
+    pub(crate) fn in_compute_dtype(self) -> Self {
+        match self {
+            Self::Bernoulli(d) => Self::Bernoulli(d.in_compute_dtype()),
+            Self::Categorical(d) => Self::Categorical(d.in_compute_dtype()),
+        }
     }
 
     /// Logits: `[S | 1, B, N]` of bits, `[S | 1, B, N, K]` of one-hot vectors.

@@ -1,9 +1,10 @@
 //! The Concrete distribution, in log-coordinates.
 use candle_core::{D, DType, Result, Tensor};
-use gumbel_kernels::{Key, log_softmax, log_sum_exp};
+use gumbel_kernels::{Key, compute_dtype, log_softmax, log_sum_exp};
 
-use super::special::{EULER, digamma, integrate, ln_gamma};
-use super::{Temperature, closed_form};
+use super::mask::{Support, has_minus_infinity, zero_masked};
+use super::special::{EULER, digamma, grid, ln_gamma};
+use super::{Temperature, closed_form, mask_logits};
 
 /// `ExpConcrete(α, τ)`: the logarithm `y = log x` of a Concrete variable `x` on the simplex.
 ///
@@ -14,36 +15,54 @@ use super::{Temperature, closed_form};
 /// In log-coordinates the density is finite wherever the sample is, at any temperature and any logits; on
 /// the simplex itself a coordinate underflows and the density with it.
 ///
-/// `logits: [S | 1, B, N, K]`, temperature a number or `[S | 1, B, N]`.
+/// A masked category (logit `-∞`) has the coordinate `-∞`: the law lives on a face of the simplex, and its density
+/// is taken there, with `K` the number of categories that are left.
+///
+/// `logits: [S | 1, B, N, K]`, temperature a number or a tensor that broadcasts to `[S | 1, B, N]`. Samples come
+/// in the dtype of the logits; half precision is computed in `f32`, and everything else returned in it.
+///
+/// The mean of `x` has no closed form for more than two categories; that of `y_k - y_j` is `(a_k - a_j) / τ`.
 /// Source: Maddison, Mnih, Teh (2017), definition 1 and appendix C.3.
 #[derive(Clone, Debug)]
 pub struct ExpConcrete {
     logits: Tensor,
     temperature: Temperature,
+    dtype: DType,
 }
 
 impl ExpConcrete {
     /// From unnormalised `logits: [S | 1, B, N, K]` and a positive temperature.
     ///
     /// # Errors
-    /// If the temperature is not positive and finite, or the logits do not have four axes.
+    /// If the temperature is not positive and finite, or does not broadcast to the logits, or these do not have
+    /// four axes.
     pub fn new(logits: &Tensor, temperature: impl Into<Temperature>) -> Result<Self> {
         logits.dims4()?;
-        Ok(Self { logits: logits.clone(), temperature: temperature.into().checked(true)? })
+        let dtype = logits.dtype();
+        let logits = logits.to_dtype(compute_dtype(dtype))?;
+        let temperature = temperature.into().against(&logits, true)?;
+        Ok(Self { logits, temperature, dtype })
+    }
+
+    /// The same law, with samples in another dtype.
+    pub(crate) fn with_samples_in(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
     }
 
     /// Reparameterised samples `y = log x: [S, B, N, K]`, differentiable in logits and temperature.
     pub fn rsample(&self, samples: usize, key: Key) -> Result<Tensor> {
-        self.transport(&self.noise(samples, key)?)
+        self.transport(&self.noise(samples, key)?)?.to_dtype(self.dtype)
     }
 
     /// Standard Gumbel noise for `samples` samples: `[S, B, N, K]`.
     fn noise(&self, samples: usize, key: Key) -> Result<Tensor> {
         let (s, b, n, k) = self.logits.dims4()?;
-        if samples == 0 || (s != 1 && s != samples) {
+        if samples == 0 || (s != 1 && s != samples) || !self.temperature.allows(samples, 4) {
             candle_core::bail!(
-                "expected logits [1 | {samples}, B, N, K], got {:?}",
-                self.logits.shape()
+                "expected logits [1 | {samples}, B, N, K] and a temperature of as many samples, got {:?} and \
+                 {:?}",
+                self.logits.shape(),
+                self.temperature
             )
         }
         key.gumbel((samples, b, n, k), self.logits.dtype(), self.logits.device())
@@ -51,57 +70,84 @@ impl ExpConcrete {
 
     /// The sample that Gumbel noise `gumbel: [S, B, N, K]` is carried to: `log_softmax((logits + G) / τ)`.
     pub fn transport(&self, gumbel: &Tensor) -> Result<Tensor> {
-        log_softmax(&self.temperature.divide(&gumbel.broadcast_add(&self.logits)?)?)
+        let gumbel = gumbel.to_dtype(self.logits.dtype())?;
+        let scores = |logits: &Tensor| self.temperature.divide(&gumbel.broadcast_add(logits)?);
+        // The derivative in τ of -∞ / τ is no number.
+        if let Temperature::Tensor(_) = self.temperature
+            && let Some(Support { mask, .. }) = Support::of(&self.logits)?
+        {
+            let scores = scores(&zero_masked(&self.logits, &mask)?)?;
+            return log_softmax(&mask_logits(&scores, &mask)?);
+        }
+        log_softmax(&scores(&self.logits)?)
     }
 
-    /// A sample `[S, B, N, K]` and its log-density `[S, B]`, the latter from the noise alone.
+    /// A sample `[S, B, N, K]` and its log-density `[S, B]`, the latter from the noise alone. Both in the dtype
+    /// that is computed in: a sample rounded to half precision would have another density.
     ///
     /// `log κ(y) = ln Γ(K) + (K-1) ln τ - Σ_k G_k - K ln Σ_k exp(-G_k)`: finite for every draw, and
     /// independent of the logits, as the density along a reparameterised path is.
-    ///
-    /// # Errors
-    /// If a category is masked.
     pub fn rsample_with_log_density(&self, samples: usize, key: Key) -> Result<(Tensor, Tensor)> {
-        self.unmasked()?;
         let noise = self.noise(samples, key)?;
         Ok((self.transport(&noise)?, self.log_density_of_noise(&noise)?))
     }
 
     /// Log-density `[S, B]`, in nats, of the sample that noise `gumbel: [S, B, N, K]` is carried to.
     pub fn log_density_of_noise(&self, gumbel: &Tensor) -> Result<Tensor> {
-        self.finish(&log_softmax(&gumbel.neg()?)?)
-    }
-
-    /// An error if a category is masked: its coordinate is -∞, where no density exists.
-    fn unmasked(&self) -> Result<()> {
-        let smallest = self.logits.detach().flatten_all()?.min(0)?.to_dtype(DType::F64)?;
-        if smallest.to_scalar::<f64>()? == f64::NEG_INFINITY {
-            candle_core::bail!(
-                "a masked category (logit -inf) has no Concrete density; use the analytic divergence, or \
-                 leave the category out"
-            )
-        }
-        Ok(())
+        let t = gumbel.to_dtype(self.logits.dtype())?.neg()?;
+        self.finish(&t, Support::of(&self.logits)?.as_ref())
     }
 
     /// `log κ(y)` in nats, summed over the variables, of `y: [S, B, N, K]`: `[S, B]`.
     ///
-    /// Adding a constant to all coordinates of `y` or all logits changes nothing.
+    /// Adding a constant to all coordinates of `y` or all logits changes nothing. Coordinates of masked
+    /// categories do not count.
     ///
     /// # Errors
-    /// If a category is masked.
+    /// If a coordinate of `y` is infinite where the category is not masked: `y` belongs to a law with another
+    /// mask, which lives on a face of the simplex where this one has no density.
     pub fn log_density(&self, y: &Tensor) -> Result<Tensor> {
-        self.unmasked()?;
-        let t = self.logits.broadcast_sub(&self.temperature.times(y)?)?;
-        self.finish(&log_softmax(&t)?)
+        let y = y.to_dtype(self.logits.dtype())?;
+        let support = Support::of(&self.logits)?;
+        let (y, logits) = match &support {
+            None => (y, self.logits.clone()),
+            Some(Support { mask, .. }) => {
+                (zero_masked(&y, mask)?, zero_masked(&self.logits, mask)?)
+            }
+        };
+        if has_minus_infinity(&y)? {
+            candle_core::bail!(
+                "a coordinate is infinite where no category is masked: there is no density there; mask the \
+                 same categories in every law that the value is held against"
+            )
+        }
+        self.finish(&logits.broadcast_sub(&self.temperature.times(&y)?)?, support.as_ref())
     }
 
-    /// Adds the constants to `Σ_k log_softmax(t)_k` and sums over the variables.
-    fn finish(&self, log_softmax: &Tensor) -> Result<Tensor> {
-        let k = log_softmax.dim(D::Minus1)?;
-        let sums = log_softmax.sum_keepdim(D::Minus1)?;
-        let density = self.temperature.add_log(&(sums + ln_gamma(k))?, (k - 1) as f64)?;
-        density.sum((2, 3))
+    /// `Σ_n ln Γ(K) + (K-1) ln τ + Σ_k log_softmax(t)_k` of `t: [S, B, N, K]`, over the categories that are possible.
+    fn finish(&self, t: &Tensor, support: Option<&Support>) -> Result<Tensor> {
+        let sums = match support {
+            None => log_softmax(t)?,
+            Some(Support { mask, .. }) => zero_masked(&log_softmax(&mask_logits(t, mask)?)?, mask)?,
+        }
+        .sum_keepdim(D::Minus1)?;
+        let constants = self.constants(support, ln_gamma, 1.)?;
+        sums.broadcast_add(&constants)?.sum((2, 3))
+    }
+
+    /// `f(K) + c (K-1) ln τ` for each row, `K` the number of its categories: broadcasts to `[S | 1, B, N, 1]`.
+    fn constants(&self, support: Option<&Support>, f: fn(usize) -> f64, c: f64) -> Result<Tensor> {
+        let log = self.temperature.log(&self.logits)?;
+        match support {
+            None => {
+                let k = self.logits.dim(D::Minus1)?;
+                (log * (c * (k - 1) as f64))? + f(k)
+            }
+            Some(support) => {
+                let weights = support.of_counts(&self.logits, |k| c * (k - 1) as f64)?;
+                log.broadcast_mul(&weights)?.broadcast_add(&support.of_counts(&self.logits, f)?)
+            }
+        }
     }
 
     /// Log-density on the simplex `[S, B]` of `x: [S, B, N, K]` given as `log x`: `log κ(log x) - Σ log x`.
@@ -109,22 +155,37 @@ impl ExpConcrete {
     /// The density of the Concrete distribution (Maddison et al. 2017, definition 1), finite where `exp(log x)`
     /// underflows.
     pub fn log_density_simplex_from_log(&self, log_x: &Tensor) -> Result<Tensor> {
-        self.log_density(log_x)? - log_x.sum((2, 3))?
+        let open = match Support::of(&self.logits)? {
+            None => log_x.clone(),
+            Some(Support { mask, .. }) => zero_masked(log_x, &mask)?,
+        };
+        self.log_density(log_x)? - open.to_dtype(self.logits.dtype())?.sum((2, 3))?
     }
 
     /// Log-density on the simplex `[S, B]` of `x: [S, B, N, K]` (not renormalised).
     pub fn log_density_simplex(&self, x: &Tensor) -> Result<Tensor> {
-        self.log_density_simplex_from_log(&x.log()?)
+        self.log_density_simplex_from_log(&x.to_dtype(self.logits.dtype())?.log()?)
+    }
+
+    /// The point `y: [S | 1, B, N, K]` of the greatest density in the coordinates `y_k - y_K`:
+    /// `log_softmax(logits / τ)`, the sample without noise.
+    ///
+    /// It rounds to the most probable category. The density on the simplex itself has its mode elsewhere, and for
+    /// `τ ≤ 1 / (K-1)` at the corners. Differentiable in logits and temperature.
+    pub fn mode(&self) -> Result<Tensor> {
+        self.transport(&Tensor::zeros(1, self.logits.dtype(), self.logits.device())?)?
+            .to_dtype(self.dtype)
     }
 
     /// Differential entropy in nats, summed over the variables: `[S | 1, B]`.
     ///
-    /// `K γ + K ψ(K) - ln Γ(K) - (K-1) ln τ` per variable: independent of the logits.
+    /// `K γ + K ψ(K) - ln Γ(K) - (K-1) ln τ` per variable: independent of the logits. Differentiable in the
+    /// temperature.
     pub fn entropy(&self) -> Result<Tensor> {
-        let k = self.logits.dim(D::Minus1)?;
-        let constant = k as f64 * (EULER + digamma(k)) - ln_gamma(k);
+        let of_row = |k: usize| k as f64 * (EULER + digamma(k)) - ln_gamma(k);
+        let constants = self.constants(Support::of(&self.logits)?.as_ref(), of_row, -1.)?;
         let zeros = self.logits.narrow(D::Minus1, 0, 1)?.detach().zeros_like()?;
-        self.temperature.add_log(&(zeros + constant)?, -((k - 1) as f64))?.sum((2, 3))
+        zeros.broadcast_add(&constants)?.sum((2, 3))
     }
 
     /// `KL(self ‖ prior)` in nats between two Concrete variables of the same temperature: `[S | 1, B]`.
@@ -135,7 +196,7 @@ impl ExpConcrete {
     /// logits.
     ///
     /// # Errors
-    /// If the temperatures differ or are tensors.
+    /// If the temperatures differ or are tensors, or the two do not mask the same categories.
     pub fn kl(&self, prior: &Self) -> Result<Tensor> {
         let (a, b) = (
             self.temperature.fixed("this divergence")?,
@@ -144,6 +205,12 @@ impl ExpConcrete {
         if a != b {
             candle_core::bail!(
                 "the closed form is for equal temperatures, got {a} and {b}; use the sampled divergence"
+            )
+        }
+        let supports = (Support::of(&self.logits)?, Support::of(&prior.logits)?);
+        if !Support::same(supports.0.as_ref(), supports.1.as_ref())? {
+            candle_core::bail!(
+                "posterior and prior mask different categories: one has no density where the other lives"
             )
         }
         let shape = self.logits.shape().broadcast_shape_binary_op(prior.logits.shape(), "kl")?;
@@ -165,26 +232,29 @@ impl ExpConcrete {
     }
 }
 
-/// KL and its gradient for a row `(a, b)`.
+/// KL and its gradient for a row `(a, b)`, over the categories that are not masked.
 fn equal_temperature_kl(row: &[f64]) -> (f64, Vec<f64>) {
-    let k = row.len() / 2;
-    let (a, b) = row.split_at(k);
-    let log_w: Vec<f64> = a.iter().zip(b).map(|(a, b)| b - a).collect();
+    let (a, b) = row.split_at(row.len() / 2);
+    let open = |a: f64| a > f64::NEG_INFINITY;
+    let log_w: Vec<f64> = a.iter().zip(b).filter(|(a, _)| open(**a)).map(|(a, b)| b - a).collect();
+    let k = log_w.len();
     let top = log_w.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     // In s = ln t both terms are 1 far to the left and 0 far to the right.
     let (from, to) = (-40. - top.max(0.) - (k as f64).ln(), 45f64.max(45. - top));
-    let survival = |s: f64| log_w.iter().map(|w| -softplus(w + s)).sum::<f64>().exp();
-    let [mean_log] = integrate(from, to, 0.2, |s| [(-s.exp()).exp() - survival(s)]);
+    // Π_k (1 + w_k e^s)^{-1} at each point of the quadrature, with its weight.
+    let points: Vec<(f64, f64, f64)> = grid(from, to, 0.2)
+        .map(|(s, h)| (s, h, log_w.iter().map(|w| -softplus(w + s)).sum::<f64>().exp()))
+        .collect();
+    let mean_log: f64 = points.iter().map(|(s, h, product)| h * ((-s.exp()).exp() - product)).sum();
     let kf = k as f64;
     let value = -log_w.iter().sum::<f64>() - kf * digamma(k) + kf * mean_log;
     // ∂ E ln S / ∂ ln w_k = ∫ σ(ln w_k + s) Π_j (1 + w_j e^s)^{-1} ds
-    let slopes: Vec<f64> = log_w
-        .iter()
-        .map(|w| {
-            let [slope] = integrate(from, to, 0.2, |s| [survival(s) / (1. + (-(w + s)).exp())]);
-            1. - kf * slope
-        })
-        .collect();
+    let slope = |w: f64| -> f64 {
+        points.iter().map(|(s, h, product)| h * product / (1. + (-(w + s)).exp())).sum()
+    };
+    let mut slopes = log_w.iter().map(|w| 1. - kf * slope(*w));
+    let slopes: Vec<f64> =
+        a.iter().map(|a| if open(*a) { slopes.next().unwrap_or(0.) } else { 0. }).collect();
     (value, slopes.iter().copied().chain(slopes.iter().map(|d| -d)).collect())
 }
 
@@ -241,13 +311,34 @@ mod tests {
     }
 
     #[test]
-    fn a_masked_category_can_be_sampled_but_has_no_density() -> Result<()> {
+    fn a_law_with_another_mask_has_no_density_at_a_sample() -> Result<()> {
         let masked = Tensor::new(&[[[[0., f64::NEG_INFINITY, 1.]]]], &Device::Cpu)?;
-        let q = ExpConcrete::new(&masked, 0.5)?;
-        let y = q.rsample(1, Key::from_seed(1))?;
+        let (q, open) =
+            (ExpConcrete::new(&masked, 0.5)?, ExpConcrete::new(&masked.zeros_like()?, 0.5)?);
+        let (y, density) = q.rsample_with_log_density(1, Key::from_seed(1))?;
         assert_eq!(y.flatten_all()?.get(1)?.to_scalar::<f64>()?, f64::NEG_INFINITY);
-        assert!(q.log_density(&y).unwrap_err().to_string().contains("masked"));
-        assert!(q.rsample_with_log_density(1, Key::from_seed(1)).is_err());
+        let gap = (q.log_density(&y)? - density)?.to_vec2::<f64>()?[0][0];
+        assert!(gap.abs() < 1e-14, "{gap}");
+        assert!(open.log_density(&y).unwrap_err().to_string().contains("infinite"));
+        assert!(q.kl(&open).unwrap_err().to_string().contains("mask different"));
+        Ok(())
+    }
+
+    /// No point near it has a greater density, and the gradient in the coordinates is 0 there.
+    #[test]
+    fn the_mode_has_the_greatest_density() -> Result<()> {
+        for temperature in [0.1, 0.7, 2.] {
+            let q = ExpConcrete::new(&logits(5)?, temperature)?;
+            let mode = Var::from_tensor(&q.mode()?)?;
+            let density = q.log_density(mode.as_tensor())?;
+            let grads = density.sum_all()?.backward()?;
+            let slope =
+                grads.get(mode.as_tensor()).unwrap().abs()?.max_all()?.to_scalar::<f64>()?;
+            assert!(slope < 1e-12, "{slope}");
+            let step = Key::from_seed(6).normal((50, 2, 3, 4), DType::F64, &Device::Cpu)?;
+            let near = q.log_density(&mode.broadcast_add(&step)?)?.broadcast_sub(&density)?;
+            assert!(near.max_all()?.to_scalar::<f64>()? < 0.);
+        }
         Ok(())
     }
 

@@ -3,6 +3,9 @@
 //! Shapes: `S` samples, `B` batch, `N` latent variables, `K` categories; the sample axis is 1 where a
 //! distribution does not depend on a sample. `rsample` is differentiable, `sample` is not; `log_prob` is of
 //! a discrete value, `log_density` of a relaxed one; nats everywhere. Nothing here learns.
+//!
+//! Logits in half precision are held in `f32`, and so is everything that is computed from them; samples come
+//! in the dtype that the logits were given in.
 mod bernoulli;
 mod bin_concrete;
 mod categorical;
@@ -14,6 +17,7 @@ mod gumbel;
 mod invertible_gaussian;
 mod location_scale;
 mod logistic;
+mod mask;
 pub(crate) mod special;
 mod stick_breaking;
 mod temperature;
@@ -29,5 +33,6 @@ pub use exp_concrete::ExpConcrete;
 pub use gumbel::Gumbel;
 pub use invertible_gaussian::InvertibleGaussian;
 pub use logistic::Logistic;
+pub use mask::mask_logits;
 pub use stick_breaking::StickBreakingGaussian;
 pub use temperature::Temperature;

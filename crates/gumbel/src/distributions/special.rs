@@ -23,6 +23,13 @@ pub(crate) fn digamma(n: usize) -> f64 {
 /// The Euler–Mascheroni constant.
 pub(crate) const EULER: f64 = 0.577_215_664_901_532_9;
 
+/// Points of the trapezoidal rule with steps of at most `step`, each with its weight.
+pub(crate) fn grid(from: f64, to: f64, step: f64) -> impl Iterator<Item = (f64, f64)> {
+    let n = ((to - from) / step).ceil().max(1.);
+    let h = (to - from) / n;
+    (0..=n as u64).map(move |i| (from + i as f64 * h, h))
+}
+
 /// `∫_from^to f(x) dx` by the trapezoidal rule with steps of at most `step`, for vector-valued `f`.
 ///
 /// For an integrand that is analytic in a strip of half-width `a` about the real line and negligible at
@@ -33,12 +40,10 @@ pub(crate) fn integrate<const N: usize>(
     step: f64,
     f: impl Fn(f64) -> [f64; N],
 ) -> [f64; N] {
-    let n = ((to - from) / step).ceil().max(1.);
-    let h = (to - from) / n;
     let mut total = [0.; N];
-    for i in 0..=n as u64 {
-        for (total, value) in total.iter_mut().zip(f(from + i as f64 * h)) {
-            *total += value * h;
+    for (x, weight) in grid(from, to, step) {
+        for (total, value) in total.iter_mut().zip(f(x)) {
+            *total += value * weight;
         }
     }
     total

@@ -2,7 +2,7 @@
 use std::borrow::Cow;
 
 use candle_core::{Result, Tensor};
-use gumbel_kernels::Key;
+use gumbel_kernels::{Key, compute_dtype};
 
 use super::Program;
 use crate::distributions::{Discrete, Relaxed};
@@ -223,11 +223,11 @@ impl<'a> Trace<'a> {
                 log_px.shape()
             )
         }
-        Ok((log_px, trace.sites))
+        Ok((log_px.to_dtype(compute_dtype(log_px.dtype()))?, trace.sites))
     }
 
     /// Draws `site ~ posterior`, whose prior is `prior`: `[S, B, N]` of bits, `[S, B, N, K]` of one-hot
-    /// vectors.
+    /// vectors, in the dtype of the posterior's logits.
     ///
     /// # Errors
     /// If the site was visited before in this run.
@@ -237,10 +237,13 @@ impl<'a> Trace<'a> {
         posterior: impl Into<Discrete>,
         prior: impl Into<Discrete>,
     ) -> Result<Tensor> {
-        let (site, posterior, prior) = (site.into(), posterior.into(), prior.into());
+        let (site, posterior): (_, Discrete) = (site.into(), posterior.into());
+        let dtype = posterior.dtype();
+        // Half precision is for the model: samplers, weights and estimates compute in single precision.
+        let (posterior, prior) = (posterior.in_compute_dtype(), prior.into().in_compute_dtype());
         let key = site.key(self.key);
         let draw = self.sampler.draw(&site, &posterior, &prior, key)?;
-        self.record(SiteDraw { site, posterior, prior, draw })
+        self.record(SiteDraw { site, posterior, prior, draw })?.to_dtype(dtype)
     }
 
     /// A site whose value is known: adds `log p(value)` to the log-weight and returns the value.
@@ -253,9 +256,11 @@ impl<'a> Trace<'a> {
         prior: impl Into<Discrete>,
         value: &Tensor,
     ) -> Result<Tensor> {
-        let prior = prior.into();
-        let draw = Draw { value: value.clone(), measure: Measure::Observed };
-        self.record(SiteDraw { site: site.into(), posterior: prior.clone(), prior, draw })
+        let prior = prior.into().in_compute_dtype();
+        let wide = value.to_dtype(compute_dtype(value.dtype()))?;
+        let draw = Draw { value: wide, measure: Measure::Observed };
+        self.record(SiteDraw { site: site.into(), posterior: prior.clone(), prior, draw })?;
+        Ok(value.clone())
     }
 
     fn record(&mut self, site: SiteDraw) -> Result<Tensor> {

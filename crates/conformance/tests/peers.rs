@@ -1,0 +1,409 @@
+//! What goes wrong in other libraries, one test each: it does not go wrong here.
+//!
+//! Seeds are fixed: a red test is a change of the code and not bad luck.
+use candle_core::{D, DType, Device, Result, Tensor, Var};
+use gumbel::distributions::{Bernoulli, BinConcrete, Categorical, Discrete, ExpConcrete};
+use gumbel::estimators::{
+    DecoupledStraightThroughGumbelSoftmax, Estimator, Gap, GappedStraightThrough, GumbelRao,
+    GumbelSoftmax, Independent, Program, Rebar, ReinMax, Relax, Store,
+    StraightThroughGumbelSoftmax, Trace,
+};
+use gumbel::kernels::{Forward, sigmoid};
+use gumbel::objectives::Elbo;
+use gumbel::{Key, SampleMode, gumbel_softmax, sample_categorical};
+use gumbel_conformance::{Z_CRITICAL, binomial_z};
+
+const CPU: &Device = &Device::Cpu;
+
+const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::BF16, DType::F16];
+
+fn numbers(x: &Tensor) -> Result<Vec<f64>> {
+    x.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
+}
+
+fn gradient(y: &Tensor, of: &Var) -> Result<Vec<f64>> {
+    let grads = y.sum_all()?.backward()?;
+    match grads.get(of.as_tensor()) {
+        Some(gradient) => numbers(gradient),
+        None => Ok(vec![0.; of.elem_count()]),
+    }
+}
+
+/// PyTorch 2.13: 88.4 % of these are not finite.
+#[test]
+fn every_cold_sample_of_a_thousand_categories_has_a_finite_density() -> Result<()> {
+    let logits = Key::from_seed(1).normal((1, 100, 1, 1000), DType::F32, CPU)?;
+    for scale in [1., 20.] {
+        let q = ExpConcrete::new(&(&logits * scale)?, 0.1)?;
+        let (y, density) = q.rsample_with_log_density(20, Key::from_seed(2))?;
+        let of_sample = numbers(&q.log_density(&y)?)?;
+        for (a, b) in numbers(&density)?.iter().zip(of_sample) {
+            assert!(a.is_finite() && (a - b).abs() < 1e-4 * a.abs(), "{a} {b}");
+        }
+        let on_the_simplex = numbers(&q.log_density_simplex_from_log(&y)?)?;
+        assert!(on_the_simplex.iter().all(|x| x.is_finite()));
+    }
+    Ok(())
+}
+
+/// PyTorch: -∞ and a gradient that is no number. TensorFlow Probability: infinite for 99 % of samples.
+#[test]
+fn binary_concrete_is_exact_at_logits_of_50_and_a_temperature_of_a_hundredth() -> Result<()> {
+    for dtype in [DType::F32, DType::F64] {
+        for logit in [-50., 50.] {
+            let logits = Var::from_tensor(&Tensor::full(logit, (1, 1, 1), CPU)?.to_dtype(dtype)?)?;
+            let q = BinConcrete::new(&logits, 0.01)?;
+            let (v, density) = q.rsample_with_log_density(2000, Key::from_seed(3))?;
+            assert!(numbers(&density)?.iter().all(|x| x.is_finite()));
+            let slope = gradient(&v.mean(0)?, &logits)?[0];
+            assert!((slope - 100.).abs() < 0.01, "{slope}"); // a sum of 2000 terms in f32
+            // Of a fixed value: the derivative of `d - 2 ln(1 + e^d)`, and 0 on average.
+            let fixed = q.log_density(&v.detach())?;
+            assert!(numbers(&fixed)?.iter().all(|x| x.is_finite()));
+            let score = gradient(&fixed.mean(0)?, &logits)?[0];
+            assert!(score.abs() < Z_CRITICAL * (1. / 3f64 / 2000.).sqrt(), "{score}");
+            for far in [-1e4, 1e4] {
+                let far = Tensor::full(far, (1, 1, 1), CPU)?.to_dtype(dtype)?;
+                let score = gradient(&q.log_density(&far)?, &logits)?[0];
+                assert_eq!(score.abs(), 1., "{score}");
+            }
+            // E X of the relaxed bit, and its derivative: both e^-50 times a factor near 1, not 0.
+            let mean = numbers(&q.mean()?)?[0];
+            let rare = if logit < 0. {
+                mean
+            } else {
+                numbers(&BinConcrete::new(&logits.neg()?, 0.01)?.mean()?)?[0]
+            };
+            assert!((rare / (-50f64).exp() - 1.).abs() < 1e-3, "{rare:e}");
+            let slope = gradient(&q.mean()?, &logits)?[0];
+            assert!((slope / (-50f64).exp() - 1.).abs() < 1e-3, "{slope:e}");
+        }
+    }
+    Ok(())
+}
+
+const BAD: [f64; 4] = [0., -1., f64::NAN, f64::INFINITY];
+
+fn names_value<T: std::fmt::Debug>(what: &str, bad: f64, result: Result<T>) {
+    let error = result.unwrap_err().to_string();
+    let named = error.contains(&format!("got {bad}")) && error.contains("temperature");
+    assert!(named, "{what}: {error}");
+}
+
+/// PyTorch takes 0, -1 and NaN, and returns NaN.
+#[test]
+fn functions_and_distributions_refuse_a_temperature_that_is_none() -> Result<()> {
+    let logits = Key::from_seed(4).normal((1, 2, 3, 4), DType::F32, CPU)?;
+    let bits = logits.get_on_dim(3, 0)?;
+    let (one_hot, bit) = (Categorical::from_logits(&logits)?, Bernoulli::from_logits(&bits)?);
+    let key = Key::from_seed(5);
+    for bad in BAD {
+        let tensor = Tensor::new(&[[1.], [bad]], CPU)?;
+        for hard in [false, true] {
+            names_value("function", bad, gumbel_softmax(&logits, bad, hard, 3, key));
+            names_value("function", bad, gumbel_softmax(&logits, &tensor, hard, 3, key));
+        }
+        for mode in [SampleMode::Train, SampleMode::Hard, SampleMode::Mode, SampleMode::Mean] {
+            names_value("modes", bad, sample_categorical(&logits, bad, mode, 3, key));
+            names_value("modes", bad, sample_categorical(&logits, &tensor, mode, 3, key));
+        }
+        let kernel = gumbel::kernels::gumbel_softmax(&logits, 1, bad, Forward::Soft, key);
+        names_value("kernel", bad, kernel);
+        names_value("ExpConcrete", bad, ExpConcrete::new(&logits, bad));
+        names_value("ExpConcrete", bad, ExpConcrete::new(&logits, &tensor));
+        names_value("BinConcrete", bad, BinConcrete::new(&bits, bad));
+        names_value("BinConcrete", bad, BinConcrete::new(&bits, &tensor));
+        names_value("Categorical", bad, one_hot.relax(bad));
+        names_value("Bernoulli", bad, bit.relax(bad));
+        names_value("Discrete", bad, Discrete::from(&bit).relax(&tensor));
+    }
+    Ok(())
+}
+
+/// A store that keeps nothing.
+struct Nothing;
+
+impl Store for Nothing {
+    fn parameter(&mut self, _: &str, initial: &Tensor) -> Result<Tensor> {
+        Ok(initial.clone())
+    }
+
+    fn statistic(&mut self, _: &str, initial: &Tensor) -> Result<Var> {
+        Var::from_tensor(initial)
+    }
+}
+
+#[test]
+fn estimators_refuse_a_temperature_that_is_none() -> Result<()> {
+    let logits = Key::from_seed(6).normal((1, 2, 3, 4), DType::F64, CPU)?;
+    let bits = logits.get_on_dim(3, 0)?;
+    let classes = |trace: &mut Trace<'_>| {
+        let q = Categorical::from_logits(&logits)?;
+        trace.sample("z", &q, &Categorical::uniform_like(&q)?)?.sqr()?.sum((2, 3))
+    };
+    let switches = |trace: &mut Trace<'_>| {
+        let q = Bernoulli::from_logits(&bits)?;
+        trace.sample("z", &q, &Bernoulli::uniform_like(&q)?)?.sqr()?.sum(2)
+    };
+    for program in [&classes as &Program<'_>, &switches] {
+        let key = Key::from_seed(7);
+        let run = |estimator: &dyn Estimator| estimator.surrogate(program, &Elbo::default(), key);
+        let (_, sites) = Trace::run(program, &mut Independent { samples: 1 }, key)?;
+        for bad in BAD {
+            let tensor = Tensor::new(bad, CPU)?;
+            let posterior = GumbelSoftmax::new(1, bad);
+            let prior =
+                GumbelSoftmax { prior_temperature: bad.into(), ..GumbelSoftmax::new(1, 1.) };
+            let decoupled =
+                |forward_temperature, backward_temperature| DecoupledStraightThroughGumbelSoftmax {
+                    samples: 1,
+                    forward_temperature,
+                    backward_temperature,
+                };
+            let estimators: [&dyn Estimator; 9] = [
+                &posterior,
+                &GumbelSoftmax::new(1, &tensor),
+                &prior,
+                &StraightThroughGumbelSoftmax { samples: 1, temperature: bad },
+                &decoupled(bad, 1.),
+                &decoupled(1., bad),
+                &GappedStraightThrough { samples: 1, temperature: bad, gap: Gap::default() },
+                &GumbelRao { samples: 1, temperature: bad, draws: 2 },
+                &ReinMax { samples: 1, temperature: bad },
+            ];
+            for estimator in estimators {
+                names_value(&format!("{estimator:?}"), bad, run(estimator));
+            }
+            names_value("REBAR", bad, Rebar::new(1, bad, &sites, &mut Nothing));
+            names_value("RELAX", bad, Relax::new(1, bad, 2, &sites, &mut Nothing, key));
+        }
+    }
+    Ok(())
+}
+
+/// PyTorch in bf16 draws this class 6.7 times too rarely: its noise ends at 4.84.
+#[test]
+fn a_rare_class_is_drawn_at_its_rate_in_half_precision() -> Result<()> {
+    let n = 2_000_000;
+    let p = 1. / (1. + 6f64.exp()); // 2.47e-3
+    for dtype in [DType::BF16, DType::F16] {
+        let logits = Tensor::new(&[[[[0f32, -6.]]]], CPU)?.to_dtype(dtype)?;
+        let check = |what: &str, rare: &Tensor| -> Result<()> {
+            assert_eq!(rare.dtype(), dtype);
+            let count = numbers(rare)?.iter().filter(|x| **x > 0.5).count();
+            let z = binomial_z(count, n, p);
+            assert!(z.abs() < Z_CRITICAL, "{what}: {count} of {n}, z = {z:.1}");
+            Ok(())
+        };
+        let sample = Categorical::from_logits(&logits)?.sample(n, Key::from_seed(8))?;
+        check("Categorical", &sample.narrow(3, 1, 1)?)?;
+        let rows = logits.reshape((1, 2))?.broadcast_as((n, 2))?;
+        let hard = gumbel_softmax(&rows, 0.5, true, 1, Key::from_seed(9))?;
+        check("gumbel_softmax", &hard.narrow(1, 1, 1)?)?;
+        let bits = Bernoulli::from_logits(&logits.narrow(3, 1, 1)?.squeeze(3)?)?;
+        check("Bernoulli", &bits.sample(n, Key::from_seed(10))?)?;
+    }
+    Ok(())
+}
+
+const RARE: f64 = 1e-6;
+
+/// Trials for which 22 rare events are expected, so that none at all would be 4.7 standard errors away.
+const TRIALS: usize = 22_000_000;
+
+fn assert_rare(count: f32) {
+    let z = binomial_z(count as usize, TRIALS, RARE);
+    assert!(z.abs() < Z_CRITICAL, "{count}, z = {z:.1}");
+    assert!(binomial_z(0, TRIALS, RARE) < -Z_CRITICAL);
+}
+
+/// 44 classes have that probability each, beside one that takes the rest.
+#[test]
+fn a_class_of_probability_one_in_a_million_is_drawn_at_its_rate() -> Result<()> {
+    let (rare, chunks) = (44u32, 10u32);
+    let mut logits = vec![(RARE / (1. - f64::from(rare) * RARE)).ln() as f32; rare as usize + 1];
+    logits[0] = 0.;
+    let logits = Tensor::new(logits, CPU)?.reshape((1, 1, 1, ()))?;
+    let q = Categorical::from_logits(&logits)?;
+    let mut count = 0.;
+    for chunk in 0..chunks {
+        let z =
+            q.sample(TRIALS / (chunks * rare) as usize, Key::from_seed(11).fold_in(chunk.into()))?;
+        count += z.narrow(3, 1, rare as usize)?.sum_all()?.to_scalar::<f32>()?;
+    }
+    assert_rare(count);
+    Ok(())
+}
+
+#[test]
+fn a_bit_of_probability_one_in_a_million_is_drawn_at_its_rate() -> Result<()> {
+    let logit = (RARE.ln() - (-RARE).ln_1p()) as f32;
+    let q = Bernoulli::from_logits(&Tensor::new(&[[[logit]]], CPU)?)?;
+    let mut count = 0.;
+    for chunk in 0..22 {
+        let bits = q.sample(TRIALS / 22, Key::from_seed(12).fold_in(chunk))?;
+        count += bits.sum_all()?.to_scalar::<f32>()?;
+    }
+    assert_rare(count);
+    Ok(())
+}
+
+/// PyTorch: log-densities `[n, n]`, since 2020.
+#[test]
+fn one_temperature_for_each_row_does_not_square_the_batch() -> Result<()> {
+    let (n, k, s) = (5, 3, 2);
+    let key = Key::from_seed(12);
+    let logits = key.normal((1, n, 1, k), DType::F32, CPU)?;
+    let temperatures = [0.3f32, 0.5, 1., 2., 4.];
+    let tau = Tensor::new(&temperatures, CPU)?.unsqueeze(1)?; // [n, 1]
+    let q = ExpConcrete::new(&logits, &tau)?;
+    let (y, density) = q.rsample_with_log_density(s, key)?;
+    assert_eq!((y.dims(), density.dims()), (&[s, n, 1, k][..], &[s, n][..]));
+    assert_eq!((q.log_density(&y)?.dims(), q.entropy()?.dims()), (&[s, n][..], &[1, n][..]));
+    assert_eq!(q.mode()?.dims(), [1, n, 1, k]);
+    for (row, temperature) in temperatures.into_iter().enumerate() {
+        let alone = ExpConcrete::new(&logits.narrow(1, row, 1)?, f64::from(temperature))?;
+        let of_row = numbers(&q.log_density(&y)?.narrow(1, row, 1)?)?;
+        let expected = numbers(&alone.log_density(&y.narrow(1, row, 1)?)?)?;
+        for (a, b) in of_row.iter().zip(expected) {
+            assert!((a - b).abs() < 1e-5, "row {row}: {a} {b}");
+        }
+    }
+    let bits = BinConcrete::new(&logits.squeeze(2)?, &tau)?;
+    let v = bits.rsample(s, key)?;
+    assert_eq!((v.dims(), bits.log_density(&v)?.dims()), (&[s, n, k][..], &[s, n][..]));
+    assert_eq!((bits.entropy()?.dims(), bits.mode()?.dims()), (&[1, n][..], &[1, n, k][..]));
+    let rows = logits.reshape((n, k))?;
+    assert_eq!(gumbel_softmax(&rows, &tau, false, 1, key)?.dims(), [n, k]);
+    // A scalar tensor is a number; a temperature that would enlarge the logits is refused.
+    let scalar = ExpConcrete::new(&logits, &Tensor::new(0.5f64, CPU)?)?.log_density(&y)?;
+    let number = ExpConcrete::new(&logits, 0.5)?.log_density(&y)?;
+    for (a, b) in numbers(&scalar)?.iter().zip(numbers(&number)?) {
+        assert!((a - b).abs() < 1e-5 * b.abs().max(1.), "{a} {b}");
+    }
+    let shared = logits.narrow(1, 0, 1)?;
+    assert!(ExpConcrete::new(&shared, &tau).unwrap_err().to_string().contains("broadcast"));
+    Ok(())
+}
+
+#[test]
+fn a_hard_sample_is_exactly_zero_or_one_in_every_dtype() -> Result<()> {
+    let logits = (Key::from_seed(13).normal((1, 200, 5, 7), DType::F64, CPU)? * 5.)?;
+    for dtype in FLOATS {
+        let logits = logits.to_dtype(dtype)?;
+        let key = Key::from_seed(14);
+        let tau = Tensor::new(0.7f32, CPU)?;
+        let q = Categorical::from_logits(&logits)?;
+        let bits = Bernoulli::from_logits(&logits.squeeze(0)?)?;
+        let mut samples = vec![q.sample(3, key)?, q.mode()?];
+        for temperature in [0.01, 0.7, 1., 100.] {
+            samples.push(gumbel_softmax(&logits, temperature, true, 3, key)?);
+        }
+        samples.push(gumbel_softmax(&logits, &tau, true, 3, key)?);
+        samples.push(sample_categorical(&logits, 0.7, SampleMode::Mode, 3, key)?);
+        for (i, z) in samples.iter().enumerate() {
+            assert_eq!(z.dtype(), dtype);
+            assert!(numbers(z)?.iter().all(|x| *x == 0. || *x == 1.), "{i} in {dtype:?}");
+            let sums = numbers(&z.to_dtype(DType::F64)?.sum(D::Minus1)?)?;
+            assert!(sums.iter().all(|x| *x == 1.), "{i} in {dtype:?}");
+        }
+        assert!(numbers(&bits.sample(200, key)?)?.iter().all(|x| *x == 0. || *x == 1.));
+    }
+    Ok(())
+}
+
+/// PyTorch refuses the probabilities of its own softmax in 7 of 20 batches of this size, and every sample in
+/// half precision, because they do not sum to 1 within 10⁻⁶.
+#[test]
+fn no_check_of_the_simplex_gives_a_false_alarm() -> Result<()> {
+    let k = 262_144;
+    for seed in 0..3 {
+        let key = Key::from_seed(seed);
+        let logits = (key.named("logits").normal((1, 1, 2, k), DType::F32, CPU)? * 3.)?;
+        let probs = gumbel::kernels::log_softmax(&logits)?.exp()?;
+        let q = Categorical::from_probs(&probs)?;
+        let relaxed = q.relax(0.5)?;
+        let density = relaxed.log_density(&relaxed.rsample(1, key)?)?;
+        assert!(numbers(&density)?[0].is_finite());
+        assert!(numbers(&q.log_prob(&q.sample(1, key)?)?)?[0].is_finite());
+    }
+    for dtype in [DType::BF16, DType::F16] {
+        let logits =
+            Key::from_seed(15).normal((1, 50, 1, 100), DType::F32, CPU)?.to_dtype(dtype)?;
+        let q = ExpConcrete::new(&logits, 0.5)?;
+        let density = q.log_density(&q.rsample(4, Key::from_seed(16))?)?;
+        assert_eq!(density.dtype(), DType::F32);
+        assert!(numbers(&density)?.iter().all(|x| x.is_finite()));
+    }
+    Ok(())
+}
+
+/// PyTorch clamps: at logits 20, 30 and 50 samples have the same mean, 15.94, and no gradient.
+#[test]
+fn large_logits_do_not_saturate() -> Result<()> {
+    for dtype in FLOATS {
+        let logits = Tensor::new(&[[[20f32, 30., 50., -50.]]], CPU)?.to_dtype(dtype)?;
+        let logits = Var::from_tensor(&logits)?;
+        let q = BinConcrete::new(&logits, 1.)?;
+        let v = q.rsample(10_000, Key::from_seed(17))?;
+        let means = numbers(&v.to_dtype(DType::F64)?.mean(0)?)?;
+        for (mean, logit) in means.iter().zip([20., 30., 50., -50.]) {
+            assert!((mean - logit).abs() < 0.1, "{dtype:?}: {mean} for {logit}");
+        }
+        // Each draw moves with its logit. (In half precision only few ones can be added.)
+        let few = q.rsample(4, Key::from_seed(17))?;
+        assert_eq!(gradient(&few, &logits)?, [4.; 4], "{dtype:?}");
+    }
+    let logits = Var::new(&[[[20f32, 30., 50.]]], CPU)?;
+    let bit = sigmoid(&BinConcrete::new(&logits, 1.)?.rsample(1, Key::from_seed(17))?)?;
+    assert!(gradient(&bit, &logits)?.iter().all(|x| *x > 0.));
+    Ok(())
+}
+
+/// A model that was switched to evaluation and goes on adding noise: reported of many.
+#[test]
+fn evaluation_has_no_noise() -> Result<()> {
+    let logits = Key::from_seed(18).normal((50, 7), DType::F32, CPU)?;
+    let sample =
+        |mode, seed| numbers(&sample_categorical(&logits, 0.5, mode, 1, Key::from_seed(seed))?);
+    for mode in [SampleMode::Mode, SampleMode::Mean] {
+        let first = sample(mode, 0)?;
+        for seed in 1..5 {
+            assert_eq!(sample(mode, seed)?, first, "{mode:?}");
+        }
+    }
+    for mode in [SampleMode::Train, SampleMode::Hard] {
+        assert_ne!(sample(mode, 0)?, sample(mode, 1)?, "{mode:?}");
+    }
+    Ok(())
+}
+
+/// candle's own function ignores its seed; on the CPU there is none.
+#[test]
+fn the_same_key_is_the_same_draw_and_another_key_another() -> Result<()> {
+    let logits = Key::from_seed(19).normal((1, 50, 2, 7), DType::F32, CPU)?;
+    let q = Categorical::from_logits(&logits)?;
+    let bits = Bernoulli::from_logits(&logits.squeeze(0)?)?;
+    type Draw<'a> = Box<dyn Fn(Key) -> Result<Tensor> + 'a>;
+    let draws: [Draw<'_>; 6] = [
+        Box::new(|key| gumbel_softmax(&logits, 0.5, false, 3, key)),
+        Box::new(|key| gumbel_softmax(&logits, 0.5, true, 3, key)),
+        Box::new(|key| q.sample(3, key)),
+        Box::new(|key| q.relax(0.5)?.rsample(3, key)),
+        Box::new(|key| bits.sample(50, key)),
+        Box::new(|key| bits.relax(0.5)?.rsample(50, key)),
+    ];
+    for draw in &draws {
+        let first = numbers(&draw(Key::from_seed(42))?)?;
+        assert_eq!(numbers(&draw(Key::from_seed(42))?)?, first);
+        assert_ne!(numbers(&draw(Key::from_seed(43))?)?, first);
+        assert_ne!(numbers(&draw(Key::from_seed(42).fold_in(1))?)?, first);
+    }
+    // Rows of a batch keep their draws when the batch grows, and every dtype draws the same.
+    let some = gumbel_softmax(&logits.narrow(1, 0, 9)?, 0.5, true, 3, Key::from_seed(42))?;
+    let all = gumbel_softmax(&logits, 0.5, true, 3, Key::from_seed(42))?;
+    assert_eq!(numbers(&some)?, numbers(&all.narrow(1, 0, 9)?)?);
+    let double = gumbel_softmax(&logits.to_dtype(DType::F64)?, 0.5, true, 3, Key::from_seed(42))?;
+    assert_eq!(numbers(&double)?, numbers(&all)?);
+    Ok(())
+}
