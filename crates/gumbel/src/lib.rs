@@ -46,3 +46,8 @@ pub use functional::{SampleMode, gumbel_softmax, sample_categorical};
 pub use gumbel_kernels as kernels;
 pub use gumbel_kernels::Key;
 pub use schedule::Schedule;
+
+/// The example of the repository's README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

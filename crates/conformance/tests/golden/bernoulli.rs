@@ -10,7 +10,7 @@ use gumbel::kernels::sigmoid;
 use crate::case::{Case, Fallible, cancellation, numbers};
 use crate::estimators::{EXPECTATION, Quadratic};
 
-/// One bit vector less another, as outcomes of all bits.
+/// The outcome of all bits.
 type Bits = Vec<f64>;
 
 struct Problem {
@@ -18,7 +18,10 @@ struct Problem {
     f: Quadratic,
 }
 
-/// Probability, outcome, gradient.
+/// Probability of a pair of outcomes, the two, and the range of the uniform number of each bit.
+type Pair = (f64, Bits, Bits, Vec<(f64, f64)>);
+
+/// Probability and gradient of each outcome.
 type Law = Vec<(f64, Vec<f64>)>;
 
 pub(crate) fn check(case: &mut Case<'_>) -> Fallible<()> {
@@ -184,7 +187,7 @@ impl Problem {
 
     /// The three outcomes of a pair of bits: only one, only the other, and the more probable one twice; each
     /// with its probability and its range of the uniform number.
-    fn pairs(&self) -> Vec<(f64, Bits, Bits, Vec<(f64, f64)>)> {
+    fn pairs(&self) -> Vec<Pair> {
         tuples(self.logits.len(), 3)
             .map(|t| {
                 let (mut p, mut b1, mut b2, mut ranges) = (1., vec![], vec![], vec![]);
