@@ -85,7 +85,8 @@ fn binary_concrete_is_exact_at_logits_of_50_and_a_temperature_of_a_hundredth() -
 const BAD: [f64; 4] = [0., -1., f64::NAN, f64::INFINITY];
 
 fn names_value<T: std::fmt::Debug>(what: &str, bad: f64, result: Result<T>) {
-    let error = result.unwrap_err().to_string();
+    let error =
+        result.map_or_else(|error| error.to_string(), |value| format!("took it: {value:?}"));
     let named = error.contains(&format!("got {bad}")) && error.contains("temperature");
     assert!(named, "{what}: {error}");
 }
