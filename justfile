@@ -13,6 +13,10 @@ run-vae *ARGS:
 test *ARGS:
     cargo test --workspace --locked "$@"
 
+# Measure bias and variance of every estimator; writes docs/results/estimators.md
+lab *ARGS:
+    cargo run --release --locked --bin lab -- "$@"
+
 # Time the kernels against plain candle operations, and a training step
 bench *ARGS:
     cargo run --release --locked --bin bench -- "$@"

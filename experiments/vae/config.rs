@@ -10,6 +10,8 @@ use gumbel_models::CategoricalVaeConfig;
 use gumbel_training::{Error, Result, RunArgs, TrainConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::probe::ProbeConfig;
+
 const DEFAULT: &str = include_str!("configs/strokes.toml");
 
 /// Everything that a result depends on.
@@ -34,6 +36,19 @@ pub(crate) struct Config {
     pub(crate) train: TrainConfig,
     /// How the model is judged.
     pub(crate) evaluation: EvaluationConfig,
+    /// Whether gradients are measured, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) probe: Option<ProbeConfig>,
+}
+
+impl Config {
+    /// Samples of a reference for the gradient: those of the bound, where they define it.
+    pub(crate) fn reference_samples(&self, wanted: usize) -> usize {
+        match self.objective {
+            ObjectiveConfig::Elbo { .. } => wanted,
+            ObjectiveConfig::Iwae {} => self.estimator.samples(),
+        }
+    }
 }
 
 /// Which images.
@@ -117,6 +132,9 @@ impl Args {
         };
         within("estimator", config.estimator.check())?;
         within("model", config.model.check())?;
+        if let Some(probe) = &config.probe {
+            within("probe", probe.check(config.train.log_every))?;
+        }
         let (low, high) = config.learning_rate.range();
         if !(low >= 0. && low.is_finite()) {
             return Err(Error::Usage(format!(
@@ -170,6 +188,7 @@ mod tests {
             ("model.latents=1000000000", "1048576"),
             ("learning_rate=-0.1", "learning_rate"),
             ("train.keep=0", "keep"),
+            ("probe.every=70", "multiple of train.log_every"),
         ] {
             let error = config(&["--set", set]).unwrap_err();
             assert!(error.to_string().contains(expected), "{set}: {error}");

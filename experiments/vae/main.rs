@@ -8,12 +8,14 @@ mod data;
 mod evaluate;
 mod output;
 mod pictures;
+mod probe;
 
 use std::process::ExitCode;
 
 use candle_core::{DType, Tensor};
 use clap::Parser;
 use gumbel::Key;
+use gumbel::estimators::Trace;
 use gumbel_metrics::Report;
 use gumbel_models::{CategoricalVae, LatentVariableModel};
 use gumbel_training::{Params, Result, Run, Step, config::to_toml, launch};
@@ -58,6 +60,7 @@ fn train(args: &Args) -> Result<()> {
     run.write_file("citations.bib", estimators.at(0).bibtex().as_bytes())?;
 
     let frozen = CategoricalVae::new(&config.model, &mean, &params.frozen())?;
+    let variables = probe::variables(&params);
     let mut evaluator = Evaluator::new(&config, &data, frozen, &estimators, &device);
     let names = data.names();
 
@@ -76,12 +79,8 @@ fn train(args: &Args) -> Result<()> {
             let objective = config.objective.at(step);
 
             let noise = key.named("noise").fold_in(step);
-            let surrogate = estimator.surrogate(
-                &|trace| model.log_likelihood(&x, trace),
-                &*objective,
-                noise,
-            )?;
-
+            let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
+            let surrogate = estimator.surrogate(&program, &*objective, noise)?;
             surrogate.update_statistics()?; // of an estimator with a running baseline
             let mut report = Report::new()
                 .mean(names.objective(objective.bounds(&surrogate.sites)), &surrogate.bound)
@@ -89,6 +88,8 @@ fn train(args: &Args) -> Result<()> {
             if let Some(temperature) = estimators.temperature_at(step)? {
                 report = report.number("temperature", temperature);
             }
+            let pair = (&*estimator, &*objective);
+            report = probe::probe(&config, step, pair, &program, &variables, key, report)?;
             let learning_rate = config.learning_rate.at(step);
             Ok(Step { loss: surrogate.loss, learning_rate, report })
         },

@@ -35,6 +35,7 @@ mod codebook;
 pub mod distributions;
 pub mod estimators;
 mod functional;
+pub mod lab;
 pub mod objectives;
 mod schedule;
 pub mod structured;

@@ -9,7 +9,7 @@ use crate::utc::Utc;
 
 /// Program, machine and data of a run. What cannot be found out is absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Environment {
+pub struct Environment {
     version: String,
     git_commit: Option<String>,
     git_dirty: Option<bool>,
@@ -27,8 +27,21 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
+    /// Commit and machine in one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let commit = self
+            .git_commit
+            .as_deref()
+            .map_or("unknown", |commit| commit.get(..10).unwrap_or(commit));
+        let dirty = if self.git_dirty == Some(true) { " with changes" } else { "" };
+        let cpu = self.cpu.as_deref().unwrap_or(&self.arch);
+        format!("commit {commit}{dirty}, {} cores of {cpu}", self.cores)
+    }
+
     /// That of this process, here and now.
-    pub(crate) fn current(seed: u64, threads: usize) -> Self {
+    #[must_use]
+    pub fn current(seed: u64, threads: usize) -> Self {
         let commit = git(&["rev-parse", "HEAD"]);
         let dirty = git(&["status", "--porcelain", "--untracked-files=no"]);
         Self {

@@ -63,6 +63,7 @@ mod utc;
 
 pub use cli::RunArgs;
 pub use device::DeviceChoice;
+pub use environment::Environment;
 pub use error::{Error, Result};
 pub use launch::launch;
 pub use optimizer::{Optimizer, OptimizerConfig, OptimizerError, clip_global_norm};

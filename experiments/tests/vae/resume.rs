@@ -8,7 +8,8 @@ use gumbel_kernels::Key;
 use crate::support::{World, names, read, science};
 
 const LEAVE_ONE_OUT: &[&str] = &["--set", "estimator={method=\"leave-one-out\",samples=2}"];
-const STRAIGHT_THROUGH: &[&str] = &["--set", "estimator.method=straight-through-gumbel-softmax"];
+const NVIL: &[&str] = &["--set", "estimator={method=\"nvil\",hidden=5}"];
+const RELAX: &[&str] = &["--set", "estimator={method=\"relax\",hidden=5}"];
 
 /// Every step of these runs shows in `metrics.jsonl`, and takes some milliseconds, so that a signal hits
 /// the step that it is meant for.
@@ -135,8 +136,13 @@ fn killed_gumbel_softmax_runs_end_with_the_bytes_of_one_that_was_left_alone() {
 }
 
 #[test]
-fn killed_straight_through_runs_end_with_the_bytes_of_one_that_was_left_alone() {
-    kill_again_and_again(STRAIGHT_THROUGH, 2);
+fn killed_runs_with_learned_baselines_end_with_the_bytes_of_one_that_was_left_alone() {
+    kill_again_and_again(NVIL, 2);
+}
+
+#[test]
+fn killed_runs_with_learned_control_variates_end_with_the_bytes_of_one_that_was_left_alone() {
+    kill_again_and_again(RELAX, 4);
 }
 
 #[test]

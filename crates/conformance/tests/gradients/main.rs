@@ -12,10 +12,12 @@ use gumbel::Key;
 use gumbel::estimators::{
     Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, Divergence,
     DoubleControlVariates, Enumerate, Estimator, Gap, GappedStraightThrough, GumbelRao,
-    GumbelSoftmax, Independent, LeaveOneOut, MuProp, Nvil, Rebar, ReinMax, Reinforce, Relax, Rodeo,
-    RunningMoments, SignalConfig, SiteDraw, SlopeAnnealedStraightThrough, Store, StraightThrough,
-    StraightThroughGumbelSoftmax, SumAndSample, Trace, Zgr,
+    GumbelSoftmax, GumbelSparse, Independent, InvertibleGaussianReparameterisation, LeaveOneOut,
+    MuProp, Nvil, Rebar, ReinMax, Reinforce, Relax, Rodeo, RunningMoments, SignalConfig, SiteDraw,
+    SlopeAnnealedStraightThrough, Store, StraightThrough, StraightThroughGumbelSoftmax,
+    SumAndSample, Trace, Zgr,
 };
+use gumbel::kernels::SparseMap;
 use gumbel_conformance::{Z_CRITICAL, central_gradient, mean_and_error};
 use problems::{
     BITS_THEN_CLASS, CLASS_THEN_BITS, ONE_CLASS, PROBLEMS, Problem, THREE_BITS, TWO_CLASSES,
@@ -32,6 +34,7 @@ fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
     let rebar = |samples| Rebar::new(samples, 0.7, &sites, &mut Irregular);
     let relax = |samples| Relax::new(samples, 0.7, 3, &sites, &mut Irregular, Key::from_seed(2));
     let rodeo = |samples| Rodeo::new(samples, 4, &sites, &mut Irregular, Key::from_seed(3));
+    let double = |samples| DoubleControlVariates::new(samples, &sites, &mut Irregular);
     let none = RunningMoments::none;
     Ok(vec![
         (Box::new(Enumerate { samples: 1 }), 1),
@@ -51,8 +54,8 @@ fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
         (Box::new(Arms { samples: 2, copies: 3 }), 2),
         (Box::new(Carms { samples: 1, copies: 2 }), 1),
         (Box::new(Carms { samples: 2, copies: 3 }), 2),
-        (Box::new(DoubleControlVariates { samples: 2 }), 2),
-        (Box::new(DoubleControlVariates { samples: 3 }), 3),
+        (Box::new(double(2)?), 2),
+        (Box::new(double(3)?), 3),
         (Box::new(rodeo(2)?), 2),
         (Box::new(rodeo(3)?), 3),
         (Box::new(SumAndSample { classes: 1 }), 1),
@@ -103,6 +106,9 @@ fn biased() -> Vec<Box<dyn Estimator>> {
         Box::new(GappedStraightThrough { samples: 1, temperature: 0.7, gap: Gap::default() }),
         Box::new(GumbelRao { samples: 1, temperature: 0.7, draws: 5 }),
         Box::new(ReinMax { samples: 1, temperature: 1.3 }),
+        Box::new(InvertibleGaussianReparameterisation { samples: 1, temperature: 0.7 }),
+        Box::new(GumbelSparse { samples: 1, temperature: 1., map: SparseMap::Entmax15 }),
+        Box::new(GumbelSparse { samples: 1, temperature: 1., map: SparseMap::Sparsemax }),
     ]
 }
 

@@ -2,7 +2,7 @@
 use candle_core::{DType, Result, Tensor};
 use gumbel_kernels::Key;
 
-use super::{Bernoulli, BinConcrete, Categorical, ExpConcrete, Temperature};
+use super::{Bernoulli, BinConcrete, Categorical, ExpConcrete, StickBreakingGaussian, Temperature};
 
 /// The law of a discrete latent variable: bits or one-hot vectors.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub enum Relaxed {
     BinConcrete(BinConcrete),
     /// Relaxed one-hot vectors in log-coordinates.
     ExpConcrete(ExpConcrete),
+    /// Gaussian numbers whose signs have the discrete law.
+    StickBreaking(StickBreakingGaussian),
 }
 
 impl From<&Bernoulli> for Discrete {
@@ -162,11 +164,16 @@ impl Discrete {
 }
 
 impl Relaxed {
-    /// A sample in (logit or log) coordinates and its log-density `[S, B]`, differentiable.
+    /// A sample in (logit, log or Gaussian) coordinates and its log-density `[S, B]`, differentiable.
     pub fn rsample_with_log_density(&self, samples: usize, key: Key) -> Result<(Tensor, Tensor)> {
         match self {
             Self::BinConcrete(d) => d.rsample_with_log_density(samples, key),
             Self::ExpConcrete(d) => d.rsample_with_log_density(samples, key),
+            Self::StickBreaking(d) => {
+                let y = d.rsample(samples, key)?;
+                let log_density = d.log_density(&y)?;
+                Ok((y, log_density))
+            }
         }
     }
 
@@ -175,6 +182,7 @@ impl Relaxed {
         match self {
             Self::BinConcrete(d) => d.log_density(coordinates),
             Self::ExpConcrete(d) => d.log_density(coordinates),
+            Self::StickBreaking(d) => d.log_density(coordinates),
         }
     }
 }

@@ -14,10 +14,12 @@ mod conditional;
 mod discrete;
 mod exp_concrete;
 mod gumbel;
+mod invertible_gaussian;
 mod location_scale;
 mod logistic;
 mod mask;
 pub(crate) mod special;
+mod stick_breaking;
 mod temperature;
 
 pub use bernoulli::Bernoulli;
@@ -29,6 +31,8 @@ pub(crate) use conditional::{conditional_gumbel_weight, conditional_logistic_slo
 pub use discrete::{Discrete, Relaxed};
 pub use exp_concrete::ExpConcrete;
 pub use gumbel::Gumbel;
+pub use invertible_gaussian::InvertibleGaussian;
 pub use logistic::Logistic;
 pub use mask::mask_logits;
+pub use stick_breaking::StickBreakingGaussian;
 pub use temperature::Temperature;

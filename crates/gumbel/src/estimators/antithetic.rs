@@ -2,7 +2,8 @@
 use candle_core::{D, Result, Tensor};
 use gumbel_kernels::Key;
 
-use super::copula::{bit_copies, class_copies};
+use super::class_coupling::{MOST_CATEGORIES, class_copies};
+use super::copula::bit_copies;
 use super::signal::bound_with_replaced;
 use super::{Draw, Measure, Objective, Program, Sampler, Site, SiteDraw, Surrogate, Trace};
 use crate::distributions::Discrete;
@@ -44,8 +45,10 @@ impl Sampler for Copies {
                 let (bits, coefficients) = bit_copies(q, n, s, weights, key)?;
                 (bits.flatten(0, 1)?, Some(Coefficients::Copies(coefficients)))
             }
-            (Discrete::Categorical(q), Weights::Carms, true) => {
-                let (values, ratios) = class_copies(q, n, s, key)?;
+            (Discrete::Categorical(d), Weights::Carms, true)
+                if q.categories() <= MOST_CATEGORIES =>
+            {
+                let (values, ratios) = class_copies(d, n, s, key)?;
                 (values.flatten(0, 1)?, Some(Coefficients::Pairs { values, ratios }))
             }
             // A law of its own for each copy, or one that these weights are not for: independent draws.

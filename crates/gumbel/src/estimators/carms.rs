@@ -9,10 +9,11 @@ use super::{Estimator, Objective, Program, Surrogate};
 ///
 /// `Σ_{i<j} R_ij (f(z_i) - f(z_j)) (z_i - z_j) / n(n - 1)` in the logits, with
 /// `R_ij = q(z_i) q(z_j) / P(z_i, z_j)` for each variable: **unbiased**. The copies of a variable come from a
-/// Dirichlet copula on its cumulative probabilities in a random order of the categories, mixed in equal parts
-/// with independent ones, so that every pair has a positive probability and no weight exceeds 2; the coupling
-/// of the paper is another one. Bits are handled as by [`Arms`](super::Arms), sites whose law depends on earlier
-/// latents as described at [`Arm`](super::Arm).
+/// Dirichlet copula on its cumulative probabilities, in one of the cyclic orders of its categories that put each
+/// pair at the two ends once, so that every pair can occur. For bits it is [`Arms`](super::Arms). Variables of more
+/// than 16 categories seldom repeat a class, and are drawn independently, which makes it
+/// [`LeaveOneOut`](super::LeaveOneOut); so are sites whose law depends on earlier latents, as described at
+/// [`Arm`](super::Arm).
 ///
 /// Source: Dimitriev and Zhou (2021), "CARMS".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@ use candle_core::Result;
 use gumbel_kernels::{Forward, Key, gumbel_softmax, sigmoid};
 
 use super::{Draw, Measure, Pathwise, Sampler, Site};
-use crate::distributions::{Discrete, Relaxed, Temperature};
+use crate::distributions::{Discrete, Temperature};
 
 /// Gumbel-Softmax (Concrete): replaces each draw by `softmax((logits + G) / τ)` and differentiates it.
 ///
@@ -36,16 +36,19 @@ impl GumbelSoftmax {
 impl Sampler for GumbelSoftmax {
     fn draw(&mut self, _: &Site, posterior: &Discrete, prior: &Discrete, key: Key) -> Result<Draw> {
         let samples = self.samples;
-        let relaxed = posterior.relax(self.temperature.clone())?;
-        let value = match (posterior, &self.temperature, &relaxed) {
-            (Discrete::Categorical(q), Temperature::Fixed(temperature), _) => {
+        let value = match (posterior, &self.temperature) {
+            (Discrete::Categorical(q), Temperature::Fixed(temperature)) => {
                 gumbel_softmax(q.logits(), samples, *temperature, Forward::Soft, key)?
             }
-            (_, _, Relaxed::ExpConcrete(q)) => q.rsample(samples, key)?.exp()?,
-            (_, _, Relaxed::BinConcrete(q)) => sigmoid(&q.rsample(samples, key)?)?,
+            (Discrete::Categorical(q), learned) => {
+                q.relax(learned.clone())?.rsample(samples, key)?.exp()?
+            }
+            (Discrete::Bernoulli(q), temperature) => {
+                sigmoid(&q.relax(temperature.clone())?.rsample(samples, key)?)?
+            }
         };
         let measure = Measure::Relaxed {
-            posterior: relaxed,
+            posterior: posterior.relax(self.temperature.clone())?,
             prior: prior.relax(self.prior_temperature.clone())?,
             samples,
             key,

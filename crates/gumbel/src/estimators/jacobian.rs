@@ -32,6 +32,18 @@ pub(crate) fn outer_jacobian(q: &Discrete, u: &Tensor, w: &Tensor) -> Result<Ten
     })
 }
 
+/// `g · ∇ E_q[z]` in the logits of `q`, in the shape of `g`. Detached.
+pub(crate) fn mean_gradient(q: &Discrete, g: &Tensor) -> Result<Tensor> {
+    let p = q.probs()?.detach();
+    match q {
+        Discrete::Bernoulli(_) => g.broadcast_mul(&(&p * (1. - &p)?)?),
+        Discrete::Categorical(_) => {
+            let mean = g.broadcast_mul(&p)?.sum_keepdim(D::Minus1)?;
+            g.broadcast_sub(&mean)?.broadcast_mul(&p)
+        }
+    }
+}
+
 /// `x - x`, with the derivative of the first `x`.
 fn zero(x: Tensor) -> Result<Tensor> {
     &x - x.detach()

@@ -101,6 +101,14 @@ pub enum Method {
         /// Temperature.
         temperature: Schedule,
     },
+    /// [`InvertibleGaussianReparameterisation`](super::InvertibleGaussianReparameterisation).
+    InvertibleGaussian {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Temperature.
+        temperature: Schedule,
+    },
     /// [`Zgr`](super::Zgr).
     Zgr {
         /// Number of samples `S`.
@@ -298,6 +306,7 @@ impl Method {
             | Self::GumbelRao { samples, temperature, .. }
             | Self::GumbelSparsemax { samples, temperature }
             | Self::GumbelEntmax { samples, temperature }
+            | Self::InvertibleGaussian { samples, temperature }
             | Self::ReinMax { samples, temperature } => {
                 Settings { schedules: vec![("temperature", temperature)], ..plain(samples) }
             }

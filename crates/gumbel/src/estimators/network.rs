@@ -55,11 +55,7 @@ impl Network {
     pub(crate) fn of<'a>(networks: &'a [Self], site: &SiteDraw) -> Result<&'a Self> {
         match networks.iter().find(|network| network.site == site.site) {
             Some(network) => Ok(network),
-            None => candle_core::bail!(
-                "site `{}` is new to the estimator, whose learned parts were made for {:?}",
-                site.site.path(),
-                networks.iter().map(|network| network.site.path()).collect::<Vec<_>>()
-            ),
+            None => site.site.unknown(),
         }
     }
 

@@ -88,10 +88,7 @@ impl RelaxedControl {
     fn parts_of(&self, site: &SiteDraw) -> Result<&Parts> {
         match self.parts.iter().find(|parts| parts.site == site.site) {
             Some(parts) => Ok(parts),
-            None => candle_core::bail!(
-                "site `{}` is new to the estimator, whose learned parts were made for other sites",
-                site.site.path()
-            ),
+            None => site.site.unknown(),
         }
     }
 
@@ -243,7 +240,7 @@ impl Run<'_> {
 }
 
 /// `Σ_s signal_s ∇ log q(z_s)` in the logits, in their shape.
-fn score_in_logits(site: &SiteDraw, signal: &Tensor) -> Result<Tensor> {
+pub(crate) fn score_in_logits(site: &SiteDraw, signal: &Tensor) -> Result<Tensor> {
     let step = site.draw.value.detach().broadcast_sub(&site.posterior.probs()?.detach())?;
     let (s, b) = signal.dims2()?;
     let signal = match site.posterior {

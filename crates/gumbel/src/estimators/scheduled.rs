@@ -5,9 +5,10 @@ use gumbel_kernels::{Key, SparseMap};
 use super::{
     Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, DoubleControlVariates,
     Enumerate, Estimator, GappedStraightThrough, GumbelRao, GumbelSoftmax, GumbelSparse,
-    Independent, LeaveOneOut, Method, MuProp, Nvil, Program, Rebar, ReinMax, Reinforce, Relax,
-    Rodeo, RunningMoments, SiteDraw, SlopeAnnealedStraightThrough, Store, StraightThrough,
-    StraightThroughGumbelSoftmax, SumAndSample, Trace, Zgr,
+    Independent, InvertibleGaussianReparameterisation, LeaveOneOut, Method, MuProp, Nvil, Program,
+    Rebar, ReinMax, Reinforce, Relax, Rodeo, RunningMoments, SiteDraw,
+    SlopeAnnealedStraightThrough, Store, StraightThrough, StraightThroughGumbelSoftmax,
+    SumAndSample, Trace, Zgr,
 };
 use crate::Schedule;
 use crate::distributions::Temperature;
@@ -126,6 +127,9 @@ impl Method {
             Self::GumbelEntmax { samples, temperature } => {
                 sparse(samples, temperature, SparseMap::Entmax15)
             }
+            Self::InvertibleGaussian { samples, temperature } => each(move |step| {
+                InvertibleGaussianReparameterisation { samples, temperature: temperature.at(step) }
+            }),
             Self::Zgr { samples } => always(Zgr { samples }),
             Self::ReinMax { samples, temperature } => {
                 each(move |step| ReinMax { samples, temperature: temperature.at(step) })
@@ -152,7 +156,9 @@ impl Method {
             Self::DisArm { samples } => always(DisArm { samples }),
             Self::Arms { samples, copies } => always(Arms { samples, copies }),
             Self::Carms { samples, copies } => always(Carms { samples, copies }),
-            Self::DoubleControlVariates { samples } => always(DoubleControlVariates { samples }),
+            Self::DoubleControlVariates { samples } => {
+                always(DoubleControlVariates::new(samples, &sites()?, store)?)
+            }
             Self::Rodeo { samples, hidden } => {
                 always(Rodeo::new(samples, hidden, &sites()?, store, key)?)
             }

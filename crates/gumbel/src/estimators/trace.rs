@@ -35,6 +35,15 @@ impl Site {
         format!("{}.{}", self.name, self.index)
     }
 
+    /// The error of an estimator that has learned nothing for this site.
+    pub(crate) fn unknown<T>(&self) -> Result<T> {
+        candle_core::bail!(
+            "site `{}` is new to the estimator, whose learned parts were made for other sites; build it with a \
+             program that visits all sites",
+            self.path()
+        )
+    }
+
     /// The key of this site's noise: it depends on the name, not on the order of the sites.
     #[must_use]
     pub fn key(&self, run: Key) -> Key {

@@ -9,7 +9,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 /// Source: Kuhn (1955); Jonker and Volgenant (1987).
 ///
 /// # Errors
-/// If the last two axes differ, or a score is not finite.
+/// If the last two axes differ, a score is `+∞` or NaN, or no permutation avoids all entries of `-∞`.
 pub fn hard_permutation(scores: &Tensor) -> Result<Tensor> {
     let n = scores.dim(D::Minus1)?;
     if scores.rank() < 2 || scores.dim(D::Minus2)? != n {
@@ -17,13 +17,24 @@ pub fn hard_permutation(scores: &Tensor) -> Result<Tensor> {
     }
     let flat = scores.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?;
     let flat = flat.to_vec1::<f64>()?;
-    if let Some(bad) = flat.iter().find(|score| !score.is_finite()) {
-        candle_core::bail!("scores of an assignment must be finite, got {bad}")
+    if let Some(bad) = flat.iter().find(|score| score.is_nan() || **score == f64::INFINITY) {
+        candle_core::bail!("scores of an assignment must be finite or -inf, got {bad}")
     }
+    // A mask costs more than all other scores can make up for.
+    let finite = flat.iter().filter(|score| score.is_finite());
+    let size = finite.fold(1., |size: f64, score| size.max(score.abs()));
+    let mask = -4. * size * (n + 1) as f64;
     let mut out = vec![0f64; flat.len()];
     for (scores, out) in flat.chunks(n * n).zip(out.chunks_mut(n * n)) {
-        for (row, column) in assign(scores, n).into_iter().enumerate() {
-            if let Some(entry) = out.get_mut(row * n + column) {
+        let costs: Vec<f64> = scores.iter().map(|score| score.max(mask)).collect();
+        for (row, column) in assign(&costs, n).into_iter().enumerate() {
+            let place = row * n + column;
+            if scores.get(place) == Some(&f64::NEG_INFINITY) {
+                candle_core::bail!(
+                    "no permutation avoids the entries of -inf: row {row} has no column left"
+                )
+            }
+            if let Some(entry) = out.get_mut(place) {
                 *entry = 1.;
             }
         }
@@ -112,6 +123,11 @@ mod tests {
             }
         }
         assert!(hard_permutation(&Tensor::new(&[[f64::NAN]], &Device::Cpu)?).is_err());
+        let inf = f64::NEG_INFINITY;
+        let masked = Tensor::new(&[[5f64, 1.], [3., inf]], &Device::Cpu)?;
+        assert_eq!(hard_permutation(&masked)?.to_vec2::<f64>()?, [[0., 1.], [1., 0.]]);
+        let none = Tensor::new(&[[5f64, inf], [3., inf]], &Device::Cpu)?;
+        assert!(hard_permutation(&none).unwrap_err().to_string().contains("-inf"));
         Ok(())
     }
 }

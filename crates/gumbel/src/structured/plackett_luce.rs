@@ -27,10 +27,16 @@ impl PlackettLuce {
         Ok(Self { logits: logits.clone() })
     }
 
+    /// Number of items; an error unless each row has `k` that can be drawn.
     fn checked(&self, k: usize) -> Result<usize> {
         let items = self.logits.dim(D::Minus1)?;
-        if k == 0 || k > items {
-            candle_core::bail!("the first {k} of {items} items were asked for; use 1 to {items}")
+        let possible = self.logits.gt(f64::NEG_INFINITY)?.to_dtype(DType::F32)?.sum(D::Minus1)?;
+        let counts = possible.flatten_all()?.to_vec1::<f32>()?;
+        let fewest = counts.iter().copied().fold(items as f32, f32::min);
+        if k == 0 || k as f32 > fewest {
+            candle_core::bail!(
+                "the first {k} items were asked for, and a row has {fewest} with a finite logit; use 1 to {fewest}"
+            )
         }
         Ok(items)
     }
@@ -54,17 +60,19 @@ impl PlackettLuce {
     /// Axes of the order before those of the logits count samples.
     pub fn log_prob(&self, order: &Tensor) -> Result<Tensor> {
         let (k, items) = (order.dim(D::Minus1)?, self.logits.dim(D::Minus1)?);
-        self.checked(k)?;
+        if k > items {
+            candle_core::bail!("an order of {k} items was given, and there are {items}")
+        }
         let leading = &order.dims()[..order.rank() - 1];
         let shape = [leading, &[items]].concat();
         let logits = self.logits.broadcast_as(shape)?.contiguous()?;
-        let scores = logits.gather(&order.contiguous()?, D::Minus1)?;
         let classes = Tensor::arange(0u32, items as u32, order.device())?;
         let (mut left, mut total) = (logits, None);
         for place in 0..k {
             let item = order.narrow(D::Minus1, place, 1)?;
-            let score = scores.narrow(D::Minus1, place, 1)?.squeeze(D::Minus1)?;
-            let log_p = (score - log_sum_exp(&left, D::Minus1)?)?;
+            // An item that was taken before, or is masked, scores -∞.
+            let score = left.gather(&item.contiguous()?, D::Minus1)?.squeeze(D::Minus1)?;
+            let log_p = (score - log_sum_exp(&left, D::Minus1)?.maximum(-1e30)?)?;
             total = Some(match total {
                 None => log_p,
                 Some(total) => (total + log_p)?,
@@ -81,9 +89,9 @@ impl PlackettLuce {
     /// `∫ w_i e^{-w_i t} P(fewer than k others have arrived by t) dt`, a sum over a few hundred times.
     pub fn inclusion_probabilities(&self, k: usize) -> Result<Tensor> {
         let items = self.checked(k)?;
-        let weights = log_softmax(&self.logits.to_dtype(DType::F64)?)?.exp()?;
-        let weights = weights.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f64>()?;
-        let rows = weights.chunks(items).flat_map(|row| inclusion(row, k));
+        let rates = log_softmax(&self.logits.to_dtype(DType::F64)?)?;
+        let rates = rates.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f64>()?;
+        let rows = rates.chunks(items).flat_map(|row| inclusion(row, k));
         let probabilities = Tensor::from_vec(rows.collect(), self.logits.shape(), &Device::Cpu)?;
         probabilities.to_dtype(self.logits.dtype())?.to_device(self.logits.device())
     }
@@ -128,30 +136,36 @@ impl PlackettLuce {
 }
 
 /// The integral over the logarithm of the time, in which the integrand is analytic in a strip of half-width π/2.
-fn inclusion(weights: &[f64], k: usize) -> Vec<f64> {
-    let smallest = weights.iter().copied().filter(|w| *w > 0.).fold(1., f64::min);
-    let probability = |i: usize| {
-        let rate = weights.get(i).copied().unwrap_or(0.);
-        if rate == 0. {
+/// Rates are given by their logarithms, so that none is too small.
+fn inclusion(log_rates: &[f64], k: usize) -> Vec<f64> {
+    let finite = log_rates.iter().copied().filter(|rate| rate.is_finite());
+    let slowest = finite.fold(0., f64::min);
+    let probability = |(i, rate): (usize, &f64)| {
+        if *rate == f64::NEG_INFINITY {
             return 0.;
         }
-        let [area] = integrate(-45., (800. / smallest).ln(), 0.2, |x| {
-            let t = x.exp();
-            [rate * t * (-rate * t).exp() * fewer_than(weights, i, k, t)]
+        let [area] = integrate(-45., 800f64.ln() - slowest, 0.2, |x| {
+            let arrivals = (rate + x).exp();
+            // Nothing is left to arrive, and the product below would be ∞ · 0.
+            if arrivals > 745. {
+                return [0.];
+            }
+            [arrivals * (-arrivals).exp() * fewer_than(log_rates, i, k, x)]
         });
         area
     };
-    (0..weights.len()).map(probability).collect()
+    log_rates.iter().enumerate().map(probability).collect()
 }
 
-/// `P(fewer than k of the items but `skipped` have arrived by time t)`.
-fn fewer_than(weights: &[f64], skipped: usize, k: usize, t: f64) -> f64 {
+/// `P(fewer than k of the items but `skipped` have arrived by time e^x)`.
+fn fewer_than(log_rates: &[f64], skipped: usize, k: usize, x: f64) -> f64 {
     let mut counts = vec![0.; k];
     if let Some(none) = counts.first_mut() {
         *none = 1.;
     }
-    for (_, w) in weights.iter().enumerate().filter(|(i, _)| *i != skipped) {
-        let (arrived, away) = (-(-w * t).exp_m1(), (-w * t).exp());
+    for (_, rate) in log_rates.iter().enumerate().filter(|(i, _)| *i != skipped) {
+        let arrivals = (rate + x).exp();
+        let (arrived, away) = (-(-arrivals).exp_m1(), (-arrivals).exp());
         let mut before = 0.;
         for count in &mut counts {
             (*count, before) = (*count * away + before * arrived, *count);
@@ -187,6 +201,23 @@ mod tests {
             assert!((a - b).abs() < 1e-12, "{a} {b}");
         }
         assert!(q.sample(5, 1, Key::from_seed(1)).is_err());
+        let far = PlackettLuce::new(&Tensor::new(&[800f64, 0., -800., 1.], CPU)?)?;
+        let three = far.inclusion_probabilities(3)?.to_vec1::<f64>()?;
+        for (a, b) in three.iter().zip([1., 1., 0., 1.]) {
+            assert!((a - b).abs() < 1e-11, "{three:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn impossible_orders_have_no_probability_and_too_few_items_are_an_error() -> Result<()> {
+        let q = PlackettLuce::new(&Tensor::new(&[0.5f64, f64::NEG_INFINITY, 1.], CPU)?)?;
+        for order in [&[0u32, 0][..], &[1, 0], &[0, 2, 1], &[0, 1]] {
+            let log_p = q.log_prob(&Tensor::new(order, CPU)?)?.to_scalar::<f64>()?;
+            assert_eq!(log_p, f64::NEG_INFINITY, "{order:?}");
+        }
+        assert!(q.sample(3, 1, Key::from_seed(1)).unwrap_err().to_string().contains("has 2"));
+        assert!(q.relaxed_top_k(3, 1., false, 1, Key::from_seed(1)).is_err());
         Ok(())
     }
 

@@ -33,27 +33,41 @@ impl Subset {
         }
     }
 
-    /// `ln Z`, in nats: `[..]`.
+    /// `ln Z`, in nats: `[..]`, in single precision for half-precision logits.
     ///
     /// # Errors
     /// If fewer than `k` items are left by masks.
     pub fn log_partition(&self) -> Result<Tensor> {
-        self.in_double(|logits| logits.apply_op1(LogPartition(self.size)))
+        let single = if self.logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        self.in_double(|logits| logits.apply_op1(LogPartition(self.size)))?.to_dtype(single)
     }
 
     /// `P(z_i = 1)`: `[.., K]`.
     pub fn marginals(&self) -> Result<Tensor> {
-        self.in_double(|logits| logits.apply_op1(Marginals(self.size)))
+        let marginals = self.in_double(|logits| logits.apply_op1(Marginals(self.size)))?;
+        marginals.to_dtype(self.logits.dtype())
     }
 
     /// `log P(z)` of `z: [.., K]` with `k` ones, in nats: `[..]`.
+    ///
+    /// # Errors
+    /// If a row of `z` does not sum to `k`.
     pub fn log_prob(&self, z: &Tensor) -> Result<Tensor> {
-        self.inner(z)?.broadcast_sub(&self.log_partition()?)
+        let sizes = z.to_dtype(DType::F64)?.sum(D::Minus1)?.flatten_all()?.to_vec1::<f64>()?;
+        if let Some(bad) = sizes.iter().find(|size| (*size - self.size as f64).abs() > 1e-3) {
+            candle_core::bail!("a subset of {} items was expected, got one of {bad}", self.size)
+        }
+        let log_prob = self.inner(z)?.broadcast_sub(&self.log_partition()?)?;
+        // A set with an item that is masked.
+        let impossible = Tensor::full(f64::NEG_INFINITY, log_prob.shape(), log_prob.device())?;
+        let impossible = impossible.to_dtype(log_prob.dtype())?;
+        log_prob.le(-1e29)?.where_cond(&impossible, &log_prob)
     }
 
     /// `-Σ P log P` in nats: `[..]`.
     pub fn entropy(&self) -> Result<Tensor> {
-        self.log_partition()? - self.inner(&self.marginals()?)?
+        self.log_partition()?
+            - self.inner(&self.in_double(|l| l.apply_op1(Marginals(self.size)))?)?
     }
 
     /// Independent samples `[S, .., K]` with `k` ones each. No gradient.
@@ -84,12 +98,18 @@ impl Subset {
 
     /// `Σ_i z_i logits_i`, where an item that is left out counts 0 whatever its logit.
     fn inner(&self, z: &Tensor) -> Result<Tensor> {
-        z.broadcast_mul(&self.logits.maximum(-1e30)?)?.sum(D::Minus1)
+        let (dtype, z) = (self.logits.dtype(), z.to_dtype(DType::F64)?);
+        let logits = self.logits.to_dtype(DType::F64)?.maximum(-1e30)?;
+        z.broadcast_mul(&logits)?.sum(D::Minus1)?.to_dtype(if dtype == DType::F64 {
+            dtype
+        } else {
+            DType::F32
+        })
     }
 
     fn in_double(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let logits = self.logits.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.contiguous()?;
-        f(&logits)?.to_dtype(self.logits.dtype())?.to_device(self.logits.device())
+        f(&logits)?.to_device(self.logits.device())
     }
 }
 
@@ -354,6 +374,14 @@ mod tests {
             Subset::new(&masked, 2)?.marginals().unwrap_err().to_string().contains("fewer than 2")
         );
         assert!(Subset::new(&masked, 3).is_err());
+        let q = Subset::new(&Tensor::new(&[0f64, f64::NEG_INFINITY, 1.], CPU)?, 2)?;
+        let set = |bits: [f64; 3]| q.log_prob(&Tensor::new(&bits, CPU)?);
+        assert_eq!(set([1., 1., 0.])?.to_scalar::<f64>()?, f64::NEG_INFINITY);
+        assert_eq!(set([1., 0., 1.])?.to_scalar::<f64>()?, 0.);
+        assert!(set([1., 1., 1.]).unwrap_err().to_string().contains("one of 3"));
+        let half = Tensor::new(&[0f32, f32::NEG_INFINITY, 1., 2.], CPU)?.to_dtype(DType::F16)?;
+        let half = Subset::new(&half, 2)?.entropy()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        assert!(half.is_finite() && half > 0., "{half}");
         Ok(())
     }
 }

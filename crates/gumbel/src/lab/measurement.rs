@@ -1,0 +1,235 @@
+//! What is measured of an estimator.
+use std::time::Duration;
+
+/// A number and its standard error.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The number.
+    pub value: f64,
+    /// Its standard error.
+    pub error: f64,
+}
+
+/// Bias, variance and cost of a gradient estimator, against the exact gradient `g`.
+#[derive(Clone, Debug)]
+pub struct Measurement {
+    /// Independent estimates that were drawn.
+    pub replicates: usize,
+    /// The exact gradient `g`.
+    pub exact: Vec<f64>,
+    /// The mean of the estimates.
+    pub mean: Vec<f64>,
+    /// Standard errors of the mean, for each coordinate.
+    pub mean_error: Vec<f64>,
+    /// `‖E ĝ - g‖`. What noise alone adds to the distance of the mean, `tr Cov / n`, is subtracted (and 0 where
+    /// that leaves nothing).
+    pub bias: Estimate,
+    /// `tr Cov ĝ`.
+    pub variance: Estimate,
+    /// `E ‖ĝ - g‖²`, bias and variance together.
+    pub mean_squared_error: Estimate,
+    /// `E cos(ĝ, g)`: of a single estimate.
+    pub cosine: Estimate,
+    /// `cos(E ĝ, g)`: of the mean; what is left of 1 is bias in direction.
+    pub cosine_of_mean: f64,
+    /// Wall time of one estimate, forward and backward, in a large batch.
+    pub seconds: f64,
+}
+
+impl Measurement {
+    /// `‖g‖`.
+    #[must_use]
+    pub fn exact_norm(&self) -> f64 {
+        norm(&self.exact)
+    }
+
+    /// The coordinate whose mean is farthest from the exact gradient, and how many standard errors that is.
+    ///
+    /// An error below the rounding of `g` counts as that rounding: an exact estimator has none.
+    #[must_use]
+    pub fn worst(&self) -> (usize, f64) {
+        let rounding = 1e-9 * (1. + self.exact_norm());
+        let distances = self.mean.iter().zip(&self.exact).zip(&self.mean_error);
+        let scores =
+            distances.map(|((mean, exact), error)| (mean - exact).abs() / error.max(rounding));
+        let worst = scores.enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+        worst.unwrap_or((0, 0.))
+    }
+
+    /// Whether the estimator agrees with the exact gradient.
+    ///
+    /// With a limit of 4.5, a wrong alarm has a probability of 7e-6 for each coordinate.
+    ///
+    /// # Errors
+    /// If a coordinate is more than `limit` standard errors off: which one, and by how much.
+    pub fn check_unbiased(&self, limit: f64) -> Result<(), String> {
+        let (coordinate, distance) = self.worst();
+        if distance <= limit {
+            return Ok(());
+        }
+        let at = |values: &[f64]| values.get(coordinate).copied().unwrap_or(f64::NAN);
+        Err(format!(
+            "coordinate {coordinate} of the mean of {} estimates is {}, {distance:.1} standard errors from the \
+             exact {}",
+            self.replicates,
+            at(&self.mean),
+            at(&self.exact)
+        ))
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn norm(a: &[f64]) -> f64 {
+    dot(a, a).sqrt()
+}
+
+/// Statistics of one part of the replicates.
+struct Part {
+    mean: Vec<f64>,
+    /// Unbiased variances of the coordinates.
+    variance: Vec<f64>,
+    mean_squared_error: f64,
+    cosine: f64,
+}
+
+/// Collects the replicates part by part.
+pub(crate) struct Accumulator<'a> {
+    exact: &'a [f64],
+    parts: Vec<Part>,
+    replicates: usize,
+    elapsed: Duration,
+}
+
+impl<'a> Accumulator<'a> {
+    pub(crate) fn new(exact: &'a [f64]) -> Self {
+        Self { exact, parts: Vec::new(), replicates: 0, elapsed: Duration::ZERO }
+    }
+
+    /// One part: gradients of `P` numbers each, one after another.
+    pub(crate) fn add(&mut self, gradients: &[f64], elapsed: Duration) {
+        let p = self.exact.len().max(1);
+        let rows = gradients.len() / p;
+        let n = rows as f64;
+        let mut mean = vec![0.; p];
+        for row in gradients.chunks(p) {
+            for (mean, g) in mean.iter_mut().zip(row) {
+                *mean += g / n;
+            }
+        }
+        let (mut variance, mut error, mut cosine) = (vec![0.; p], 0., 0.);
+        let size = norm(self.exact);
+        for row in gradients.chunks(p) {
+            for ((variance, g), mean) in variance.iter_mut().zip(row).zip(&mean) {
+                *variance += (g - mean).powi(2) / (n - 1.);
+            }
+            let gap = row.iter().zip(self.exact).map(|(g, exact)| (g - exact).powi(2));
+            error += gap.sum::<f64>() / n;
+            let length = norm(row) * size;
+            // An estimate of 0 points nowhere.
+            cosine += if length > 0. { dot(row, self.exact) / length / n } else { 0. };
+        }
+        self.parts.push(Part { mean, variance, mean_squared_error: error, cosine });
+        self.replicates += rows;
+        self.elapsed += elapsed;
+    }
+
+    pub(crate) fn finish(self) -> Measurement {
+        let p = self.exact.len();
+        let (parts, n) = (&self.parts, self.replicates as f64);
+        let over = |f: &dyn Fn(&Part) -> f64| estimate(&parts.iter().map(f).collect::<Vec<_>>());
+        let mean: Vec<f64> = (0..p).map(|i| over(&|part| part.mean[i]).value).collect();
+        let mean_error: Vec<f64> =
+            (0..p).map(|i| (over(&|part| part.variance[i]).value / n).sqrt()).collect();
+        let variance = over(&|part| part.variance.iter().sum());
+        let gap: Vec<f64> = mean.iter().zip(self.exact).map(|(a, b)| a - b).collect();
+        let bias = (dot(&gap, &gap) - variance.value / n).max(0.).sqrt();
+        // The error along the direction of the bias; where there is none, that of a distance from 0.
+        let along = over(&|part| dot(&part.mean, &gap) / norm(&gap).max(f64::MIN_POSITIVE)).error;
+        Measurement {
+            replicates: self.replicates,
+            exact: self.exact.to_vec(),
+            cosine_of_mean: dot(&mean, self.exact) / (norm(&mean) * norm(self.exact)),
+            mean,
+            mean_error,
+            bias: Estimate { value: bias, error: along },
+            variance,
+            mean_squared_error: over(&|part| part.mean_squared_error),
+            cosine: over(&|part| part.cosine),
+            seconds: self.elapsed.as_secs_f64() / n,
+        }
+    }
+}
+
+/// Mean and its standard error.
+fn estimate(values: &[f64]) -> Estimate {
+    let n = values.len() as f64;
+    let value = values.iter().sum::<f64>() / n;
+    let spread: f64 = values.iter().map(|x| (x - value).powi(2)).sum();
+    Estimate { value, error: (spread / (n * (n - 1.))).sqrt() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Key;
+    use crate::distributions::Bernoulli;
+    use crate::estimators::{
+        Enumerate, Estimator, Reinforce, RunningMoments, StraightThrough, Trace,
+    };
+    use crate::lab::Problem;
+    use crate::objectives::Elbo;
+    use candle_core::Tensor;
+
+    fn one_bit(logits: &Tensor, trace: &mut Trace<'_>) -> candle_core::Result<Tensor> {
+        let q = Bernoulli::from_logits(&logits.unsqueeze(0)?)?;
+        trace.sample("z", &q, &q)?.affine(2., 1.)?.sqr()?.sum(2)
+    }
+
+    fn measure(estimator: &dyn Estimator, seed: u64) -> Measurement {
+        let elbo = Elbo { beta: 0., ..Elbo::default() };
+        Problem::new(&[0.5], one_bit)
+            .measure(estimator, &elbo, 1, 20_000, Key::from_seed(seed))
+            .unwrap()
+    }
+
+    /// f(0) = 1, f(1) = 9; the score is b - p.
+    #[test]
+    fn the_variance_of_a_score_function_is_the_known_one() {
+        let p = 1. / (1. + (-0.5f64).exp());
+        let exact = 8. * p * (1. - p);
+        let square = p * (9. * (1. - p)).powi(2) + (1. - p) * p * p;
+        let reinforce = Reinforce { samples: 1, moments: RunningMoments::none() };
+        let m = measure(&reinforce, 1);
+        assert!((m.exact[0] - exact).abs() < 1e-12);
+        let variance = square - exact * exact;
+        assert!((m.variance.value - variance).abs() < 4.5 * m.variance.error, "{:?}", m.variance);
+        assert!((m.mean_squared_error.value - variance).abs() < 4.5 * m.mean_squared_error.error);
+        assert!(m.bias.value < 4. * m.bias.error && m.cosine_of_mean > 0.999);
+        assert!(m.check_unbiased(4.5).is_ok());
+    }
+
+    /// Straight-through: f'(b) p (1 - p), with f'(0) = 4 and f'(1) = 12.
+    #[test]
+    fn the_bias_of_straight_through_is_the_known_one() {
+        let p = 1. / (1. + (-0.5f64).exp());
+        let bias = (4. + 8. * p - 8.) * p * (1. - p);
+        let m = measure(&StraightThrough { samples: 1 }, 1);
+        assert!((m.bias.value - bias.abs()).abs() < 4.5 * m.bias.error, "{:?} {bias}", m.bias);
+        assert!(m.check_unbiased(4.5).is_err());
+        let exact = measure(&Enumerate { samples: 1 }, 1);
+        assert!(exact.variance.value < 1e-25 && exact.bias.value < 1e-12 && exact.worst().1 < 1.);
+    }
+
+    #[test]
+    fn distances_of_an_unbiased_estimator_are_those_of_a_normal_number() {
+        let reinforce = Reinforce { samples: 1, moments: RunningMoments::none() };
+        let squares: Vec<f64> =
+            (0..60).map(|seed| measure(&reinforce, 100 + seed).worst().1.powi(2)).collect();
+        let mean = squares.iter().sum::<f64>() / 60.;
+        // The mean of 60 squares of normal numbers is 1 ± 0.18.
+        assert!((mean - 1.).abs() < 0.7, "{mean}");
+    }
+}
