@@ -1,9 +1,9 @@
 //! Sparse maps onto the simplex: sparsemax and entmax.
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
 
-use crate::Real;
 use crate::log_softmax::{categories, masked_row};
 use crate::rows::{data, for_rows, with_float};
+use crate::{Real, in_single};
 
 /// A map from scores to probabilities of which many are exactly 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,9 @@ pub enum SparseMap {
 /// # Errors
 /// If a row has no finite entry.
 pub fn sparse_map(x: &Tensor, map: SparseMap) -> Result<Tensor> {
-    if x.device().is_cpu() { x.contiguous()?.apply_op1(map) } else { reference(x, map) }
+    in_single([x], |[x]| {
+        if x.device().is_cpu() { x.contiguous()?.apply_op1(map) } else { reference(x, map) }
+    })
 }
 
 /// The twin of [`sparse_map`] from plain candle operations.
