@@ -6,9 +6,8 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use gumbel::Key;
 use gumbel::distributions::{Bernoulli, Categorical};
 use gumbel::estimators::{
-    Arm, Arms, Carms, DisArm, DoubleControlVariates, Estimator, GumbelRao, GumbelSoftmax,
-    LeaveOneOut, Program, ReinMax, SlopeAnnealedStraightThrough, StraightThrough,
-    StraightThroughGumbelSoftmax, Trace, Zgr,
+    Arm, Arms, Carms, DisArm, Estimator, GumbelRao, GumbelSoftmax, LeaveOneOut, Program, ReinMax,
+    SlopeAnnealedStraightThrough, StraightThrough, StraightThroughGumbelSoftmax, Trace, Zgr,
 };
 use gumbel::lab::{Measurement, Problem};
 use gumbel::objectives::Elbo;
@@ -38,6 +37,10 @@ fn wavy(x: &Tensor) -> Result<Tensor> {
     (x * 2.)?.sin()? + x.exp()?
 }
 
+fn square(x: &Tensor) -> Result<Tensor> {
+    (x - 0.45)?.sqr()
+}
+
 fn measure(problem: &Problem, estimator: &dyn Estimator, samples: usize) -> Result<Measurement> {
     let elbo = Elbo { beta: 0., ..Elbo::default() };
     problem.measure(estimator, &elbo, samples, 100_000, Key::from_seed(2017))
@@ -65,16 +68,13 @@ fn variance_of_gumbel_softmax_halves_as_a_small_temperature_doubles() -> Result<
     Ok(())
 }
 
+/// For a quadratic likelihood, whose limit in the cold has no bias.
 #[test]
-fn bias_of_gumbel_softmax_falls_with_the_temperature_to_nothing() -> Result<()> {
-    let problem = class(wavy);
-    for which in 0..2 {
-        let bias = |temperature| {
-            measure(&problem, relaxed(temperature)[which].as_ref(), 1).map(|m| m.bias)
-        };
-        let [cold, warm, hot] = [bias(0.1)?, bias(0.2)?, bias(0.8)?];
-        let order = cold.value - cold.error < warm.value && warm.value < hot.value;
-        assert!(order, "{cold:?} {warm:?} {hot:?}");
+fn bias_of_gumbel_softmax_halves_with_a_small_temperature() -> Result<()> {
+    let problem = class(square);
+    for (cold, warm) in relaxed(0.15).iter().zip(relaxed(0.3)) {
+        let cold = measure(&problem, cold.as_ref(), 1)?.bias;
+        let warm = measure(&problem, warm.as_ref(), 1)?.bias;
         let ratio = warm.value / cold.value;
         let error = ratio * (cold.error / cold.value).hypot(warm.error / warm.value);
         assert!((ratio - 2.).abs() < 0.6 + 3. * error, "{ratio} ± {error}");
@@ -109,11 +109,11 @@ fn gumbel_rao_has_the_mean_of_straight_through_gumbel_softmax_and_less_variance(
 fn gumbel_rao_comes_to_zgr_as_it_gets_cold() -> Result<()> {
     let problem = class(wavy);
     let zgr = measure(&problem, &Zgr { samples: 1 }, 1)?;
-    let cold = GumbelRao { samples: 1, temperature: 0.02, draws: 400 };
+    let cold = GumbelRao { samples: 1, temperature: 0.02, draws: 1000 };
     let elbo = Elbo { beta: 0., ..Elbo::default() };
-    let cold = problem.measure(&cold, &elbo, 1, 20_000, Key::from_seed(2017))?;
+    let cold = problem.measure(&cold, &elbo, 1, 5_000, Key::from_seed(2017))?;
     for (a, b) in cold.mean.iter().zip(&zgr.mean) {
-        assert!((a - b).abs() < 0.03 * zgr.exact_norm(), "{a} {b}");
+        assert!((a - b).abs() < 0.06 * zgr.exact_norm(), "{a} {b}");
     }
     let ratio = cold.variance.value / zgr.variance.value;
     assert!((0.9..1.5).contains(&ratio), "{ratio}");
@@ -173,13 +173,13 @@ fn reinmax_at_temperature_one_is_zgr_sample_by_sample() -> Result<()> {
 
 #[test]
 fn the_bias_of_reinmax_is_least_at_temperature_one_and_none_for_a_quadratic() -> Result<()> {
-    let problem = class(wavy);
+    let problem = class(|x| x.affine(0.9, 0.6)?.sin());
     let bias = |temperature| {
         measure(&problem, &ReinMax { samples: 1, temperature }, 1).map(|m| m.bias.value)
     };
     let [cold, one, hot] = [bias(0.4)?, bias(1.)?, bias(2.5)?];
     assert!(one < 0.5 * cold && one < 0.5 * hot, "{cold} {one} {hot}");
-    for problem in [class(|x| (x - 0.45)?.sqr()), bits(|x| (x - 0.45)?.sqr())] {
+    for problem in [class(square), bits(square)] {
         for estimator in
             [&ReinMax { samples: 1, temperature: 1. } as &dyn Estimator, &Zgr { samples: 1 }]
         {
@@ -219,10 +219,8 @@ fn control_variates_lower_the_variance() -> Result<()> {
     let four = variance(&bits, &LeaveOneOut { samples: 4 }, 4)?;
     let arms = variance(&bits, &Arms { samples: 1, copies: 4 }, 1)?;
     assert!(arms < four && four < pair, "{arms} {four} {pair}");
-    let double = variance(&bits, &DoubleControlVariates { samples: 2 }, 2)?;
-    assert!(double < 0.5 * pair, "{double} {pair}");
-    let pair = variance(&class, &LeaveOneOut { samples: 2 }, 2)?;
-    let carms = variance(&class, &Carms { samples: 1, copies: 2 }, 1)?;
-    assert!(carms < pair, "{carms} {pair}");
+    let four = variance(&class, &LeaveOneOut { samples: 4 }, 4)?;
+    let carms = variance(&class, &Carms { samples: 1, copies: 4 }, 1)?;
+    assert!(carms < four, "{carms} {four}");
     Ok(())
 }

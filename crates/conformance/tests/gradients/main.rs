@@ -36,10 +36,9 @@ fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
     let rodeo = |samples| Rodeo::new(samples, 4, &sites, &mut Irregular, Key::from_seed(3));
     let double = |samples| DoubleControlVariates::new(samples, &sites, &mut Irregular);
     let none = RunningMoments::none;
-    Ok(vec![
-        (Box::new(Enumerate { samples: 1 }), 1),
+    let mut estimators: Vec<(Box<dyn Estimator>, usize)> = vec![
         (Box::new(LeaveOneOut { samples: 2 }), 2),
-        (Box::new(LeaveOneOut { samples: 5 }), 5),
+        (Box::new(LeaveOneOut { samples: 4 }), 4),
         (Box::new(reinforce(1)?), 1),
         (Box::new(reinforce(3)?), 3),
         (Box::new(nvil(1)?), 1),
@@ -51,9 +50,9 @@ fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
         (Box::new(DisArm { samples: 1 }), 1),
         (Box::new(DisArm { samples: 3 }), 3),
         (Box::new(Arms { samples: 1, copies: 4 }), 1),
-        (Box::new(Arms { samples: 2, copies: 3 }), 2),
+        (Box::new(Arms { samples: 3, copies: 3 }), 3),
         (Box::new(Carms { samples: 1, copies: 2 }), 1),
-        (Box::new(Carms { samples: 2, copies: 3 }), 2),
+        (Box::new(Carms { samples: 3, copies: 3 }), 3),
         (Box::new(double(2)?), 2),
         (Box::new(double(3)?), 3),
         (Box::new(rodeo(2)?), 2),
@@ -61,10 +60,14 @@ fn unbiased(problem: &Problem) -> Result<Vec<(Box<dyn Estimator>, usize)>> {
         (Box::new(SumAndSample { classes: 1 }), 1),
         (Box::new(SumAndSample { classes: 2 }), 1),
         (Box::new(rebar(1)?), 1),
-        (Box::new(rebar(3)?), 3),
         (Box::new(relax(1)?), 1),
-        (Box::new(relax(3)?), 3),
-    ])
+    ];
+    // They cost the most: several samples on one site, and on two that depend on each other.
+    if [ONE_CLASS.name, CLASS_THEN_BITS.name].contains(&problem.name) {
+        estimators.push((Box::new(rebar(3)?), 3));
+        estimators.push((Box::new(relax(3)?), 3));
+    }
+    Ok(estimators)
 }
 
 /// Learned parts in the middle of training: irregular numbers.
@@ -122,7 +125,7 @@ fn second_order() -> Vec<Box<dyn Estimator>> {
 }
 
 /// Independent estimates of one gradient: the rows of one batch.
-const REPLICATES: usize = 40_000;
+const REPLICATES: usize = 100_000;
 
 /// Standard errors at which a biased estimator counts as caught.
 const CAUGHT: f64 = 10.;
@@ -172,10 +175,19 @@ fn distances(
     Ok((worst, z_score(&values, bound.expected(problem, problem.parameters, samples))))
 }
 
+/// With one sample the multi-sample bound is the sampled ELBO; with many, only it is another objective.
+fn bounds(samples: usize) -> &'static [Bound] {
+    match samples {
+        1 => &BOUNDS[..2],
+        2 => &BOUNDS,
+        _ => &BOUNDS[2..],
+    }
+}
+
 fn assert_unbiased(problem: &Problem) -> Result<()> {
     for (estimator, samples) in unbiased(problem)? {
         assert!(estimator.is_unbiased(), "{estimator:?} says it is biased");
-        for bound in BOUNDS {
+        for &bound in bounds(samples) {
             let (gradient, value) = distances(problem, (estimator.as_ref(), samples), bound)?;
             let what = format!("{estimator:?}, {bound:?}, {}", problem.name);
             assert!(gradient < Z_CRITICAL, "{what}: gradient is {gradient:.1} errors off");

@@ -59,10 +59,10 @@ impl Sampler for Branches {
                 Tensor::stack(&[&q.logits().zeros_like()?, q.logits()], D::Minus1)?
             }
         };
-        let (_, b, n, k) = logits.dims4()?;
+        let n = logits.dim(2)?;
         let (total, width) = (self.total, choices(self.classes, q));
-        let logits = logits.broadcast_as((total, b, n, k))?.contiguous()?;
-        let (values, weights) = options(&logits, width, key)?;
+        // Branches that share a law share its options, the draw of the tail included.
+        let (values, weights) = options(&logits.contiguous()?, width, key)?;
         // Which option each variable takes in each branch.
         let digit = |m: usize, v: usize| m / self.stride / width.pow(v as u32) % width;
         let digits: Vec<u32> = (0..total)
