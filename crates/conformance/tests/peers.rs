@@ -2,14 +2,17 @@
 //!
 //! Seeds are fixed: a red test is a change of the code and not bad luck.
 use candle_core::{D, DType, Device, Result, Tensor, Var};
-use gumbel::distributions::{Bernoulli, BinConcrete, Categorical, Discrete, ExpConcrete};
+use gumbel::distributions::{
+    Bernoulli, BinConcrete, Categorical, Discrete, ExpConcrete, InvertibleGaussian,
+};
 use gumbel::estimators::{
     DecoupledStraightThroughGumbelSoftmax, Estimator, Gap, GappedStraightThrough, GumbelRao,
-    GumbelSoftmax, Independent, Program, Rebar, ReinMax, Relax, Store,
-    StraightThroughGumbelSoftmax, Trace,
+    GumbelSoftmax, GumbelSparse, Independent, InvertibleGaussianReparameterisation, Program, Rebar,
+    ReinMax, Relax, Store, StraightThroughGumbelSoftmax, Trace,
 };
-use gumbel::kernels::{Forward, sigmoid};
+use gumbel::kernels::{Forward, SparseMap, sigmoid};
 use gumbel::objectives::Elbo;
+use gumbel::structured::{PlackettLuce, gumbel_sinkhorn, sinkhorn};
 use gumbel::{Key, SampleMode, gumbel_softmax, sample_categorical};
 use gumbel_conformance::{Z_CRITICAL, binomial_z};
 
@@ -85,7 +88,8 @@ fn binary_concrete_is_exact_at_logits_of_50_and_a_temperature_of_a_hundredth() -
 const BAD: [f64; 4] = [0., -1., f64::NAN, f64::INFINITY];
 
 fn names_value<T: std::fmt::Debug>(what: &str, bad: f64, result: Result<T>) {
-    let error = result.map_or_else(|error| error.to_string(), |value| format!("{value:?}"));
+    let error =
+        result.map_or_else(|error| error.to_string(), |value| format!("took it: {value:?}"));
     let named = error.contains(&format!("got {bad}")) && error.contains("temperature");
     assert!(named, "{what}: {error}");
 }
@@ -116,6 +120,12 @@ fn functions_and_distributions_refuse_a_temperature_that_is_none() -> Result<()>
         names_value("Categorical", bad, one_hot.relax(bad));
         names_value("Bernoulli", bad, bit.relax(bad));
         names_value("Discrete", bad, Discrete::from(&bit).relax(&tensor));
+        names_value("InvertibleGaussian", bad, InvertibleGaussian::new(&logits, &logits, bad, 1.));
+        let square = logits.narrow(3, 0, 3)?;
+        names_value("sinkhorn", bad, sinkhorn(&square, bad, 2));
+        names_value("gumbel_sinkhorn", bad, gumbel_sinkhorn(&square, bad, 1., 2, 1, key));
+        let order = PlackettLuce::new(&logits)?;
+        names_value("PlackettLuce", bad, order.relaxed_top_k(2, bad, false, 1, key));
     }
     Ok(())
 }
@@ -160,7 +170,7 @@ fn estimators_refuse_a_temperature_that_is_none() -> Result<()> {
                     forward_temperature,
                     backward_temperature,
                 };
-            let estimators: [&dyn Estimator; 9] = [
+            let estimators: [&dyn Estimator; 11] = [
                 &posterior,
                 &GumbelSoftmax::new(1, &tensor),
                 &prior,
@@ -170,6 +180,8 @@ fn estimators_refuse_a_temperature_that_is_none() -> Result<()> {
                 &GappedStraightThrough { samples: 1, temperature: bad, gap: Gap::default() },
                 &GumbelRao { samples: 1, temperature: bad, draws: 2 },
                 &ReinMax { samples: 1, temperature: bad },
+                &GumbelSparse { samples: 1, temperature: bad, map: SparseMap::Sparsemax },
+                &InvertibleGaussianReparameterisation { samples: 1, temperature: bad },
             ];
             for estimator in estimators {
                 names_value(&format!("{estimator:?}"), bad, run(estimator));

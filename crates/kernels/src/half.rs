@@ -39,18 +39,21 @@ mod tests {
     use super::*;
     use crate::rows::check::irregular;
     use crate::{
-        Forward, Key, bernoulli_log_prob, categorical_entropy, categorical_kl, gumbel_softmax,
-        linear, log_softmax, log_sum_exp, one_hot_argmax, sigmoid, softplus,
+        Forward, Key, SparseMap, bernoulli_log_prob, categorical_entropy, categorical_kl,
+        gumbel_softmax, linear, log_softmax, log_sum_exp, one_hot_argmax, sigmoid, softplus,
+        sparse_map,
     };
 
     type Operation = fn(&[Tensor; 3]) -> Result<Tensor>;
 
-    const OPERATIONS: [(&str, Operation); 11] = [
+    const OPERATIONS: [(&str, Operation); 13] = [
         ("log_softmax", |t| log_softmax(&t[0])),
         ("log_sum_exp", |t| log_sum_exp(&t[0], D::Minus1)),
         ("categorical_entropy", |t| categorical_entropy(&t[0])),
         ("categorical_kl", |t| categorical_kl(&t[0], &t[1])),
         ("bernoulli_log_prob", |t| bernoulli_log_prob(&t[0], &t[1])),
+        ("sparsemax", |t| sparse_map(&t[0], SparseMap::Sparsemax)),
+        ("entmax", |t| sparse_map(&t[0], SparseMap::Entmax15)),
         ("sigmoid", |t| sigmoid(&t[0])),
         ("softplus", |t| softplus(&t[0])),
         ("linear", |t| linear(&t[0], &t[1], &t[2])),

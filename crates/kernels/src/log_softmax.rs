@@ -145,7 +145,7 @@ impl CustomOp2 for Backward {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::{DType, Device, Var};
 
     use super::*;
     use crate::rows::check::{close, finite_differences, irregular, twins};
@@ -172,6 +172,12 @@ mod tests {
             &Device::Cpu,
         )?;
         close(&log_softmax(&x)?, &expected, 1e-14)?;
+        // What flows into a masked entry goes nowhere: the rest is as it is without that entry.
+        let x = Var::new(&[[1., 2., -inf]], &Device::Cpu)?;
+        let grads = log_softmax(&x)?.sum_all()?.backward()?;
+        let slopes = grads.get(x.as_tensor()).unwrap().to_vec2::<f64>()?;
+        let tanh = (0.5f64).tanh();
+        assert!(slopes[0][2] == 0. && (slopes[0][0] - tanh).abs() < 1e-15, "{slopes:?}");
         let error =
             log_softmax(&Tensor::new(&[[0., 1.], [-inf, -inf]], &Device::Cpu)?).unwrap_err();
         assert!(error.to_string().contains("row 1"), "{error}");

@@ -1,10 +1,9 @@
 //! Sparse maps onto the simplex: sparsemax and entmax.
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
 
-use crate::Real;
-use crate::half::in_single;
 use crate::log_softmax::{categories, masked_row};
 use crate::rows::{data, for_rows, with_float};
+use crate::{Real, in_single};
 
 /// A map from scores to probabilities of which many are exactly 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,11 +2,13 @@
 use candle_core::{Result, Tensor, Var};
 use gumbel::Key;
 use gumbel::estimators::{
-    Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, Enumerate, Estimator,
-    Gap, GappedStraightThrough, GumbelRao, GumbelSoftmax, Independent, LeaveOneOut, MuProp, Nvil,
-    Program, Rebar, ReinMax, Reinforce, Relax, RunningMoments, SignalConfig,
-    SlopeAnnealedStraightThrough, Store, StraightThrough, StraightThroughGumbelSoftmax, Trace, Zgr,
+    Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, DoubleControlVariates,
+    Enumerate, Estimator, Gap, GappedStraightThrough, GumbelRao, GumbelSoftmax, GumbelSparse,
+    Independent, InvertibleGaussianReparameterisation, LeaveOneOut, MuProp, Nvil, Program, Rebar,
+    ReinMax, Reinforce, Relax, Rodeo, RunningMoments, SignalConfig, SlopeAnnealedStraightThrough,
+    Store, StraightThrough, StraightThroughGumbelSoftmax, SumAndSample, Trace, Zgr,
 };
+use gumbel::kernels::SparseMap;
 
 /// Learned parts as they start.
 struct Fresh;
@@ -21,13 +23,16 @@ impl Store for Fresh {
     }
 }
 
+/// Number of estimators in [`all`].
+pub(crate) const COUNT: usize = 26;
+
 /// Estimators of two samples or so, with learned parts for the sites of `program`.
-pub(crate) fn all(program: &Program<'_>) -> Result<Vec<Box<dyn Estimator>>> {
+pub(crate) fn all(program: &Program<'_>) -> Result<[Box<dyn Estimator>; COUNT]> {
     let key = Key::from_seed(1);
     let sites = Trace::run(program, &mut Independent { samples: 1 }, key)?.1;
     let moments = || RunningMoments::new(SignalConfig::default(), &mut Fresh);
     let (samples, temperature) = (2, 0.7);
-    Ok(vec![
+    Ok([
         Box::new(Enumerate { samples }),
         Box::new(LeaveOneOut { samples }),
         Box::new(Reinforce { samples, moments: moments()? }),
@@ -53,5 +58,10 @@ pub(crate) fn all(program: &Program<'_>) -> Result<Vec<Box<dyn Estimator>>> {
         Box::new(GumbelRao { samples, temperature, draws: 3 }),
         Box::new(ReinMax { samples, temperature: 1. }),
         Box::new(Zgr { samples }),
+        Box::new(GumbelSparse { samples, temperature, map: SparseMap::Entmax15 }),
+        Box::new(InvertibleGaussianReparameterisation { samples, temperature }),
+        Box::new(DoubleControlVariates::new(samples, &sites, &mut Fresh)?),
+        Box::new(Rodeo::new(samples, 3, &sites, &mut Fresh, key)?),
+        Box::new(SumAndSample { classes: 2 }),
     ])
 }

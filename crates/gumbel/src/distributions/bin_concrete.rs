@@ -241,6 +241,23 @@ mod tests {
     }
 
     #[test]
+    fn the_entropy_is_the_mean_of_the_log_density_and_the_mode_its_top() -> Result<()> {
+        for temperature in [0.05, 0.5, 3.] {
+            let q = BinConcrete::new(&(logits(1)? * 9.)?, temperature)?;
+            let (_, density) = q.rsample_with_log_density(20_000, Key::from_seed(2))?;
+            let gap = (density.mean(0)? + q.entropy()?.squeeze(0)?)?.to_vec1::<f64>()?;
+            // Of one variable the log-density has the variance 4 - π²/3; three are summed.
+            assert!(gap.iter().all(|gap| gap.abs() < 4.5 * (3. * 0.71f64 / 2e4).sqrt()), "{gap:?}");
+            let mode = Var::from_tensor(&q.mode()?)?;
+            let grads = q.log_density(mode.as_tensor())?.sum_all()?.backward()?;
+            let slope =
+                grads.get(mode.as_tensor()).unwrap().abs()?.max_all()?.to_scalar::<f64>()?;
+            assert!(slope < 1e-12, "{slope}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn closed_forms_have_the_gradient_of_finite_differences() -> Result<()> {
         type Quantity = fn(&Tensor) -> Result<Tensor>;
         let quantities: [Quantity; 4] = [

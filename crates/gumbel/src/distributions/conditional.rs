@@ -3,7 +3,7 @@
 //! A discrete draw is the rounding of `logits + noise`. Given the draw, the perturbed logits have a law of
 //! their own: what control variates and Rao–Blackwell estimators integrate over.
 use candle_core::{D, Result, Tensor};
-use gumbel_kernels::{log_sum_exp, sigmoid, softplus};
+use gumbel_kernels::{in_single, log_sum_exp, sigmoid, softplus};
 
 /// What stands in for a masked logit of `-∞`, so that no difference of infinities is taken.
 const MASKED: f64 = -1e30;
@@ -17,9 +17,11 @@ const MASKED: f64 = -1e30;
 ///
 /// Source: Maddison, Tarlow, Minka (2014); Paulus, Maddison, Krause (2021), eq. 7.
 pub fn conditional_gumbel(logits: &Tensor, one_hot: &Tensor, noise: &Tensor) -> Result<Tensor> {
-    let (top, excess) = parts(logits, one_hot, noise)?;
-    let lower = (softplus(&excess)? * (1. - one_hot)?)?;
-    top.broadcast_sub(&lower)
+    in_single([logits, one_hot, noise], |[logits, one_hot, noise]| {
+        let (top, excess) = parts(logits, one_hot, noise)?;
+        let lower = (softplus(&excess)? * (1. - one_hot)?)?;
+        top.broadcast_sub(&lower)
+    })
 }
 
 /// The weight `w` of each entry in the derivative of [`conditional_gumbel`]: with `p = softmax(logits)`, the
@@ -50,10 +52,12 @@ fn parts(logits: &Tensor, one_hot: &Tensor, noise: &Tensor) -> Result<(Tensor, T
 ///
 /// Source: Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein (2017), appendix.
 pub fn conditional_logistic(logits: &Tensor, bits: &Tensor, noise: &Tensor) -> Result<Tensor> {
-    let [up, down] = slopes(logits, noise)?;
-    let positive = softplus(&up)?.broadcast_add(&softplus(noise)?)?;
-    let negative = (softplus(&down)?.broadcast_add(&softplus(&noise.neg()?)?)?).neg()?;
-    select(bits, &positive, &negative)
+    in_single([logits, bits, noise], |[logits, bits, noise]| {
+        let [up, down] = slopes(logits, noise)?;
+        let positive = softplus(&up)?.broadcast_add(&softplus(noise)?)?;
+        let negative = (softplus(&down)?.broadcast_add(&softplus(&noise.neg()?)?)?).neg()?;
+        select(bits, &positive, &negative)
+    })
 }
 
 /// The derivative of [`conditional_logistic`] in the logits. Detached.

@@ -1,6 +1,6 @@
 //! Invertible Gaussian reparameterisation: relaxed one-hot vectors from Gaussian noise.
-use candle_core::{D, Result, Tensor};
-use gumbel_kernels::{Key, log_softmax, one_hot_argmax};
+use candle_core::{D, DType, Result, Tensor};
+use gumbel_kernels::{Key, compute_dtype, log_softmax, one_hot_argmax};
 
 /// `½ ln 2π`.
 pub(crate) const HALF_LN_TAU: f64 = 0.918_938_533_204_672_7;
@@ -20,6 +20,7 @@ pub struct InvertibleGaussian {
     log_std: Tensor,
     temperature: f64,
     log_delta: f64,
+    dtype: DType,
 }
 
 impl InvertibleGaussian {
@@ -40,11 +41,13 @@ impl InvertibleGaussian {
                 candle_core::bail!("{name} must be positive and finite, got {value}")
             }
         }
-        let (mean, log_std) = (mean.clone(), log_std.clone());
-        Ok(Self { mean, log_std, temperature, log_delta: delta.ln() })
+        let dtype = mean.dtype();
+        let mean = mean.to_dtype(compute_dtype(dtype))?;
+        let log_std = log_std.to_dtype(mean.dtype())?;
+        Ok(Self { mean, log_std, temperature, log_delta: delta.ln(), dtype })
     }
 
-    /// Samples in log-coordinates, `[S, B, N, K]`, differentiable.
+    /// Samples in log-coordinates, `[S, B, N, K]`, in the dtype of the mean, differentiable.
     pub fn rsample(&self, samples: usize, key: Key) -> Result<Tensor> {
         let (s, b, n, k) = self.mean.dims4()?;
         if samples == 0 || (s != 1 && s != samples) {
@@ -54,11 +57,12 @@ impl InvertibleGaussian {
             )
         }
         let noise = key.normal((samples, b, n, k), self.mean.dtype(), self.mean.device())?;
-        self.transport(&noise)
+        self.transport(&noise)?.to_dtype(self.dtype)
     }
 
     /// The value that standard normal `noise: [S, B, N, K - 1]` leads to.
     pub fn transport(&self, noise: &Tensor) -> Result<Tensor> {
+        let noise = noise.to_dtype(self.mean.dtype())?;
         let y = noise.broadcast_mul(&self.log_std.exp()?)?.broadcast_add(&self.mean)?;
         let last = y.narrow(D::Minus1, 0, 1)?.zeros_like()?;
         let last = (last + self.log_delta)?;
@@ -75,7 +79,7 @@ impl InvertibleGaussian {
     /// With respect to Lebesgue measure in additive log-ratio coordinates, `log_y_k - log_y_K`, as that of
     /// [`ExpConcrete`](super::ExpConcrete).
     pub fn log_density(&self, log_y: &Tensor) -> Result<Tensor> {
-        let k = self.mean.dim(D::Minus1)?;
+        let (k, log_y) = (self.mean.dim(D::Minus1)?, log_y.to_dtype(self.mean.dtype())?);
         let last = log_y.narrow(D::Minus1, k, 1)?;
         let ratios = log_y.narrow(D::Minus1, 0, k)?.broadcast_sub(&last)?;
         let y = ((ratios + self.log_delta)? * self.temperature)?;

@@ -10,6 +10,7 @@ mod bernoulli;
 mod bin_concrete;
 mod categorical;
 mod closed_form;
+mod concrete_kl;
 mod conditional;
 mod discrete;
 mod exp_concrete;

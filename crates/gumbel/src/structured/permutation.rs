@@ -1,6 +1,6 @@
 //! Relaxed permutations.
 use candle_core::{D, Result, Tensor};
-use gumbel_kernels::{Key, log_sum_exp};
+use gumbel_kernels::{Key, in_single, log_sum_exp};
 
 /// Sinkhorn's operator: scores to a matrix whose rows and columns sum to 1, in the limit of many iterations.
 ///
@@ -20,14 +20,16 @@ pub fn sinkhorn(scores: &Tensor, temperature: f64, iterations: usize) -> Result<
     if !(temperature > 0. && temperature.is_finite()) {
         candle_core::bail!("temperature must be positive and finite, got {temperature}")
     }
-    let mut log = (scores / temperature)?;
-    for _ in 0..iterations {
-        for axis in [D::Minus1, D::Minus2] {
-            let total = log_sum_exp(&log, axis)?.unsqueeze(axis)?;
-            log = log.broadcast_sub(&total)?;
+    in_single([scores], |[scores]| {
+        let mut log = (scores / temperature)?;
+        for _ in 0..iterations {
+            for axis in [D::Minus1, D::Minus2] {
+                let total = log_sum_exp(&log, axis)?.unsqueeze(axis)?;
+                log = log.broadcast_sub(&total)?;
+            }
         }
-    }
-    log.exp()
+        log.exp()
+    })
 }
 
 /// Gumbel-Sinkhorn: [`sinkhorn`] of `scores + noise_scale · G`, `[S, .., n, n]`.
@@ -46,8 +48,10 @@ pub fn gumbel_sinkhorn(
     key: Key,
 ) -> Result<Tensor> {
     let shape = [&[samples], scores.dims()].concat();
-    let noise = (key.gumbel(shape, scores.dtype(), scores.device())? * noise_scale)?;
-    sinkhorn(&noise.broadcast_add(scores)?, temperature, iterations)
+    in_single([scores], |[scores]| {
+        let noise = (key.gumbel(shape, scores.dtype(), scores.device())? * noise_scale)?;
+        sinkhorn(&noise.broadcast_add(scores)?, temperature, iterations)
+    })
 }
 
 #[cfg(test)]

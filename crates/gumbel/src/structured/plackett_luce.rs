@@ -1,6 +1,6 @@
 //! Random orders without replacement.
 use candle_core::{D, DType, Device, Result, Tensor};
-use gumbel_kernels::{Key, log_softmax, log_sum_exp};
+use gumbel_kernels::{Key, compute_dtype, log_softmax, log_sum_exp};
 
 use crate::distributions::special::integrate;
 
@@ -13,6 +13,7 @@ use crate::distributions::special::integrate;
 #[derive(Clone, Debug)]
 pub struct PlackettLuce {
     logits: Tensor,
+    dtype: DType,
 }
 
 impl PlackettLuce {
@@ -24,7 +25,8 @@ impl PlackettLuce {
         if logits.rank() == 0 {
             candle_core::bail!("expected logits [.., K], got a scalar")
         }
-        Ok(Self { logits: logits.clone() })
+        let dtype = logits.dtype();
+        Ok(Self { logits: logits.to_dtype(compute_dtype(dtype))?, dtype })
     }
 
     /// Number of items; an error unless each row has `k` that can be drawn.
@@ -125,13 +127,13 @@ impl PlackettLuce {
             total = (total + taken)?;
         }
         if !hard {
-            return Ok(total);
+            return total.to_dtype(self.dtype);
         }
         let first = perturbed.detach().contiguous()?.arg_sort_last_dim(false)?;
         let first = first.narrow(D::Minus1, 0, k)?.contiguous()?.unsqueeze(D::Minus1)?;
         let classes = Tensor::arange(0u32, items as u32, first.device())?;
         let value = first.broadcast_eq(&classes)?.to_dtype(total.dtype())?.sum(D::Minus2)?;
-        value + (&total - total.detach())?
+        (value + (&total - total.detach())?)?.to_dtype(self.dtype)
     }
 }
 
