@@ -18,6 +18,8 @@ use super::{Categorical, Discrete};
 pub struct StickBreakingGaussian {
     /// `[S | 1, B, N, K - 1]`, of bits `[S | 1, B, N]`.
     mean: Tensor,
+    /// Of the same shape: -1 where the answer is no, 1 where it is yes whatever the noise, and 0 elsewhere.
+    certain: Tensor,
     categories: bool,
 }
 
@@ -31,12 +33,15 @@ impl StickBreakingGaussian {
             Discrete::Bernoulli(q) => (q.logits().clone(), false),
             Discrete::Categorical(q) => (stick_log_odds(q)?, true),
         };
+        let dtype = odds.dtype();
+        let [yes, no] = [odds.ge(CERTAIN)?, odds.le(-CERTAIN)?].map(|side| side.to_dtype(dtype));
+        let certain = (yes? - no?)?;
         let odds = odds.clamp(-CERTAIN, CERTAIN)?;
         let mean = map_rows(&odds.unsqueeze(D::Minus1)?, |row| {
             let (value, slope) = probit_of_log_odds(row.first().copied().unwrap_or(0.));
             (value, vec![slope])
         })?;
-        Ok(Self { mean, categories })
+        Ok(Self { mean, certain, categories })
     }
 
     /// Gaussian coordinates `y: [S, B, N(, K - 1)]`, differentiable.
@@ -60,7 +65,8 @@ impl StickBreakingGaussian {
 
     /// The relaxed value of coordinates at `temperature`: sticks `σ(y / τ)` instead of steps.
     pub fn relaxed(&self, y: &Tensor, temperature: f64) -> Result<Tensor> {
-        let scores = (y / temperature)?;
+        // A masked category must get nothing at any temperature.
+        let scores = (y / temperature)?.broadcast_add(&(&self.certain * 1e4)?)?;
         let yes = softplus(&scores.neg()?)?.neg()?; // ln σ
         if !self.categories {
             return yes.exp();
@@ -80,17 +86,21 @@ impl StickBreakingGaussian {
 
 /// `ln v_k - ln (1 - v_k)` of the stick of each category but the last: `[S | 1, B, N, K - 1]`.
 fn stick_log_odds(q: &Categorical) -> Result<Tensor> {
-    let logits = q.logits().maximum(-1e4)?;
-    let k = logits.dim(D::Minus1)?;
+    let log_probs = q.log_probs()?.maximum(-1e4)?;
+    let k = log_probs.dim(D::Minus1)?;
+    let column = |i| log_probs.narrow(D::Minus1, i, 1);
     let mut odds = Vec::with_capacity(k);
-    for i in 0..k.saturating_sub(1) {
-        let rest = log_sum_exp(&logits.narrow(D::Minus1, i + 1, k - i - 1)?, D::Minus1)?;
-        odds.push((logits.narrow(D::Minus1, i, 1)?.squeeze(D::Minus1)? - rest)?);
+    let mut rest = column(k - 1)?;
+    for i in (0..k - 1).rev() {
+        odds.push((column(i)? - &rest)?);
+        let pair = Tensor::cat(&[&rest, &column(i)?], D::Minus1)?;
+        rest = log_sum_exp(&pair, D::Minus1)?.unsqueeze(D::Minus1)?;
     }
+    odds.reverse();
     if odds.is_empty() {
         candle_core::bail!("a stick cannot be broken into one piece; use at least 2 categories")
     }
-    Tensor::stack(&odds, D::Minus1)
+    Tensor::cat(&odds, D::Minus1)
 }
 
 /// `Φ⁻¹(σ(c))` and its derivative.
@@ -167,6 +177,18 @@ mod tests {
             let error = (p * (1. - p) / n as f64).sqrt();
             assert!((mean - p).abs() <= 4.5 * error, "{mean} {p}");
         }
+        let masked = sticks.relaxed(&y, 20.)?.narrow(3, 3, 1)?.max_all()?.to_scalar::<f64>()?;
+        assert_eq!(masked, 0.);
+        let all = Categorical::from_logits(&(logits.ones_like()? * f64::NEG_INFINITY)?)?;
+        assert!(
+            StickBreakingGaussian::of(&Discrete::from(&all))
+                .unwrap_err()
+                .to_string()
+                .contains("row 0")
+        );
+        let far = Categorical::from_logits(&(q.logits().maximum(-1.)? - 2e4)?)?;
+        let far = StickBreakingGaussian::of(&Discrete::from(&far))?;
+        assert!(far.mean.flatten_all()?.to_vec1::<f64>()?[0].abs() < 3.);
         let warm = sticks.relaxed(&y, 0.7)?.sum(3)?;
         assert!((warm - 1.)?.abs()?.max_all()?.to_scalar::<f64>()? < 1e-12);
         let logits = Var::new(&[[[0.4f64, -2.]]], &Device::Cpu)?;

@@ -17,8 +17,8 @@ use crate::distributions::Discrete;
 /// **Biased**; and for `τ_f ≠ 1` the value is no draw of `q`: then neither `E[log p(x|z)]` nor the objective
 /// belongs to the discrete model, and a sampled divergence is refused. Evaluation samples from `q` itself.
 ///
-/// Source: Shah, Yan, Mozer, Liu (2024), which scales the logits; in a hard sample the division of the sum
-/// `logits + G` by `τ_f` would change nothing.
+/// Source: Shah, Yan, Mozer, Liu (2024). That `τ_f` scales the logits is our reading: the division of the sum
+/// `logits + G` would change nothing in a hard sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DecoupledStraightThroughGumbelSoftmax {
     /// Number of samples `S`.

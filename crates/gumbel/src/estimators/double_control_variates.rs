@@ -2,7 +2,7 @@
 use candle_core::{Result, Tensor};
 use gumbel_kernels::Key;
 
-use super::jacobian::mean_gradient;
+use super::jacobian::jacobian_product;
 use super::leaves::Leaves;
 use super::others::{at_least_two, mean_of_others};
 use super::relaxed_control::{score_in_logits, sum_to};
@@ -84,7 +84,8 @@ impl Estimator for DoubleControlVariates {
             let known = others.broadcast_mul(&site.posterior.probs()?)?.flatten_from(2)?.sum(2)?;
             let known = (known.sum(0)? * share)?.broadcast_mul(&self.scale(site)?.detach())?;
             gain = (gain + known)?;
-            let known = (mean_gradient(&site.posterior, others)? * share)?;
+            let probs = site.posterior.probs()?.detach();
+            let known = (jacobian_product(&site.posterior, &probs, others)? * share)?;
             let known = sum_to(&known, site.posterior.logits())?;
             let gradient = score_in_logits(site, &signal)?;
             let gradient = (gradient + known.broadcast_mul(self.scale(site)?)?)?;

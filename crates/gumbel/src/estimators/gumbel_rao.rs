@@ -1,8 +1,9 @@
 //! The Gumbel–Rao estimator.
-use candle_core::{Result, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use gumbel_kernels::{Key, log_softmax, sigmoid};
 
-use super::jacobian::softmax_jacobian;
+use super::jacobian::jacobian_product;
+use super::relaxed_control::sum_to;
 use super::slope_annealed::positive;
 use super::{Draw, Measure, Pathwise, Sampler, Site};
 use crate::distributions::{Discrete, conditional_gumbel, conditional_logistic};
@@ -36,14 +37,51 @@ impl Sampler for GumbelRao {
             candle_core::bail!("Gumbel-Rao averages over at least one draw, got draws = 0")
         }
         let value = q.sample(self.samples, key)?;
-        let conditional = key.named("conditional");
-        let scale = 1. / (temperature * self.draws as f64);
-        let mut total = value.clone();
-        for draw in 0..self.draws as u64 {
-            let relaxed = relaxed_given(q, &value, temperature, conditional.fold_in(draw))?;
-            total = (total + (softmax_jacobian(q, &relaxed)? * scale)?)?;
+        let average = Average {
+            law: q.with_logits(&q.logits().detach())?,
+            value: value.clone(),
+            temperature,
+            draws: self.draws as u64,
+            key: key.named("conditional"),
+        };
+        let logits = q.logits().maximum(-1e30)?;
+        Ok(Draw { value: (value + logits.apply_op1(average)?)?, measure: Measure::Discrete })
+    }
+}
+
+/// A zero whose derivative in the logits is the averaged Jacobian. The noise is drawn in the backward pass, one
+/// draw after another, so that none is kept.
+struct Average {
+    law: Discrete,
+    value: Tensor,
+    temperature: f64,
+    draws: u64,
+    key: Key,
+}
+
+impl CustomOp1 for Average {
+    fn name(&self) -> &'static str {
+        "gumbel_rao"
+    }
+
+    fn cpu_fwd(&self, s: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (shape, n) = (self.value.shape().clone(), self.value.elem_count());
+        match s {
+            CpuStorage::F32(_) => Ok((CpuStorage::F32(vec![0.; n]), shape)),
+            CpuStorage::F64(_) => Ok((CpuStorage::F64(vec![0.; n]), shape)),
+            _ => candle_core::bail!("gumbel_rao is for f32 and f64 tensors; convert with to_dtype"),
         }
-        Ok(Draw { value: total, measure: Measure::Discrete })
+    }
+
+    fn bwd(&self, logits: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        let mut total = g.zeros_like()?;
+        for draw in 0..self.draws {
+            let key = self.key.fold_in(draw);
+            let p = relaxed_given(&self.law, &self.value, self.temperature, key)?;
+            total = (total + jacobian_product(&self.law, &p, g)?)?;
+        }
+        let total = (total / (self.temperature * self.draws as f64))?;
+        sum_to(&total, logits).map(Some)
     }
 }
 

@@ -32,14 +32,13 @@ pub(crate) fn outer_jacobian(q: &Discrete, u: &Tensor, w: &Tensor) -> Result<Ten
     })
 }
 
-/// `g · ∇ E_q[z]` in the logits of `q`, in the shape of `g`. Detached.
-pub(crate) fn mean_gradient(q: &Discrete, g: &Tensor) -> Result<Tensor> {
-    let p = q.probs()?.detach();
+/// `J(p) g`, the product of a gradient with the Jacobian of a softmax (for bits: a sigmoid) of value `p`.
+pub(crate) fn jacobian_product(q: &Discrete, p: &Tensor, g: &Tensor) -> Result<Tensor> {
     match q {
-        Discrete::Bernoulli(_) => g.broadcast_mul(&(&p * (1. - &p)?)?),
+        Discrete::Bernoulli(_) => g.broadcast_mul(&(p * (1. - p)?)?),
         Discrete::Categorical(_) => {
-            let mean = g.broadcast_mul(&p)?.sum_keepdim(D::Minus1)?;
-            g.broadcast_sub(&mean)?.broadcast_mul(&p)
+            let mean = g.broadcast_mul(p)?.sum_keepdim(D::Minus1)?;
+            g.broadcast_sub(&mean)?.broadcast_mul(p)
         }
     }
 }

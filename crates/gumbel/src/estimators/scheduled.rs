@@ -76,21 +76,26 @@ impl Method {
         key: Key,
     ) -> Result<ScheduledEstimator> {
         self.check().map_err(candle_core::Error::msg)?;
-        let sites = || Trace::run(program, &mut Independent { samples: 1 }, key).map(|run| run.1);
+        let (_, sites) = Trace::run(program, &mut Independent { samples: 1 }, key)?;
         let scheduled = self.posterior_temperature().map(Posterior::Scheduled);
-        let estimator = match *self {
+        let estimator = match self.pathwise().or_else(|| self.discrete()) {
+            Some(estimator) => estimator,
+            None => self.learned(&sites, store, key)?,
+        };
+        // Of learned temperatures only the estimator knows.
+        let temperature = estimator.temperature.clone().or(scheduled);
+        Ok(ScheduledEstimator { temperature, ..estimator })
+    }
+
+    /// Relaxed and straight-through estimators, at each step's temperature.
+    fn pathwise(&self) -> Option<ScheduledEstimator> {
+        Some(match *self {
             Self::GumbelSoftmax {
                 samples,
                 temperature,
                 prior_temperature,
-                learned_temperature: true,
+                learned_temperature: false,
             } => {
-                let start = temperature.at(0);
-                let log =
-                    store.parameter("log_temperature", &like_logits(start.ln(), &sites()?)?)?;
-                return learned_temperature(samples, &log, prior_temperature);
-            }
-            Self::GumbelSoftmax { samples, temperature, prior_temperature, .. } => {
                 let prior = prior_temperature.unwrap_or(temperature);
                 each(move |step| GumbelSoftmax {
                     samples,
@@ -134,38 +139,67 @@ impl Method {
             Self::ReinMax { samples, temperature } => {
                 each(move |step| ReinMax { samples, temperature: temperature.at(step) })
             }
+            Self::Darn { samples } => always(Darn { samples }),
+            _ => return None,
+        })
+    }
+
+    /// Estimators on discrete draws that learn nothing.
+    fn discrete(&self) -> Option<ScheduledEstimator> {
+        Some(match *self {
+            Self::LeaveOneOut { samples } => always(LeaveOneOut { samples }),
+            Self::Arm { samples } => always(Arm { samples }),
+            Self::DisArm { samples } => always(DisArm { samples }),
+            Self::Arms { samples, copies } => always(Arms { samples, copies }),
+            Self::Carms { samples, copies } => always(Carms { samples, copies }),
+            Self::SumAndSample { classes } => always(SumAndSample { classes }),
+            Self::Enumerate { samples } => always(Enumerate { samples }),
+            _ => return None,
+        })
+    }
+
+    /// Estimators with learned parts.
+    fn learned(
+        &self,
+        sites: &[SiteDraw],
+        store: &mut dyn Store,
+        key: Key,
+    ) -> Result<ScheduledEstimator> {
+        Ok(match *self {
+            Self::GumbelSoftmax {
+                samples,
+                temperature,
+                prior_temperature,
+                learned_temperature: true,
+            } => {
+                let start = temperature.at(0);
+                let log = store.parameter("log_temperature", &like_logits(start.ln(), sites)?)?;
+                learned_temperature(samples, &log, prior_temperature)
+            }
             Self::Reinforce { samples, signal } => {
                 always(Reinforce { samples, moments: RunningMoments::new(signal, store)? })
             }
             Self::Nvil { samples, signal, hidden } => {
                 let moments = RunningMoments::new(signal, store)?;
-                always(Nvil::new(samples, moments, hidden, &sites()?, store, key)?)
+                always(Nvil::new(samples, moments, hidden, sites, store, key)?)
             }
-            Self::LeaveOneOut { samples } => always(LeaveOneOut { samples }),
             Self::MuProp { samples, signal } => {
                 always(MuProp { samples, moments: RunningMoments::new(signal, store)? })
             }
-            Self::Darn { samples } => always(Darn { samples }),
             Self::Rebar { samples, temperature } => {
-                always(Rebar::new(samples, temperature, &sites()?, store)?)
+                always(Rebar::new(samples, temperature, sites, store)?)
             }
             Self::Relax { samples, temperature, hidden } => {
-                always(Relax::new(samples, temperature, hidden, &sites()?, store, key)?)
+                always(Relax::new(samples, temperature, hidden, sites, store, key)?)
             }
-            Self::Arm { samples } => always(Arm { samples }),
-            Self::DisArm { samples } => always(DisArm { samples }),
-            Self::Arms { samples, copies } => always(Arms { samples, copies }),
-            Self::Carms { samples, copies } => always(Carms { samples, copies }),
             Self::DoubleControlVariates { samples } => {
-                always(DoubleControlVariates::new(samples, &sites()?, store)?)
+                always(DoubleControlVariates::new(samples, sites, store)?)
             }
             Self::Rodeo { samples, hidden } => {
-                always(Rodeo::new(samples, hidden, &sites()?, store, key)?)
+                always(Rodeo::new(samples, hidden, sites, store, key)?)
             }
-            Self::SumAndSample { classes } => always(SumAndSample { classes }),
-            Self::Enumerate { samples } => always(Enumerate { samples }),
-        };
-        Ok(ScheduledEstimator { temperature: scheduled, ..estimator })
+            _ => candle_core::bail!("{self:?} has no learned parts"),
+        })
     }
 }
 
@@ -178,7 +212,7 @@ fn learned_temperature(
     samples: usize,
     log: &Tensor,
     prior: Option<Schedule>,
-) -> Result<ScheduledEstimator> {
+) -> ScheduledEstimator {
     let parameter = log.clone();
     let posterior = move || match parameter.exp() {
         Ok(temperature) => Temperature::Tensor(temperature),
@@ -191,7 +225,7 @@ fn learned_temperature(
             prior.map_or_else(|| temperature.clone(), |prior| prior.at(step).into());
         GumbelSoftmax { samples, temperature, prior_temperature }
     });
-    Ok(ScheduledEstimator { temperature: Some(Posterior::Learned(log.clone())), ..estimator })
+    ScheduledEstimator { temperature: Some(Posterior::Learned(log.clone())), ..estimator }
 }
 
 /// A scalar of the kind of the first site's logits.
