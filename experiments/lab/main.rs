@@ -98,7 +98,7 @@ fn measure(
     let measured = case.problem.measure(
         estimator.as_ref(),
         case.objective.as_ref(),
-        samples.min(case.samples.max(1)),
+        samples,
         replicates,
         key.named("measurement"),
     )?;

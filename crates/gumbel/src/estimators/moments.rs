@@ -93,26 +93,36 @@ impl RunningMoments {
         })
     }
 
+    /// What centring subtracts.
+    pub(crate) fn centre(&self) -> Result<f64> {
+        Ok(if self.config.centred { self.current()?.0 } else { 0. })
+    }
+
     /// Centres and scales the signals `[S, B]` of each site.
     pub(crate) fn apply(&self, signals: &[Tensor]) -> Result<Centred> {
-        let Some(statistics) = &self.statistics else {
-            return Ok(Centred { signals: signals.to_vec(), factor: 1., statistics: vec![] });
-        };
-        let (mean, deviation) = self.current()?;
-        let SignalConfig { centred, scaled, decay } = self.config;
-        let factor = if scaled { 1. / deviation.max(1.) } else { 1. };
-        let mean = if centred { mean } else { 0. };
-        let centred = signals.iter().map(|signal| signal.affine(factor, -mean * factor));
+        let centre = self.centre()?;
+        let factor = if self.is_scaled() { 1. / self.current()?.1.max(1.) } else { 1. };
+        let centred = signals.iter().map(|signal| signal.affine(factor, -centre * factor));
+        Ok(Centred {
+            signals: centred.collect::<Result<_>>()?,
+            factor,
+            statistics: self.next(signals)?,
+        })
+    }
+
+    /// The moving averages after a step with these signals, as they were before centring.
+    pub(crate) fn next(&self, signals: &[Tensor]) -> Result<Vec<(Var, Tensor)>> {
+        let Some(statistics) = &self.statistics else { return Ok(vec![]) };
         let (mut sum, mut squares) = (0., 0.);
         for signal in signals {
-            let signal = signal.to_dtype(DType::F64)?;
+            let signal = signal.detach().to_dtype(DType::F64)?;
             let share = 1. / signals.len() as f64;
             sum += share * signal.mean_all()?.to_scalar::<f64>()?;
             squares += share * signal.sqr()?.mean_all()?.to_scalar::<f64>()?;
         }
+        let decay = self.config.decay;
         let new = Tensor::new(&[sum, squares, 1.], statistics.device())?;
         let next = ((statistics.as_detached_tensor() * decay)? + new * (1. - decay))?;
-        let statistics = vec![(statistics.clone(), next)];
-        Ok(Centred { signals: centred.collect::<Result<_>>()?, factor, statistics })
+        Ok(vec![(statistics.clone(), next)])
     }
 }

@@ -14,7 +14,8 @@ use super::{Estimator, Objective, Program, SiteDraw, Store, Surrogate};
 /// Sites that depend on each other are handled layer by layer: the relaxed value of a site enters a run of its
 /// own, in which earlier sites keep their draws and later ones are relaxed with the noise that they were drawn with. `η` and
 /// `τ` of each site descend the squared size of the gradient in its logits, whose slope in `τ` is taken by a
-/// difference. Six runs of the model for each site, forward and backward.
+/// difference. What is left of the signal is centred by a moving average. Six runs of the model for each site,
+/// forward and backward.
 ///
 /// Source: Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein (2017), eq. 7 and section 3.2.
 #[derive(Clone, Debug)]

@@ -5,7 +5,10 @@ use gumbel_kernels::{Key, log_softmax, sigmoid};
 use super::network::Network;
 use super::replay::Replay;
 use super::signal::score;
-use super::{Independent, Objective, Program, Site, SiteDraw, Store, Surrogate, Trace};
+use super::{
+    Independent, Objective, Program, RunningMoments, SignalConfig, Site, SiteDraw, Store,
+    Surrogate, Trace,
+};
 use crate::distributions::{
     Discrete, conditional_gumbel, conditional_gumbel_weight, conditional_logistic,
     conditional_logistic_slope,
@@ -32,6 +35,8 @@ struct Parts {
 #[derive(Clone, Debug)]
 pub(crate) struct RelaxedControl {
     samples: usize,
+    /// Centre what is left of the signal; a constant shift is no control variate's business.
+    moments: RunningMoments,
     parts: Vec<Parts>,
 }
 
@@ -82,7 +87,8 @@ impl RelaxedControl {
                 network: network(site, store)?,
             });
         }
-        Ok(Self { samples, parts })
+        let moments = RunningMoments::new(SignalConfig::default(), store)?;
+        Ok(Self { samples, moments, parts })
     }
 
     fn parts_of(&self, site: &SiteDraw) -> Result<&Parts> {
@@ -105,19 +111,23 @@ impl RelaxedControl {
         let signal = objective.learning_signal(&log_w.detach())?;
         let latent: Vec<&SiteDraw> = sites.iter().filter(|site| !site.is_observed()).collect();
         let run = Run { program, objective, key, samples, latent };
-        let (mut gain, mut auxiliary) = (bound.clone(), Vec::new());
+        let centre = self.moments.centre()?;
+        let centred = (signal - centre)?;
+        let (mut gain, mut auxiliary, mut signals) = (bound.clone(), Vec::new(), Vec::new());
         for (index, site) in run.latent.iter().enumerate() {
-            let estimate = run.estimate(index, self.parts_of(site)?, &signal)?;
+            let estimate = run.estimate(index, self.parts_of(site)?, &centred)?;
             gain = gain.broadcast_add(&score(site, &estimate.signal)?)?;
             // A sum over the batch, of which the loss takes the mean.
             let logits = site.posterior.logits().maximum(MASKED)?;
             let path = (estimate.path.detach() * logits)?.sum_all()?;
             gain = gain.broadcast_add(&(path / bound.dim(0)? as f64)?)?;
             auxiliary.push(estimate.auxiliary);
+            signals.push((estimate.signal + centre)?);
         }
         let auxiliary = Tensor::stack(&auxiliary, 0)?.sum_all()?;
         drop(run);
-        Surrogate::new(&gain, &bound, &log_px, sites)?.with_auxiliary(&auxiliary)
+        let surrogate = Surrogate::new(&gain, &bound, &log_px, sites)?;
+        surrogate.with_statistics(self.moments.next(&signals)?).with_auxiliary(&auxiliary)
     }
 }
 
