@@ -14,6 +14,8 @@ use crate::estimators::Entry;
 pub(crate) struct Report {
     text: String,
     csv: String,
+    /// Claims of unbiasedness that the measurement contradicts.
+    pub(crate) refuted: usize,
 }
 
 /// One line to the terminal; nobody may be listening.
@@ -26,8 +28,9 @@ impl Report {
         let environment = Environment::current(seed, threads);
         let mut report = Self {
             text: String::new(),
+            refuted: 0,
             csv: "problem,estimator,settings,replicates,bias,bias_error,variance,variance_error,\
-                  mean_squared_error,cosine,cosine_of_mean,exact_norm,microseconds\n"
+                  mean_squared_error,cosine,cosine_of_mean,cosine_of_mean_error,exact_norm,microseconds\n"
                 .to_owned(),
         };
         report.line("# Bias and variance of every estimator");
@@ -69,6 +72,7 @@ impl Report {
                     format!("{} ± {}", digits(e.value / by), digits(e.error / by))
                 };
                 // What is claimed, and whether the measurement agrees.
+                self.refuted += usize::from(*unbiased && m.check_unbiased(4.5).is_err());
                 let verdict = match (unbiased, m.check_unbiased(4.5).is_ok()) {
                     (true, true) => "yes",
                     (true, false) => "**claimed, refuted**",
@@ -76,13 +80,13 @@ impl Report {
                     (false, false) => "no",
                 };
                 self.line(&format!(
-                    "| {name} | {settings} | {} | {verdict} | {} | {} | {} | {:.3} | {:.4} | {:.2} |",
+                    "| {name} | {settings} | {} | {verdict} | {} | {} | {} | {:.3} | {} | {:.2} |",
                     entry.runs,
                     relative(m.bias, g),
                     relative(m.variance, g * g),
                     digits(m.mean_squared_error.value / (g * g)),
                     m.cosine.value,
-                    m.cosine_of_mean,
+                    cosine(m.cosine_of_mean),
                     m.seconds * 1e6
                 ));
                 self.csv_row(problem, entry, m)
@@ -91,7 +95,7 @@ impl Report {
                 let message = error.to_string();
                 let short = message.lines().next().unwrap_or_default();
                 self.line(&format!(
-                    "| {name} | {settings} | {} | not applicable: {short} | | | | | | |",
+                    "| {name} | {settings} | {} | refused: {short} | | | | | | |",
                     entry.runs
                 ));
                 Ok(())
@@ -102,7 +106,7 @@ impl Report {
     pub(crate) fn csv_row(&mut self, problem: &str, entry: &Entry, m: &Measurement) -> Result<()> {
         writeln!(
             self.csv,
-            "\"{problem}\",\"{}\",\"{}\",{},{:e},{:e},{:e},{:e},{:e},{:e},{:e},{:e},{:e}",
+            "\"{problem}\",\"{}\",\"{}\",{},{:e},{:e},{:e},{:e},{:e},{:e},{:e},{:e},{:e},{:e}",
             entry.name,
             entry.settings.replace('\n', "; ").replace('"', "'"),
             m.replicates,
@@ -112,7 +116,8 @@ impl Report {
             m.variance.error,
             m.mean_squared_error.value,
             m.cosine.value,
-            m.cosine_of_mean,
+            m.cosine_of_mean.value,
+            m.cosine_of_mean.error,
             m.exact_norm(),
             m.seconds * 1e6
         )?;
@@ -147,6 +152,14 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// A cosine, where noise does not hide it.
+fn cosine(x: Estimate) -> String {
+    if x.value.is_nan() || x.error.is_nan() || x.error > 0.5 {
+        return "hidden by noise".to_owned();
+    }
+    format!("{:.3} ± {:.3}", x.value, x.error)
 }
 
 /// Three significant digits.

@@ -77,10 +77,11 @@ pub(crate) fn probe(
             variables,
             key.named("probe").fold_in(step),
         )?;
-    let report = report
-        .number("gradient_norm", norm)
-        .number("gradient_variance", variance)
-        .number("gradient_signal_to_noise", signal_to_noise);
+    let mut report = report.number("gradient_norm", norm).number("gradient_variance", variance);
+    // An estimator without noise has no such ratio.
+    if signal_to_noise.is_finite() {
+        report = report.number("gradient_signal_to_noise", signal_to_noise);
+    }
     Ok(match bias {
         None => report,
         Some(bias) => report

@@ -3,10 +3,11 @@ use candle_core::{Result, Tensor};
 use gumbel_kernels::Key;
 
 use super::jacobian::jacobian_product;
+use super::leave_one_out::learning_signal;
 use super::leaves::Leaves;
 use super::others::{at_least_two, mean_of_others};
 use super::relaxed_control::{score_in_logits, sum_to};
-use super::signal::{bound_with_replaced, score};
+use super::signal::score;
 use super::{Estimator, Independent, Objective, Program, Site, SiteDraw, Store, Surrogate, Trace};
 
 /// Double control variates: leave-one-out, made sharper twice by the gradient of the model in its latents.
@@ -67,8 +68,7 @@ impl Estimator for DoubleControlVariates {
         let slopes = leaves.gradients(&log_w)?;
         let latent: Vec<_> = sites.iter().filter(|site| !site.is_observed()).collect();
 
-        let without = bound_with_replaced(&log_w, &mean_of_others(&log_w)?, objective)?;
-        let mut signal = bound.detach().unsqueeze(0)?.broadcast_sub(&without)?;
+        let mut signal = learning_signal(&log_w, &bound, objective)?;
         // The constant 1/S, whatever the objective: only a linear control has a mean of 0.
         let (share, batch) = (1. / self.samples as f64, bound.dim(0)? as f64);
         let others = slopes.iter().map(mean_of_others).collect::<Result<Vec<_>>>()?;

@@ -47,9 +47,13 @@ impl Estimator for LeaveOneOut {
 }
 
 /// `bound(log w) - bound(log w without s)` for each sample: `[S, B]` from `log w: [S, B]`.
-fn learning_signal(log_w: &Tensor, bound: &Tensor, objective: &dyn Objective) -> Result<Tensor> {
+pub(crate) fn learning_signal(
+    log_w: &Tensor,
+    bound: &Tensor,
+    objective: &dyn Objective,
+) -> Result<Tensor> {
     let without = bound_with_replaced(log_w, &mean_of_others(log_w)?, objective)?;
-    Ok(bound.unsqueeze(0)?.broadcast_sub(&without)?.detach())
+    Ok(bound.detach().unsqueeze(0)?.broadcast_sub(&without)?.detach())
 }
 
 #[cfg(test)]

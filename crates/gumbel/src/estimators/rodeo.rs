@@ -2,10 +2,10 @@
 use candle_core::{D, Result, Tensor};
 use gumbel_kernels::Key;
 
+use super::leave_one_out::learning_signal;
 use super::leaves::Leaves;
 use super::others::{at_least_two, mean_of_others};
 use super::relaxed_control::sum_to;
-use super::signal::bound_with_replaced;
 use super::{Estimator, Independent, Objective, Program, Site, SiteDraw, Store, Surrogate, Trace};
 use crate::distributions::Discrete;
 
@@ -164,8 +164,7 @@ impl Estimator for Rodeo {
             .map(|(site, slope)| stein(site, self.function(site)?, &mean_of_others(slope)?))
             .collect::<Result<Vec<_>>>()?;
 
-        let without = bound_with_replaced(&log_w, &mean_of_others(&log_w)?, objective)?;
-        let signal = bound.detach().unsqueeze(0)?.broadcast_sub(&without)?;
+        let signal = learning_signal(&log_w, &bound, objective)?;
         let (share, batch) = (1. / self.samples as f64, bound.dim(0)? as f64);
         // Of mean 0 given all other samples, and so only if it enters linearly.
         let control =

@@ -20,7 +20,7 @@ pub struct Reading {
     pub norm: f64,
     /// `tr Cov ĝ`.
     pub variance: f64,
-    /// `‖E ĝ‖² / tr Cov ĝ`: above 1 a single estimate points the right way.
+    /// `‖E ĝ‖² / tr Cov ĝ`: above 1 a single estimate points the right way. Not finite where there is no noise.
     pub signal_to_noise: f64,
     /// Against the reference, if there is one.
     pub bias: Option<Bias>,
