@@ -204,7 +204,7 @@ fn discard(root: &Path, name: &str) -> Result<()> {
 }
 
 /// Removes all checkpoints but the newest `keep` up to `saved`. A failure costs only disk space.
-fn prune(root: &Path, saved: u64, keep: usize) {
+pub(crate) fn prune(root: &Path, saved: u64, keep: usize) {
     let pruned = steps(root).and_then(|steps| {
         let (old, later): (Vec<u64>, Vec<u64>) = steps.into_iter().partition(|s| *s <= saved);
         let surplus = old.len().saturating_sub(keep);

@@ -78,7 +78,7 @@ fn mistakes_exit_with_2_a_suggestion_and_nothing_begun() {
         (&["--set", "model.latent=3"][..], &["model.latent", "did you mean `model.latents`"][..]),
         (&["--set", "temperature=3"], &["unknown key `temperature`", "estimator.temperature"]),
         (&["--set", "model.latents=many"], &["model.latents", "many"]),
-        (&["--set", "estimator.method=gumbel"], &["did you mean `gumbel-softmax`"]),
+        (&["--set", "estimator.method=gumbel-sofmax"], &["did you mean `gumbel-softmax`"]),
         (&["--set", "batch_size=0"], &["batch_size is 0", "at least 1"]),
         (&["--set", "seed"], &["KEY=VALUE"]),
         (&["--set", "model.latents=0"], &["latents", "use 1 to"]),

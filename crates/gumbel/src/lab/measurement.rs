@@ -210,11 +210,7 @@ fn cosine_of_mean(vectors: &[&[f64]], exact: &[f64]) -> Estimate {
     let g = vectors.len() as f64;
     let cosine = |total: &[f64], own: f64, n: f64| {
         let square = (dot(total, total) - own) / (n * (n - 1.));
-        if square > 0. {
-            (dot(total, exact) / n / square.sqrt() / norm(exact)).clamp(-1., 1.)
-        } else {
-            f64::NAN
-        }
+        if square > 0. { dot(total, exact) / n / square.sqrt() / norm(exact) } else { f64::NAN }
     };
     let total = sum(vectors);
     let own: f64 = vectors.iter().map(|v| dot(v, v)).sum();
@@ -227,7 +223,8 @@ fn cosine_of_mean(vectors: &[&[f64]], exact: &[f64]) -> Estimate {
         .collect();
     let mean = without.iter().sum::<f64>() / g;
     let spread: f64 = without.iter().map(|x| (x - mean).powi(2)).sum();
-    Estimate { value: cosine(&total, own, g), error: (spread * (g - 1.) / g).sqrt() }
+    let value = cosine(&total, own, g).clamp(-1., 1.);
+    Estimate { value, error: (spread * (g - 1.) / g).sqrt() }
 }
 
 /// Mean and its standard error.

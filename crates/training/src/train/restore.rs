@@ -1,6 +1,6 @@
 //! Going on where a checkpoint was made.
 use super::{TrainConfig, drop_samples};
-use crate::checkpoint::{Checkpoint, State};
+use crate::checkpoint::{Checkpoint, State, prune};
 use crate::run::Status;
 use crate::{Error, Optimizer, Params, Result, Run};
 
@@ -38,6 +38,8 @@ pub(super) fn restore(
         tracing::info!("nothing to do: all {step} steps are done; use a larger --steps to go on");
         return Ok(None);
     }
+    // A process that was killed after a checkpoint may have left an old one behind.
+    prune(&run.checkpoints(), *step, config.keep.max(1));
     run.metrics.truncate(*metrics_bytes)?;
     drop_samples(run, *step)?;
     tracing::info!("going on from step {step}");
