@@ -172,8 +172,10 @@ impl Problem {
             logits: vec![0.; self.logits.len()],
             f: Quadratic { c: self.f.c.clone(), t: self.f.t },
         };
+        // Each of the 4ⁿ pairs is drawn with certainty, but for one chance in e²⁰.
+        let rows = 25 * 4usize.pow(self.logits.len() as u32);
         let (gradients, surrogate) =
-            fair.gradients(&LeaveOneOut { samples: 2 }, 20_000, Key::from_seed(5))?;
+            fair.gradients(&LeaveOneOut { samples: 2 }, rows, Key::from_seed(5))?;
         let bits = surrogate.sites[0].draw.value.to_vec3::<f64>()?;
         let mut law = Law::new();
         let outcomes = self.outcomes();

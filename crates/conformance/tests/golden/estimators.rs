@@ -5,10 +5,12 @@ use candle_core::{Device, Result as TensorResult, Tensor, Var};
 use gumbel::Key;
 use gumbel::distributions::{Categorical, ExpConcrete, conditional_logistic};
 use gumbel::estimators::{
-    Enumerate, Estimator, LeaveOneOut, ReinMax, Reinforce, RunningMoments, SignalConfig,
-    SlopeAnnealedStraightThrough, Store, Trace,
+    Enumerate, Estimator, GumbelRao, GumbelSoftmax, LeaveOneOut, ReinMax, Reinforce,
+    RunningMoments, SignalConfig, SlopeAnnealedStraightThrough, Store,
+    StraightThroughGumbelSoftmax, Trace,
 };
 use gumbel::objectives::Elbo;
+use gumbel_conformance::{Z_CRITICAL, mean_and_error};
 
 use crate::bernoulli;
 use crate::case::{Case, Fallible, NO_FLOOR, cancellation};
@@ -243,7 +245,35 @@ fn check_relaxed(case: &mut Case<'_>) -> Fallible<()> {
         straight += p * limit;
     }
     case.expect("E_st_gs_gradient_logit0", &[straight], 1e-13)?;
+
+    let soft = case.number("E_soft_gradient_logit0")?;
+    let straight = case.number("E_st_gs_gradient_logit0")?;
+    let samples = 1;
+    let relaxed = GumbelSoftmax::new(samples, temperature);
+    let hard = StraightThroughGumbelSoftmax { samples, temperature };
+    let averaged = GumbelRao { samples, temperature, draws: 5 };
+    let estimators: [(&dyn Estimator, f64); 3] =
+        [(&relaxed, soft), (&hard, straight), (&averaged, straight)];
+    for (estimator, expected) in estimators {
+        check_mean(&logits, &f, estimator, expected)?;
+    }
     Ok(())
+}
+
+/// The mean of the estimates of logit 0 is the expected one, within 4.5 standard errors.
+fn check_mean(
+    logits: &[f64],
+    f: &Quadratic,
+    estimator: &dyn Estimator,
+    expected: f64,
+) -> Fallible<()> {
+    let rows = draw(logits, f, estimator, 20_000, Key::from_seed(7))?;
+    let first: Vec<f64> = rows.iter().map(|(_, gradient)| gradient[0]).collect();
+    let (mean, error) = mean_and_error(&first);
+    if (mean - expected).abs() < Z_CRITICAL * error {
+        return Ok(());
+    }
+    Err(format!("{estimator:?} has the mean {mean} ± {error}, expected {expected}").into())
 }
 
 /// The derivative of `f` in logit 0, for each difference of the two noises; with a class, `f` has the gradient
