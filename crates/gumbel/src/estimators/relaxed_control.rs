@@ -159,7 +159,13 @@ impl Run<'_> {
         }
         let squared_size = |total: &Tensor, path: &Tensor| {
             let batch = signal.dim(1)? as f64;
-            (score_in_logits(site, total)? + path)?.sqr()?.sum_all()? / batch
+            // The moving average follows η and τ only slowly; what it has not caught up with is not variance.
+            let total = if total.elem_count() > 1 {
+                total.broadcast_sub(&total.mean_all()?)?
+            } else {
+                total.clone()
+            };
+            (score_in_logits(site, &total)? + path)?.sqr()?.sum_all()? / batch
         };
         let mut auxiliary = squared_size(&total, &path)?;
         // No graph leads from the estimate to its temperature: a difference stands in for it.
