@@ -37,3 +37,4 @@ pub use logistic::Logistic;
 pub use mask::mask_logits;
 pub use stick_breaking::StickBreakingGaussian;
 pub use temperature::Temperature;
+pub(crate) use temperature::positive;

@@ -106,10 +106,15 @@ impl Temperature {
 }
 
 fn check(value: f64) -> Result<()> {
+    positive("temperature", value).map(|_| ())
+}
+
+/// A setting that has to be positive and finite.
+pub(crate) fn positive(name: &str, value: f64) -> Result<f64> {
     if value > 0. && value.is_finite() {
-        return Ok(());
+        return Ok(value);
     }
-    candle_core::bail!("temperature must be positive and finite, got {value}")
+    candle_core::bail!("{name} must be positive and finite, got {value}")
 }
 
 #[cfg(test)]

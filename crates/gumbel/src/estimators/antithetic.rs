@@ -4,7 +4,7 @@ use gumbel_kernels::Key;
 
 use super::class_coupling::{MOST_CATEGORIES, class_copies};
 use super::copula::bit_copies;
-use super::signal::bound_with_replaced;
+use super::signal::{along_logits, bound_with_replaced, score};
 use super::{Draw, Measure, Objective, Program, Sampler, Site, SiteDraw, Surrogate, Trace};
 use crate::distributions::Discrete;
 
@@ -93,7 +93,7 @@ pub(crate) fn surrogate(
     for (site, coefficients) in latent.zip(&sampler.coefficients) {
         gain = gain.broadcast_add(&match coefficients {
             Some(coefficients) => coupled(site, coefficients, &swapped, bound.dim(0)?)?,
-            None => (super::signal::score(site, &own)? / copies as f64)?,
+            None => (score(site, &own)? / copies as f64)?,
         })?;
     }
     Surrogate::new(&gain, &bound, &log_px, sites)
@@ -131,7 +131,7 @@ fn signals(worlds: &[Tensor], objective: &dyn Objective) -> Result<Signals> {
     Ok(Signals { swapped: swapped.detach(), own: Tensor::cat(&own, 0)?.detach() })
 }
 
-/// The share of a site whose copies are coupled, a scalar: `[1]`.
+/// The share of a site whose copies are coupled, a scalar.
 fn coupled(
     site: &SiteDraw,
     coefficients: &Coefficients,
@@ -152,10 +152,5 @@ fn coupled(
             (sum / (n * (n - 1.)))?
         }
     };
-    // A sum over the batch, of which the loss takes the mean.
-    let logits = site.posterior.logits().maximum(MASKED)?;
-    (weight.detach().broadcast_mul(&logits)?.sum_all()? / batch as f64)?.reshape(1)
+    along_logits(site, &weight, batch)
 }
-
-/// What a masked logit counts as where it is multiplied by a coefficient of 0.
-const MASKED: f64 = -1e30;

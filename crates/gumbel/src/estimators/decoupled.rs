@@ -3,9 +3,8 @@ use candle_core::{Result, Tensor};
 use gumbel_kernels::{Forward, Key, gumbel_softmax, sigmoid};
 
 use super::jacobian::softmax_jacobian;
-use super::slope_annealed::positive;
 use super::{Draw, Measure, Pathwise, Sampler, Site};
-use crate::distributions::Discrete;
+use crate::distributions::{Discrete, positive};
 
 /// Decoupled straight-through Gumbel-Softmax: one temperature for the sample, another for its gradient.
 ///

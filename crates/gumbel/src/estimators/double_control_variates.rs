@@ -6,8 +6,7 @@ use super::jacobian::jacobian_product;
 use super::leave_one_out::learning_signal;
 use super::leaves::Leaves;
 use super::others::{at_least_two, mean_of_others};
-use super::relaxed_control::{score_in_logits, sum_to};
-use super::signal::score;
+use super::signal::{score, score_in_logits, sum_to};
 use super::{Estimator, Independent, Objective, Program, Site, SiteDraw, Store, Surrogate, Trace};
 
 /// Double control variates: leave-one-out, made sharper twice by the gradient of the model in its latents.

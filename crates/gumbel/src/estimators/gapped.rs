@@ -4,9 +4,8 @@ use gumbel_kernels::Key;
 use serde::{Deserialize, Serialize};
 
 use super::jacobian::softmax_jacobian;
-use super::slope_annealed::positive;
 use super::{Draw, Measure, Pathwise, Sampler, Site};
-use crate::distributions::Discrete;
+use crate::distributions::{Discrete, positive};
 
 /// Gapped straight-through: Gumbel-Softmax without its noise, which a shift of the logits replaces.
 ///

@@ -3,10 +3,9 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use gumbel_kernels::{Key, log_softmax, sigmoid};
 
 use super::jacobian::jacobian_product;
-use super::relaxed_control::sum_to;
-use super::slope_annealed::positive;
+use super::signal::{MASKED, sum_to};
 use super::{Draw, Measure, Pathwise, Sampler, Site};
-use crate::distributions::{Discrete, conditional_gumbel, conditional_logistic};
+use crate::distributions::{Discrete, conditional_gumbel, conditional_logistic, positive};
 
 /// Gumbel–Rao: straight-through Gumbel-Softmax averaged over the noise that leads to the same sample.
 ///
@@ -44,7 +43,7 @@ impl Sampler for GumbelRao {
             draws: self.draws as u64,
             key: key.named("conditional"),
         };
-        let logits = q.logits().maximum(-1e30)?;
+        let logits = q.logits().maximum(MASKED)?;
         Ok(Draw { value: (value + logits.apply_op1(average)?)?, measure: Measure::Discrete })
     }
 }

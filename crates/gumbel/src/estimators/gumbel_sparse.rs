@@ -2,9 +2,8 @@
 use candle_core::{D, Result, Tensor};
 use gumbel_kernels::{Key, SparseMap, sparse_map};
 
-use super::slope_annealed::positive;
 use super::{Draw, Measure, Pathwise, Sampler, Site};
-use crate::distributions::Discrete;
+use crate::distributions::{Discrete, positive};
 
 /// Gumbel-sparsemax and Gumbel-entmax: `map((logits + G) / τ)` with a sparse map onto the simplex.
 ///

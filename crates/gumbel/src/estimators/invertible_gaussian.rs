@@ -2,9 +2,8 @@
 use candle_core::Result;
 use gumbel_kernels::Key;
 
-use super::slope_annealed::positive;
 use super::{Draw, Measure, Pathwise, Sampler, Site};
-use crate::distributions::{Discrete, Relaxed, StickBreakingGaussian};
+use crate::distributions::{Discrete, Relaxed, StickBreakingGaussian, positive};
 
 /// Invertible Gaussian reparameterisation, by stick-breaking: a relaxed draw from Gaussian noise.
 ///

@@ -1,10 +1,8 @@
 //! Chosen Jacobians: the tool of the straight-through family.
 use candle_core::{D, Result, Tensor};
 
+use super::signal::MASKED;
 use crate::distributions::Discrete;
-
-/// What a masked logit counts as where it is multiplied by a probability of 0.
-const MASKED: f64 = -1e30;
 
 /// A zero whose derivative in the logits of `q` is `J(p) = diag(p) - p pᵀ`, the Jacobian of a softmax that
 /// has the value `probs`; `p (1 - p)` for bits. Nothing flows into `probs`.

@@ -3,9 +3,8 @@ use candle_core::Result;
 use gumbel_kernels::Key;
 
 use super::jacobian::{probs_at, softmax_jacobian};
-use super::slope_annealed::positive;
 use super::{Draw, Measure, Pathwise, Sampler, Site};
-use crate::distributions::Discrete;
+use crate::distributions::{Discrete, positive};
 
 /// ReinMax: straight-through of second order, by Heun's method.
 ///

@@ -4,21 +4,18 @@ use gumbel_kernels::{Key, log_softmax, sigmoid};
 
 use super::network::Network;
 use super::replay::Replay;
-use super::signal::score;
+use super::signal::{along_logits, score, score_in_logits, sum_to};
 use super::{
     Independent, Objective, Program, RunningMoments, SignalConfig, Site, SiteDraw, Store,
     Surrogate, Trace,
 };
 use crate::distributions::{
     Discrete, conditional_gumbel, conditional_gumbel_weight, conditional_logistic,
-    conditional_logistic_slope,
+    conditional_logistic_slope, positive,
 };
 
 /// Distance in `ln τ` at which the variance is compared, to know its slope.
 const STEP: f64 = 0.05;
-
-/// What a masked logit counts as where it is multiplied by a coefficient of 0.
-const MASKED: f64 = -1e30;
 
 /// The learned parts of one site.
 #[derive(Clone, Debug)]
@@ -71,9 +68,7 @@ impl RelaxedControl {
         store: &mut dyn Store,
         mut network: impl FnMut(&SiteDraw, &mut dyn Store) -> Result<Option<Network>>,
     ) -> Result<Self> {
-        if !(temperature > 0. && temperature.is_finite()) {
-            candle_core::bail!("temperature must be positive and finite, got {temperature}")
-        }
+        positive("temperature", temperature)?;
         let mut parts = Vec::new();
         for site in sites.iter().filter(|site| !site.is_observed()) {
             let logits = site.posterior.logits();
@@ -117,10 +112,8 @@ impl RelaxedControl {
         for (index, site) in run.latent.iter().enumerate() {
             let estimate = run.estimate(index, self.parts_of(site)?, &centred)?;
             gain = gain.broadcast_add(&score(site, &estimate.signal)?)?;
-            // A sum over the batch, of which the loss takes the mean.
-            let logits = site.posterior.logits().maximum(MASKED)?;
-            let path = (estimate.path.detach() * logits)?.sum_all()?;
-            gain = gain.broadcast_add(&(path / bound.dim(0)? as f64)?)?;
+            let path = along_logits(site, &estimate.path, bound.dim(0)?)?;
+            gain = gain.broadcast_add(&path)?;
             auxiliary.push(estimate.auxiliary);
             signals.push((estimate.signal + centre)?);
         }
@@ -253,26 +246,4 @@ impl Run<'_> {
         };
         Ok((value, sum_to(&(free - conditional)?, &logits)?))
     }
-}
-
-/// `Σ_s signal_s ∇ log q(z_s)` in the logits, in their shape.
-pub(crate) fn score_in_logits(site: &SiteDraw, signal: &Tensor) -> Result<Tensor> {
-    let step = site.draw.value.detach().broadcast_sub(&site.posterior.probs()?.detach())?;
-    let (s, b) = signal.dims2()?;
-    let signal = match site.posterior {
-        Discrete::Bernoulli(_) => signal.reshape((s, b, 1))?,
-        Discrete::Categorical(_) => signal.reshape((s, b, 1, 1))?,
-    };
-    sum_to(&step.broadcast_mul(&signal)?, site.posterior.logits())
-}
-
-/// Sums over the axes of samples and batch that `like` does not have.
-pub(crate) fn sum_to(x: &Tensor, like: &Tensor) -> Result<Tensor> {
-    let mut x = x.clone();
-    for axis in [0, 1] {
-        if like.dim(axis)? == 1 && x.dim(axis)? != 1 {
-            x = x.sum_keepdim(axis)?;
-        }
-    }
-    Ok(x)
 }

@@ -5,7 +5,7 @@ use gumbel_kernels::Key;
 use super::leave_one_out::learning_signal;
 use super::leaves::Leaves;
 use super::others::{at_least_two, mean_of_others};
-use super::relaxed_control::sum_to;
+use super::signal::{along_logits, sum_to};
 use super::{Estimator, Independent, Objective, Program, Site, SiteDraw, Store, Surrogate, Trace};
 use crate::distributions::Discrete;
 
@@ -183,10 +183,7 @@ impl Estimator for Rodeo {
             let factor = signal.broadcast_add(&(factor * share)?)?;
             let gradient = (score.broadcast_mul(&factor)? + (known * share)?)?;
             let gradient = sum_to(&gradient, site.posterior.logits())?;
-            let logits = site.posterior.logits().maximum(-1e30)?;
-            // A sum over the batch, of which the loss takes the mean.
-            let path = (gradient.detach() * logits)?.sum_all()?;
-            gain = gain.broadcast_add(&(path / batch)?)?;
+            gain = gain.broadcast_add(&along_logits(site, &gradient, bound.dim(0)?)?)?;
             auxiliary.push((gradient.sqr()?.sum_all()? / batch)?);
         }
         let auxiliary = Tensor::stack(&auxiliary, 0)?.sum_all()?;

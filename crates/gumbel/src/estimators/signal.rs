@@ -2,6 +2,10 @@
 use candle_core::{Result, Tensor};
 
 use super::{Objective, SiteDraw};
+use crate::distributions::Discrete;
+
+/// What a masked logit of `-∞` counts as where it is multiplied by a coefficient of 0.
+pub(crate) const MASKED: f64 = -1e30;
 
 /// `bound(log w with log w_s replaced by replacement_s)` for each sample `s`: `[S, B]`, detached.
 ///
@@ -44,4 +48,33 @@ pub(crate) fn score(site: &SiteDraw, signal: &Tensor) -> Result<Tensor> {
         Some(log_q) => signal.detach().broadcast_mul(&log_q)?.sum(0),
         None => signal.detach().sum(0)?.zeros_like(),
     }
+}
+
+/// A scalar whose gradient in the logits of a site is `coefficients`, which count as numbers and were summed over
+/// a batch of `batch`: the loss takes the mean.
+pub(crate) fn along_logits(site: &SiteDraw, coefficients: &Tensor, batch: usize) -> Result<Tensor> {
+    let logits = site.posterior.logits().maximum(MASKED)?;
+    coefficients.detach().broadcast_mul(&logits)?.sum_all()? / batch as f64
+}
+
+/// `Σ_s signal_s ∇ log q(z_s)` in the logits, in their shape.
+pub(crate) fn score_in_logits(site: &SiteDraw, signal: &Tensor) -> Result<Tensor> {
+    let step = site.draw.value.detach().broadcast_sub(&site.posterior.probs()?.detach())?;
+    let (s, b) = signal.dims2()?;
+    let signal = match site.posterior {
+        Discrete::Bernoulli(_) => signal.reshape((s, b, 1))?,
+        Discrete::Categorical(_) => signal.reshape((s, b, 1, 1))?,
+    };
+    sum_to(&step.broadcast_mul(&signal)?, site.posterior.logits())
+}
+
+/// Sums over the axes of samples and batch that `like` does not have.
+pub(crate) fn sum_to(x: &Tensor, like: &Tensor) -> Result<Tensor> {
+    let mut x = x.clone();
+    for axis in [0, 1] {
+        if like.dim(axis)? == 1 && x.dim(axis)? != 1 {
+            x = x.sum_keepdim(axis)?;
+        }
+    }
+    Ok(x)
 }

@@ -4,7 +4,7 @@ use gumbel_kernels::Key;
 
 use super::jacobian::{probs_at, softmax_jacobian};
 use super::{Draw, Measure, Pathwise, Sampler, Site};
-use crate::distributions::Discrete;
+use crate::distributions::{Discrete, positive};
 
 /// Slope-annealed straight-through: a discrete sample forward, backward the gradient of
 /// `softmax(slope · logits)`.
@@ -36,12 +36,4 @@ impl Pathwise for SlopeAnnealedStraightThrough {
         include_str!("bibtex/slope-annealed.bib"),
         include_str!("bibtex/straight-through.bib")
     );
-}
-
-/// A setting that has to be positive and finite.
-pub(crate) fn positive(name: &str, value: f64) -> Result<f64> {
-    if value > 0. && value.is_finite() {
-        return Ok(value);
-    }
-    candle_core::bail!("{name} must be positive and finite, got {value}")
 }

@@ -2,6 +2,8 @@
 use candle_core::{D, Result, Tensor};
 use gumbel_kernels::{Key, in_single, log_sum_exp};
 
+use crate::distributions::positive;
+
 /// Sinkhorn's operator: scores to a matrix whose rows and columns sum to 1, in the limit of many iterations.
 ///
 /// `scores: [.., n, n]` → `[.., n, n]`. Starts from `exp(scores / τ)`; each iteration divides the rows by their
@@ -17,9 +19,7 @@ pub fn sinkhorn(scores: &Tensor, temperature: f64, iterations: usize) -> Result<
     if scores.rank() < 2 || scores.dim(D::Minus2)? != n {
         candle_core::bail!("expected square matrices [.., n, n], got {:?}", scores.shape())
     }
-    if !(temperature > 0. && temperature.is_finite()) {
-        candle_core::bail!("temperature must be positive and finite, got {temperature}")
-    }
+    positive("temperature", temperature)?;
     in_single([scores], |[scores]| {
         let mut log = (scores / temperature)?;
         for _ in 0..iterations {

@@ -2,6 +2,7 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use gumbel_kernels::{Key, compute_dtype, log_softmax, log_sum_exp};
 
+use crate::distributions::positive;
 use crate::distributions::special::integrate;
 
 /// The Plackett–Luce distribution over orders: items are drawn one after another without replacement, each with
@@ -115,9 +116,7 @@ impl PlackettLuce {
         key: Key,
     ) -> Result<Tensor> {
         let items = self.checked(k)?;
-        if !(temperature > 0. && temperature.is_finite()) {
-            candle_core::bail!("temperature must be positive and finite, got {temperature}")
-        }
+        positive("temperature", temperature)?;
         let perturbed = self.perturbed(samples, key)?;
         let (mut scores, mut total) = (perturbed.clone(), perturbed.zeros_like()?);
         for _ in 0..k {
