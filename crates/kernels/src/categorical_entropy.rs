@@ -1,9 +1,14 @@
 //! Entropy of a categorical distribution given by logits.
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 
+use crate::graph::{compute, node};
 use crate::log_softmax::{categories, masked_row, row_log_sum_exp};
-use crate::rows::{data, for_rows, sum, with_float};
+use crate::reduce::sum;
+use crate::rows::make_rows;
+use crate::vectorised::vectorised;
 use crate::{Real, in_single};
+
+const NAME: &str = "categorical_entropy";
 
 /// `H = -Σ_k q_k log q_k` over the last axis, in nats.
 ///
@@ -13,7 +18,24 @@ use crate::{Real, in_single};
 /// If a row has no finite entry.
 pub fn categorical_entropy(logits: &Tensor) -> Result<Tensor> {
     in_single([logits], |[x]| {
-        if x.device().is_cpu() { x.contiguous()?.apply_op1(Forward) } else { reference(x) }
+        if !x.device().is_cpu() {
+            return reference(x);
+        }
+        let k = categories(x.shape())?;
+        let rows = x.elem_count() / k;
+        let leading = &x.dims()[..x.rank() - 1];
+        let h = compute!(NAME, leading, T, |x| {
+            make_rows(rows, 1, 2 * k, |first, y| entropies::<T>(x, k, first, y))?
+        });
+        node(NAME, [x], h, move |[x], _, g| {
+            let d = compute!(NAME, x.shape(), T, |x, g| {
+                make_rows(rows, k, 3 * k, |first, d| {
+                    slopes::<T>(x, g, k, first, d);
+                    Ok(())
+                })?
+            });
+            Ok([Some(d.tensor())])
+        })
     })
 }
 
@@ -22,9 +44,6 @@ pub fn reference(logits: &Tensor) -> Result<Tensor> {
     let log_q = super::log_softmax::reference(logits)?;
     (log_q.exp()? * log_q)?.sum(D::Minus1)?.neg()
 }
-
-struct Forward;
-struct Backward;
 
 /// `(ln Σ exp, entropy)` of a row.
 #[inline(always)]
@@ -38,9 +57,9 @@ fn row_entropy<T: Real>(row: &[T]) -> (T, T) {
     (total, entropy)
 }
 
-fn forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
-    let mut y = vec![T::zero(); x.len() / k];
-    for_rows(&mut y, 1, k, |first, y| {
+vectorised! {
+    /// The entropies of rows `first..`.
+    fn entropies<T: Real>(x: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
         for (i, y) in y.iter_mut().enumerate() {
             let (total, entropy) = row_entropy(&x[(first + i) * k..][..k]);
             if total == T::NEG_INFINITY {
@@ -49,64 +68,20 @@ fn forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
             *y = entropy;
         }
         Ok(())
-    })?;
-    Ok(y)
-}
+    }
 
-/// `-g q_k (log q_k + H)`.
-fn backward<T: Real>(x: &[T], g: &[T], k: usize) -> Result<Vec<T>> {
-    let mut d = vec![T::zero(); x.len()];
-    for_rows(&mut d, k, k, |first, d| {
+    /// `-g q_k (log q_k + H)` of rows `first..`.
+    fn slopes<T: Real>(x: &[T], g: &[T], k: usize, first: usize, d: &mut [T]) {
         for (i, d) in d.chunks_mut(k).enumerate() {
             let row = &x[(first + i) * k..][..k];
             let (total, entropy) = row_entropy(row);
             for (d, x) in d.iter_mut().zip(row) {
                 let log_q = *x - total;
                 let prob = Real::exp(log_q);
-                if prob > T::zero() {
-                    *d = -(g[first + i] * prob * (log_q + entropy));
-                }
+                let slope = -(g[first + i] * prob * (log_q + entropy));
+                *d = if prob > T::zero() { slope } else { T::zero() };
             }
         }
-        Ok(())
-    })?;
-    Ok(d)
-}
-
-impl CustomOp1 for Forward {
-    fn name(&self) -> &'static str {
-        "categorical_entropy"
-    }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let k = categories(l.shape())?;
-        let y = with_float!(s, self.name(), T => forward::<T>(data(s, l)?, k)?);
-        let dims = l.dims();
-        Ok((y, Shape::from(&dims[..dims.len() - 1])))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(x.apply_op2_no_bwd(&g.contiguous()?, &Backward)?))
-    }
-}
-
-impl CustomOp2 for Backward {
-    fn name(&self) -> &'static str {
-        "categorical_entropy_backward"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        g: &CpuStorage,
-        lg: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let k = categories(lx.shape())?;
-        let d = with_float!(x, self.name(), T => {
-            backward::<T>(data(x, lx)?, data(g, lg)?, k)?
-        });
-        Ok((d, lx.shape().clone()))
     }
 }
 
@@ -115,7 +90,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::rows::check::{finite_differences, irregular, twins};
+    use crate::check::{finite_differences, irregular, twins};
 
     #[test]
     fn fused_equals_reference_in_value_and_gradient() -> Result<()> {

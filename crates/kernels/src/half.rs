@@ -37,7 +37,7 @@ mod tests {
     use candle_core::{D, Device, Var};
 
     use super::*;
-    use crate::rows::check::irregular;
+    use crate::check::irregular;
     use crate::{
         Forward, Key, SparseMap, bernoulli_log_prob, categorical_entropy, categorical_kl,
         gumbel_softmax, linear, log_softmax, log_sum_exp, one_hot_argmax, sigmoid, softplus,

@@ -1,17 +1,24 @@
 //! `sigmoid` and `softplus`, stable at any logit.
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
-use crate::rows::{data, for_rows, with_float};
+use crate::elementwise::elementwise;
+use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
 /// `σ(x) = 1 / (1 + e^-x)`, elementwise. Differentiable.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    apply(x, Function::Sigmoid)
+    if !x.device().is_cpu() {
+        return sigmoid_reference(x);
+    }
+    in_single([x], |[x]| elementwise!("sigmoid", x, sigmoids, sigmoid_slopes))
 }
 
 /// `ln(1 + e^x)`, elementwise: `-log σ(-x)`. Differentiable, with gradient `σ(x)`.
 pub fn softplus(x: &Tensor) -> Result<Tensor> {
-    apply(x, Function::Softplus)
+    if !x.device().is_cpu() {
+        return softplus_reference(x);
+    }
+    in_single([x], |[x]| elementwise!("softplus", x, softpluses, softplus_slopes))
 }
 
 /// The twin of [`sigmoid`] from plain candle operations.
@@ -24,86 +31,30 @@ pub fn softplus_reference(x: &Tensor) -> Result<Tensor> {
     x.relu()? + (x.abs()?.neg()?.exp()? + 1.)?.log()?
 }
 
-fn apply(x: &Tensor, function: Function) -> Result<Tensor> {
-    in_single([x], |[x]| match (x.device().is_cpu(), function) {
-        (true, _) => x.contiguous()?.apply_op1(function),
-        (false, Function::Sigmoid) => sigmoid_reference(x),
-        (false, Function::Softplus) => softplus_reference(x),
-    })
-}
-
-#[derive(Clone, Copy)]
-enum Function {
-    Sigmoid,
-    Softplus,
-}
-
-struct Gradient(Function);
-
-fn map<T: Real>(n: usize, f: impl Fn(usize) -> T + Sync) -> Result<Vec<T>> {
-    let mut y = vec![T::zero(); n];
-    for_rows(&mut y, 1, 1, |first, y| {
-        for (i, y) in y.iter_mut().enumerate() {
-            *y = f(first + i);
-        }
-        Ok(())
-    })?;
-    Ok(y)
-}
-
-impl Function {
-    fn forward<T: Real>(self, x: &[T]) -> Result<Vec<T>> {
-        match self {
-            Self::Sigmoid => map(x.len(), |i| Real::sigmoid(x[i])),
-            Self::Softplus => map(x.len(), |i| Real::softplus(x[i])),
+vectorised! {
+    fn sigmoids<T: Real>(x: &[T], y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = Real::sigmoid(*x);
         }
     }
 
-    fn backward<T: Real>(self, x: &[T], g: &[T]) -> Result<Vec<T>> {
-        match self {
-            Self::Sigmoid => map(x.len(), |i| {
-                // σ(x) σ(-x) keeps its precision where 1 - σ(x) would be 0.
-                g[i] * Real::sigmoid(x[i]) * Real::sigmoid(-x[i])
-            }),
-            Self::Softplus => map(x.len(), |i| g[i] * Real::sigmoid(x[i])),
-        }
-    }
-}
-
-impl CustomOp1 for Function {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Sigmoid => "sigmoid",
-            Self::Softplus => "softplus",
+    fn sigmoid_slopes<T: Real>(x: &[T], g: &[T], d: &mut [T]) {
+        for ((d, x), g) in d.iter_mut().zip(x).zip(g) {
+            // σ(x) σ(-x) keeps its precision where 1 - σ(x) would be 0.
+            *d = *g * Real::sigmoid(*x) * Real::sigmoid(-*x);
         }
     }
 
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = with_float!(s, self.name(), T => self.forward::<T>(data(s, l)?)?);
-        Ok((y, l.shape().clone()))
+    fn softpluses<T: Real>(x: &[T], y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = Real::softplus(*x);
+        }
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(x.apply_op2_no_bwd(&g.contiguous()?, &Gradient(*self))?))
-    }
-}
-
-impl CustomOp2 for Gradient {
-    fn name(&self) -> &'static str {
-        "logistic_backward"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        g: &CpuStorage,
-        lg: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let d = with_float!(x, self.name(), T => {
-            self.0.backward::<T>(data(x, lx)?, data(g, lg)?)?
-        });
-        Ok((d, lx.shape().clone()))
+    fn softplus_slopes<T: Real>(x: &[T], g: &[T], d: &mut [T]) {
+        for ((d, x), g) in d.iter_mut().zip(x).zip(g) {
+            *d = *g * Real::sigmoid(*x);
+        }
     }
 }
 
@@ -112,7 +63,7 @@ mod tests {
     use candle_core::{DType, Device, Var};
 
     use super::*;
-    use crate::rows::check::{finite_differences, irregular, twins};
+    use crate::check::{finite_differences, irregular, twins};
 
     #[test]
     fn fused_equals_reference_in_value_and_gradient() -> Result<()> {

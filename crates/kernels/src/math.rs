@@ -5,7 +5,7 @@
 use candle_core::WithDType;
 
 /// A float type that a kernel can be written for.
-pub trait Real: WithDType + std::ops::Neg<Output = Self> {
+pub trait Real: WithDType + Default + std::ops::Neg<Output = Self> {
     /// -∞.
     const NEG_INFINITY: Self;
     /// `|x|`.
@@ -20,6 +20,19 @@ pub trait Real: WithDType + std::ops::Neg<Output = Self> {
     /// `ln(1 + x)` for `x > -1`; `f32`: within 4 ulp.
     #[must_use]
     fn ln_1p(self) -> Self;
+    /// `-ln u` of the `u` in `(0, 1)` that is `t` or, where `upper`, `1 - t`, with `0 < t ≤ ½`; relative error as
+    /// that of `ln`, also where `u` is so close to 1 that it would round to it.
+    #[must_use]
+    fn minus_ln_of_tail(t: Self, upper: bool) -> Self;
+    /// `ln x` of a positive, normal, finite number, likewise; any other gives a number without a meaning.
+    #[must_use]
+    fn ln_normal(self) -> Self;
+    /// `tanh x`; `f32`: within 4 ulp.
+    #[must_use]
+    fn tanh(self) -> Self;
+    /// `√x`.
+    #[must_use]
+    fn sqrt(self) -> Self;
     /// `(i + ½) 2⁻³²`.
     #[must_use]
     fn scaled_half_integer(i: i32) -> Self;
@@ -63,6 +76,22 @@ impl Real for f64 {
         self.ln_1p()
     }
     #[inline(always)]
+    fn minus_ln_of_tail(t: Self, upper: bool) -> Self {
+        if upper { -(-t).ln_1p() } else { -t.ln() }
+    }
+    #[inline(always)]
+    fn ln_normal(self) -> Self {
+        self.ln()
+    }
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        self.tanh()
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+    #[inline(always)]
     fn scaled_half_integer(i: i32) -> Self {
         (f64::from(i) + 0.5) * (1.0 / 4_294_967_296.0)
     }
@@ -74,6 +103,31 @@ impl Real for f64 {
 
 /// Adding and taking away 1.5·2²³ rounds to an integer, and leaves that integer in the low bits.
 const ROUND: f32 = 12_582_912.0;
+
+/// `(r, e)` with `x = (1 + r) 2^e` and `1 + r` in `[√½, √2)`, of a positive, normal, finite `x`.
+#[inline(always)]
+fn split(x: f32) -> (f32, f32) {
+    let bits = (x.to_bits() as i32).wrapping_sub(0x3f35_04f3);
+    let m = f32::from_bits(((bits & 0x007f_ffff) + 0x3f35_04f3) as u32);
+    (m - 1., (bits >> 23) as f32)
+}
+
+/// `ln((1 + r) 2^e)`.
+#[inline(always)]
+fn ln_of_split(r: f32, e: f32) -> f32 {
+    // Minimax polynomial for (ln(1 + r) - r + r²/2) / r³.
+    let p = 7.037_683_6e-2 * r - 1.151_461e-1;
+    let p = p * r + 1.167_699_87e-1;
+    let p = p * r - 1.242_014_1e-1;
+    let p = p * r + 1.424_932_3e-1;
+    let p = p * r - 1.666_805_8e-1;
+    let p = p * r + 2.000_071_5e-1;
+    let p = p * r - 2.499_999_4e-1;
+    let p = p * r + 0.333_333_3;
+    let r2 = r * r;
+    let y = p * r * r2 + e * -2.121_944_4e-4 - 0.5 * r2;
+    r + y + e * 0.693_359_4
+}
 
 impl Real for f32 {
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
@@ -107,28 +161,43 @@ impl Real for f32 {
         // Subnormals are scaled up by 2²⁵ first.
         let small = self < f32::MIN_POSITIVE;
         let x = if small { self * 33_554_432. } else { self };
-        // x = m 2^e with m in [√½, √2).
-        let bits = (x.to_bits() as i32).wrapping_sub(0x3f35_04f3);
-        let e = (bits >> 23) as f32 - if small { 25. } else { 0. };
-        let m = f32::from_bits(((bits & 0x007f_ffff) + 0x3f35_04f3) as u32);
-        let r = m - 1.;
-        // Minimax polynomial for (ln(1 + r) - r + r²/2) / r³.
-        let p = 7.037_683_6e-2 * r - 1.151_461e-1;
-        let p = p * r + 1.167_699_87e-1;
-        let p = p * r - 1.242_014_1e-1;
-        let p = p * r + 1.424_932_3e-1;
-        let p = p * r - 1.666_805_8e-1;
-        let p = p * r + 2.000_071_5e-1;
-        let p = p * r - 2.499_999_4e-1;
-        let p = p * r + 0.333_333_3;
-        let r2 = r * r;
-        let y = p * r * r2 + e * -2.121_944_4e-4 - 0.5 * r2;
-        let y = r + y + e * 0.693_359_4;
+        let (r, e) = split(x);
+        let y = ln_of_split(r, e - if small { 25. } else { 0. });
         let y = if self == f32::INFINITY { self } else { y };
         let y = if self == 0. { f32::NEG_INFINITY } else { y };
         if self < 0. || self.is_nan() { f32::NAN } else { y }
     }
-
+    #[inline(always)]
+    fn minus_ln_of_tail(t: Self, upper: bool) -> Self {
+        let (r, e) = split(t);
+        // u = 1 - t in [√½, 1) is 1 + r with r = -t; below √½ it is (1 + r) / 2 with r = 1 - 2t. Both are exact.
+        let near = t <= 0.292_893_2;
+        let (upper_r, upper_e) = (if near { -t } else { 1. - 2. * t }, if near { 0. } else { -1. });
+        let (r, e) = (if upper { upper_r } else { r }, if upper { upper_e } else { e });
+        -ln_of_split(r, e)
+    }
+    #[inline(always)]
+    fn ln_normal(self) -> Self {
+        let (r, e) = split(self);
+        ln_of_split(r, e)
+    }
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        let (x, square) = (self.abs(), self * self);
+        // Minimax polynomial for (tanh x - x) / x³ on |x| ≤ 0.625.
+        let p = -5.704_988_7e-3 * square + 2.063_908_8e-2;
+        let p = p * square - 5.373_971_6e-2;
+        let p = p * square + 1.333_144_2e-1;
+        let p = p * square - 3.333_328_2e-1;
+        let near = p * square * self + self;
+        let far = (1. - 2. / (Real::exp(2. * x) + 1.)).copysign(self);
+        // A NaN takes the first.
+        if x > 0.625 { far } else { near }
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
     #[inline(always)]
     fn ln_1p(self) -> Self {
         // ln(u) x / (u - 1) with u = fl(1 + x): the error of rounding 1 + x cancels.
@@ -199,6 +268,33 @@ mod tests {
         assert_eq!(Real::ln(f32::INFINITY), f32::INFINITY);
         assert!(Real::ln(-1f32).is_nan() && Real::ln(f32::NAN).is_nan());
         assert_eq!((Real::ln_1p(0f32), Real::ln_1p(-1f32)), (0., f32::NEG_INFINITY));
+    }
+
+    #[test]
+    fn tanh_is_within_4_ulp_everywhere() {
+        let mut x = 1e-30f32;
+        while x < 100. {
+            for x in [x, -x] {
+                assert!(ulps(Real::tanh(x), f64::from(x).tanh()) <= 4., "tanh({x:e})");
+            }
+            x *= 1.000_7;
+        }
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        assert_eq!((Real::tanh(inf), Real::tanh(-inf), Real::tanh(0f32)), (1., -1., 0.));
+        assert!(Real::tanh(nan).is_nan());
+    }
+
+    #[test]
+    fn logarithms_of_a_tail_are_within_2_ulp() {
+        let mut t = 2f32.powi(-33);
+        while t <= 0.5 {
+            let exact = f64::from(t);
+            let (lower, upper) = (-exact.ln(), -(-exact).ln_1p());
+            assert!(ulps(Real::minus_ln_of_tail(t, false), lower) <= 2., "{t:e}");
+            assert!(ulps(Real::minus_ln_of_tail(t, true), upper) <= 2., "{t:e}");
+            assert_eq!(Real::ln_normal(t), Real::ln(t));
+            t *= 1.000_3;
+        }
     }
 
     #[test]

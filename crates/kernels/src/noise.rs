@@ -2,7 +2,7 @@
 //!
 //! A word `w` stands for `u = (w + ½) 2⁻³²`. In `f32` a `u` close to 1 would round to 1, so that every
 //! function here works with the smaller of `u` and `1 - u`, which any float holds to full relative
-//! precision: `ln u` is taken as `ln_1p(-(1 - u))` in the upper half.
+//! precision, see [`Real::minus_ln_of_tail`].
 use crate::math::Real;
 
 const ULP: f64 = 1.0 / 4_294_967_296.0; // 2⁻³²
@@ -23,34 +23,28 @@ fn tail<T: Real>(word: u32) -> (T, bool) {
     (T::scaled_half_integer(folded as i32), upper)
 }
 
-/// `(-ln u, -ln(1 - u))`, each to full relative precision.
-#[inline(always)]
-fn minus_logs<T: Real>(word: u32) -> (T, T) {
-    let (t, upper) = tail::<T>(word);
-    let (far, near) = (-t.ln(), -(-t).ln_1p());
-    if upper { (near, far) } else { (far, near) }
-}
-
 /// `Exp(1)`: `-ln u`.
 #[inline(always)]
 #[must_use]
 pub fn exponential<T: Real>(word: u32) -> T {
-    minus_logs::<T>(word).0
+    let (t, upper) = tail::<T>(word);
+    T::minus_ln_of_tail(t, upper)
 }
 
 /// `Gumbel(0, 1)`: `-ln(-ln u)`.
 #[inline(always)]
 #[must_use]
 pub fn gumbel<T: Real>(word: u32) -> T {
-    -exponential::<T>(word).ln()
+    -exponential::<T>(word).ln_normal()
 }
 
 /// `Logistic(0, 1)`: `ln u - ln(1 - u)`.
 #[inline(always)]
 #[must_use]
 pub fn logistic<T: Real>(word: u32) -> T {
-    let (below, above) = minus_logs::<T>(word);
-    above - below
+    let (t, upper) = tail::<T>(word);
+    let size = T::minus_ln_of_tail(t, false) - T::minus_ln_of_tail(t, true);
+    if upper { size } else { -size }
 }
 
 /// Two independent `N(0, 1)`: Box and Muller (1958).

@@ -1,0 +1,147 @@
+//! Matrix products on the CPU.
+use std::mem::MaybeUninit;
+
+use gemm::Parallelism;
+
+use crate::Real;
+
+/// Multiply-adds below which one thread computes a product alone: waking another costs more than it saves.
+const ALONE_BELOW: usize = 2_000_000;
+
+/// A matrix whose element `(i, j)` is number `i · row_stride + j · column_stride` of a slice.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matrix<'a, T> {
+    numbers: &'a [T],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a, T: Real> Matrix<'a, T> {
+    /// Rows of `columns` numbers, one after the other.
+    pub(crate) fn new(numbers: &'a [T], columns: usize) -> Self {
+        let rows = numbers.len() / columns.max(1);
+        Self { numbers, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// `rows` rows of `columns` numbers, each `stride` numbers after the one before.
+    pub(crate) fn strided(numbers: &'a [T], rows: usize, columns: usize, stride: usize) -> Self {
+        Self { numbers, rows, columns, row_stride: stride, column_stride: 1 }
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// Whether every element lies in the slice.
+    fn is_inside(&self) -> bool {
+        let last = |n: usize, stride: usize| n.saturating_sub(1).checked_mul(stride);
+        let end = last(self.rows, self.row_stride)
+            .zip(last(self.columns, self.column_stride))
+            .and_then(|(row, column)| row.checked_add(column));
+        self.rows * self.columns == 0 || end.is_some_and(|end| end < self.numbers.len())
+    }
+}
+
+/// `a b`, as rows.
+pub(crate) fn product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>) -> Vec<T> {
+    let n = a.rows * b.columns;
+    let mut out = Vec::with_capacity(n);
+    multiply(a, b, &mut out.spare_capacity_mut()[..n], false);
+    // SAFETY: `multiply` wrote all `n` elements.
+    #[expect(unsafe_code, reason = "filling the vector first would be one more pass over memory")]
+    unsafe {
+        out.set_len(n);
+    }
+    out
+}
+
+/// Adds `a b` to the rows of `out`.
+pub(crate) fn add_product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
+    // SAFETY: numbers that are written stay written: `multiply` puts nothing but numbers there.
+    #[expect(unsafe_code, reason = "one function writes to fresh memory and to old")]
+    let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<T>]) };
+    multiply(a, b, out, true);
+}
+
+/// Writes `a b`, or with `add` adds it, to the rows of `out`, which must hold numbers then.
+fn multiply<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [MaybeUninit<T>], add: bool) {
+    assert!(
+        a.is_inside() && b.is_inside() && a.columns == b.rows && out.len() == a.rows * b.columns,
+        "a matrix product whose sizes do not fit: this is a bug of the calling kernel"
+    );
+    let threads = rayon::current_num_threads();
+    let alone = threads == 1 || a.rows * a.columns * b.columns < ALONE_BELOW;
+    let parallelism = if alone { Parallelism::None } else { Parallelism::Rayon(threads) };
+    // SAFETY: the assertion above says that every element that the sizes and strides lead to lies in its slice,
+    // and that `out` has room for the product; strides of slices fit an `isize`.
+    #[expect(unsafe_code, reason = "the library for matrix products takes pointers")]
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.columns,
+            a.columns,
+            out.as_mut_ptr().cast::<T>(),
+            1,
+            b.columns as isize,
+            add,
+            a.numbers.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.numbers.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            T::one(),
+            T::one(),
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_of_every_orientation_equal_the_sum() {
+        let number = |i: usize| (0.37 * i as f64).sin();
+        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (20, 17, 33), (4, 3, 0), (130, 140, 150)] {
+            let a: Vec<f64> = (0..m * k).map(number).collect();
+            let b: Vec<f64> = (0..k * n).map(|i| number(i + 7)).collect();
+            let (mut a_t, mut b_t) = (a.clone(), b.clone());
+            for (i, x) in a.iter().enumerate() {
+                a_t[i % k * m + i / k] = *x;
+            }
+            for (i, x) in b.iter().enumerate() {
+                b_t[i % n * k + i / n] = *x;
+            }
+            let sizes = |numbers, rows, columns| Matrix::strided(numbers, rows, columns, columns);
+            for left in [sizes(&a, m, k), sizes(&a_t, k, m).transposed()] {
+                for right in [sizes(&b, k, n), sizes(&b_t, n, k).transposed()] {
+                    let mut y = product(left, right);
+                    add_product(left, right, &mut y);
+                    for (i, y) in y.iter().enumerate() {
+                        let terms = (0..k).map(|j| a[i / n * k + j] * b[j * n + i % n]);
+                        assert!((y - 2. * terms.sum::<f64>()).abs() < 1e-12 * (1. + k as f64));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "do not fit")]
+    fn sizes_that_do_not_fit_do_not_reach_the_library() {
+        let _ = product(Matrix::new(&[1f32; 6], 3), Matrix::new(&[1f32; 6], 3));
+    }
+}
