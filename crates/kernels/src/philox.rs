@@ -27,7 +27,7 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 }
 
 /// Blocks that are computed side by side.
-const LANES: usize = 8;
+const LANES: usize = 16;
 
 vectorised! {
     /// Blocks `first`, `first + 1`, … of the stream of a key and a nonce.
@@ -46,31 +46,31 @@ vectorised! {
     }
 }
 
-/// Words are the low halves of 64-bit lanes, as the multiplication takes and gives them; what the high halves hold
-/// does not matter.
+/// One block per lane. Words are the low halves of 64-bit lanes, as the multiplication takes and gives them; what
+/// the high halves hold does not matter.
 #[inline(always)]
 fn side_by_side(key: [u32; 2], nonce: [u32; 2], first: u64, out: &mut [[u32; 4]; LANES]) {
     const LOW: u64 = 0xffff_ffff;
     let [m0, m1] = MULTIPLIERS.map(u64::from);
-    let [mut k0, mut k1] = key;
-    let mut c0: [u64; LANES] = std::array::from_fn(|lane| first.wrapping_add(lane as u64));
-    let mut c1 = c0.map(|block| block >> 32);
-    let mut c2 = [u64::from(nonce[0]); LANES];
-    let mut c3 = [u64::from(nonce[1]); LANES];
-    for _ in 0..10 {
-        for lane in 0..LANES {
-            let a = (c0[lane] & LOW) * m0;
-            let b = (c2[lane] & LOW) * m1;
-            c0[lane] = (b >> 32) ^ c1[lane] ^ u64::from(k0);
-            c1[lane] = b;
-            c2[lane] = (a >> 32) ^ c3[lane] ^ u64::from(k1);
-            c3[lane] = a;
+    let keys: [[u64; 2]; 10] = std::array::from_fn(|round| {
+        let word = |i: usize| key[i].wrapping_add(WEYL[i].wrapping_mul(round as u32));
+        [u64::from(word(0)), u64::from(word(1))]
+    });
+    let [n2, n3] = nonce.map(u64::from);
+    let mut packed = [[0u64; LANES]; 2];
+    let [low, high] = &mut packed;
+    for (lane, (low, high)) in low.iter_mut().zip(high.iter_mut()).enumerate() {
+        let block = first.wrapping_add(lane as u64);
+        let (mut c0, mut c1, mut c2, mut c3) = (block, block >> 32, n2, n3);
+        for [k0, k1] in keys {
+            let (a, b) = ((c0 & LOW) * m0, (c2 & LOW) * m1);
+            (c0, c1, c2, c3) = ((b >> 32) ^ c1 ^ k0, b, (a >> 32) ^ c3 ^ k1, a);
         }
-        k0 = k0.wrapping_add(WEYL[0]);
-        k1 = k1.wrapping_add(WEYL[1]);
+        *low = (c0 & LOW) | (c1 << 32);
+        *high = (c2 & LOW) | (c3 << 32);
     }
-    for (lane, out) in out.iter_mut().enumerate() {
-        *out = [c0[lane] as u32, c1[lane] as u32, c2[lane] as u32, c3[lane] as u32];
+    for (out, (low, high)) in out.iter_mut().zip(packed[0].iter().zip(&packed[1])) {
+        *out = [*low as u32, (*low >> 32) as u32, *high as u32, (*high >> 32) as u32];
     }
 }
 

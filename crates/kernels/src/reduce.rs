@@ -21,8 +21,11 @@ pub(crate) fn sum_zip<T: WithDType>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> 
     if x.len() <= BLOCK {
         return sum_block(x, y, &f);
     }
-    let blocks = x.chunks(BLOCK).zip(y.chunks(BLOCK));
-    blocks.fold(T::zero(), |total, (x, y)| total + sum_block(x, y, &f))
+    let mut total = T::zero();
+    for (x, y) in x.chunks(BLOCK).zip(y.chunks(BLOCK)) {
+        total += sum_block(x, y, &f);
+    }
+    total
 }
 
 #[inline(always)]
@@ -95,25 +98,15 @@ pub(crate) fn position<T: Real>(row: &[T], x: T) -> Option<usize> {
 /// Short rows whose reductions run side by side: one by one, each step would wait for the one before.
 const SIDE_BY_SIDE: usize = 8;
 
-/// `out_r = reduction of row r` of rows of `k` numbers: `long` of a long row, for short ones `f(so far, number)`
-/// from `start`.
+/// `out_r = f(.. f(f(start, x_0, y_0), x_1, y_1) ..)` of each pair of rows of `k` numbers.
 #[inline(always)]
-fn of_rows<T: Real>(
-    x: &[T],
-    y: &[T],
+fn short_rows<T: Real>(
+    (x, y): (&[T], &[T]),
     k: usize,
     out: &mut [T],
     start: T,
     f: impl Fn(T, T, T) -> T,
-    long: impl Fn(&[T], &[T]) -> T,
 ) {
-    let row = |x: &[T], y: &[T]| x.iter().zip(y).fold(start, |so_far, (x, y)| f(so_far, *x, *y));
-    if k >= LANES {
-        for ((out, x), y) in out.iter_mut().zip(x.chunks_exact(k)).zip(y.chunks_exact(k)) {
-            *out = long(x, y);
-        }
-        return;
-    }
     let (groups, rest) = out.as_chunks_mut::<SIDE_BY_SIDE>();
     let done = groups.len() * SIDE_BY_SIDE;
     for (i, group) in groups.iter_mut().enumerate() {
@@ -130,20 +123,25 @@ fn of_rows<T: Real>(
     }
     let (x, y) = (x[done * k..].chunks_exact(k), y[done * k..].chunks_exact(k));
     for (out, (x, y)) in rest.iter_mut().zip(x.zip(y)) {
-        *out = row(x, y);
+        *out = x.iter().zip(y).fold(start, |so_far, (x, y)| f(so_far, *x, *y));
     }
 }
 
 /// The largest of each row of `k` numbers.
 #[inline(always)]
 pub(crate) fn max_of_rows<T: Real>(x: &[T], k: usize, out: &mut [T]) {
-    of_rows(x, x, k, out, T::NEG_INFINITY, |top, x, _| larger(top, x), |x, _| max(x));
+    if k < LANES {
+        return short_rows((x, x), k, out, T::NEG_INFINITY, |top, x, _| larger(top, x));
+    }
+    for (out, x) in out.iter_mut().zip(x.chunks_exact(k)) {
+        *out = max(x);
+    }
 }
 
 /// `Σ_k x_k` of each row of `k` numbers; the bits are those of [`sum`].
 #[inline(always)]
 pub(crate) fn sum_of_rows<T: Real>(x: &[T], k: usize, out: &mut [T]) {
-    of_rows(x, x, k, out, T::zero(), |total, x, _| total + x, |x, _| sum(x, |x| x));
+    sum_zip_of_rows(x, x, k, out, |x, _| x);
 }
 
 /// `Σ_k f(x_k, y_k)` of each pair of rows of `k` numbers; the bits are those of [`sum_zip`].
@@ -155,7 +153,12 @@ pub(crate) fn sum_zip_of_rows<T: Real>(
     out: &mut [T],
     f: impl Fn(T, T) -> T,
 ) {
-    of_rows(x, y, k, out, T::zero(), |total, x, y| total + f(x, y), |x, y| sum_zip(x, y, &f));
+    if k < LANES {
+        return short_rows((x, y), k, out, T::zero(), |total, x, y| total + f(x, y));
+    }
+    for (out, (x, y)) in out.iter_mut().zip(x.chunks_exact(k).zip(y.chunks_exact(k))) {
+        *out = sum_zip(x, y, &f);
+    }
 }
 
 #[cfg(test)]
