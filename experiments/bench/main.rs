@@ -38,6 +38,7 @@ fn main() -> ExitCode {
     let all = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.filter(|threads| *threads > 0).unwrap_or_else(all);
     gumbel_kernels::threads::configure(threads);
+    gumbel_kernels::threads::take_part();
     match run(&args, threads) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,13 +1,12 @@
 //! How many threads a process computes with.
 
-/// Matrix products below this many multiply-adds run on one thread: at the sizes of a small model's
-/// minibatch, waking a second thread costs more than it saves.
-const SINGLE_THREAD_BELOW: usize = 40_000_000;
+/// Matrix products below this many multiply-adds run on one thread: waking a second costs more than it saves.
+const SINGLE_THREAD_BELOW: usize = 2_000_000;
 
 /// Sets the number of threads of every kernel, of rayon, and of candle's matrix products.
 ///
-/// Call it first thing in `main`. Results do not depend on the number of threads. A thread pool that
-/// already exists keeps its size.
+/// Call it first thing in `main`, and [`take_part`] on the thread that computes. Results do not depend on the
+/// number of threads. A thread pool that already exists keeps its size.
 ///
 /// Candle reads `RAYON_NUM_THREADS` at every matrix product, and where it is not set, counts the
 /// processors anew each time, which costs more than a small product; so the variable is always set.
@@ -20,6 +19,19 @@ pub fn configure(threads: usize) {
         std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
     }
     gemm::set_threading_threshold(SINGLE_THREAD_BELOW);
-    // An error means that the pool exists already; it stays as it is.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+}
+
+/// Makes the calling thread one of those that compute, for as long as the process runs.
+///
+/// Otherwise it hands each parallel piece of work to a pool and sleeps until that is done: two wake-ups, which a
+/// small model's step has dozens of. Does nothing where one thread computes alone, or the pool exists already.
+pub fn take_part() {
+    let threads = std::env::var("RAYON_NUM_THREADS").ok().and_then(|n| n.parse().ok());
+    if let Some(threads @ 2..) = threads {
+        // An error means that the pool exists already; it stays as it is.
+        let _ = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .use_current_thread()
+            .build_global();
+    }
 }
