@@ -36,8 +36,7 @@ fn fused(x: &Tensor) -> Result<Tensor> {
     let measure = Tensor::zeros(k, x.dtype(), x.device())?;
     let negative = log_ratio(&log_q, &measure, k)?.tensor();
     let (shape, negative) = (&x.dims()[..x.rank() - 1], &negative);
-    let h =
-        compute!(NAME, shape, T, |negative| negative.iter().map(|x: &T| 0. - *x).collect());
+    let h = compute!(NAME, shape, T, |negative| negative.iter().map(|x: &T| 0. - *x).collect());
     node(NAME, [x], h, move |_, h, g| {
         let (negative, g) = (h.neg()?, g.neg()?);
         let d = log_ratio_slopes(&log_q, &measure, &negative, &g, k)?;

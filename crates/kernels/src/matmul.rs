@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use gemm::Parallelism;
 
 use crate::Real;
+use crate::threads::parallel;
 
 /// A matrix whose element `(i, j)` is number `i · row_stride + j · column_stride` of a slice.
 #[derive(Clone, Copy, Debug)]
@@ -75,9 +76,10 @@ fn multiply<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [MaybeUninit<
         "a matrix product whose sizes do not fit: this is a bug of the calling kernel"
     );
     // The library computes small products alone, see `threads::configure`.
-    let parallelism = match rayon::current_num_threads() {
-        1 => Parallelism::None,
-        threads => Parallelism::Rayon(threads),
+    let parallelism = if parallel() {
+        Parallelism::Rayon(rayon::current_num_threads())
+    } else {
+        Parallelism::None
     };
     // SAFETY: the assertion above says that every element that the sizes and strides lead to lies in its slice,
     // and that `out` has room for the product; strides of slices fit an `isize`.

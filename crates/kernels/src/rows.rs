@@ -4,6 +4,8 @@ use std::mem::MaybeUninit;
 use candle_core::{CpuStorage, Layout, Result, Tensor, WithDType};
 use rayon::prelude::*;
 
+use crate::threads::parallel;
+
 /// Cost of a parallel task, in numbers of average work. Fixed, so that no result depends on the number of
 /// threads.
 const TASK: usize = 1 << 14;
@@ -62,7 +64,7 @@ fn for_runs<T: Send>(
     let width = width.max(1);
     let rows = (TASK / cost.max(1)).max(1);
     let tasks = out.chunks_mut(rows * width);
-    if tasks.len() == 1 || rayon::current_num_threads() == 1 {
+    if tasks.len() == 1 || !parallel() {
         return tasks.enumerate().try_for_each(|(task, run)| f(task * rows, run));
     }
     out.par_chunks_mut(rows * width).enumerate().try_for_each(|(task, run)| f(task * rows, run))

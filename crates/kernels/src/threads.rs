@@ -1,4 +1,5 @@
 //! How many threads a process computes with.
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Matrix products below this many multiply-adds run on one thread: waking a second costs more than it saves.
 const SINGLE_THREAD_BELOW: usize = 2_000_000;
@@ -33,5 +34,40 @@ pub fn take_part() {
             .num_threads(threads)
             .use_current_thread()
             .build_global();
+    }
+}
+
+/// Turns of a thread without work before it sleeps: some tenths of a millisecond, more than lies between two
+/// parallel pieces of a training step.
+const PATIENCE: u32 = 10_000;
+
+static AWAKE: AtomicBool = AtomicBool::new(false);
+
+/// Whether there is more than one thread to compute with; if so, they are awake.
+///
+/// A thread of the pool without work falls asleep at once, and to wake it takes longer than many a kernel runs.
+/// So the threads look for work for a while longer, by asking the pool for it.
+pub(crate) fn parallel() -> bool {
+    if rayon::current_num_threads() == 1 {
+        return false;
+    }
+    if !AWAKE.load(Ordering::Relaxed) && !AWAKE.swap(true, Ordering::Relaxed) {
+        rayon::spawn_broadcast(|thread| look_for_work(thread.index()));
+    }
+    true
+}
+
+/// Thread 0 is the one that hands out work, see [`take_part`]; thread 1 decides when all may sleep.
+fn look_for_work(thread: usize) {
+    let mut idle = 0;
+    while thread > 0 && AWAKE.load(Ordering::Relaxed) {
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => idle = 0,
+            _ => idle += 1,
+        }
+        if thread == 1 && idle > PATIENCE {
+            AWAKE.store(false, Ordering::Relaxed);
+        }
+        std::hint::spin_loop();
     }
 }
