@@ -4,7 +4,7 @@ use candle_core::{D, Result, Shape, Tensor};
 use crate::graph::{compute, node};
 use crate::logistic::softplus_reference;
 use crate::reduce::{sum, sum_zip};
-use crate::rows::{align_rows, make_rows};
+use crate::rows::{align_rows, cyclic, make_rows};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
@@ -88,12 +88,6 @@ fn sum_ln_1p_exp<T: Real>(l: &[T]) -> T {
         }
     }
     sum(&sums, |x| x) + sum(rest, |l| Real::ln_1p(Real::exp(-Real::abs(l))))
-}
-
-/// Row number `row` of `x`, counted modulo the number of its rows.
-#[inline(always)]
-fn cyclic<T>(x: &[T], row: usize, d: usize) -> &[T] {
-    &x[row % (x.len() / d) * d..][..d]
 }
 
 vectorised! {

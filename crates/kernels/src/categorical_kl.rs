@@ -3,8 +3,8 @@ use candle_core::{D, Result, Tensor};
 
 use crate::graph::{Value, compute, node};
 use crate::log_softmax::{categories, exp_in_place, forward as log_softmax};
-use crate::reduce::{sum_zip, sum_zip_of_rows};
-use crate::rows::{align_rows, make_rows};
+use crate::reduce::{BLOCK, sum_zip, sum_zip_of_rows};
+use crate::rows::{align_rows, cyclic, make_rows};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
@@ -82,15 +82,6 @@ pub(crate) fn log_ratio_slopes(
             Ok(())
         })?
     }))
-}
-
-/// Numbers whose exponentials are held at a time: whole short rows, or a part of a long one.
-const BLOCK: usize = 1024;
-
-/// Row number `row` of `x`, counted modulo the number of its rows.
-#[inline(always)]
-fn cyclic<T>(x: &[T], row: usize, k: usize) -> &[T] {
-    &x[row % (x.len() / k) * k..][..k]
 }
 
 /// `q (log q - log p)`, 0 where `q` is 0 whatever `p` is.

@@ -187,7 +187,7 @@ impl Real for f32 {
         let p = square.mul_add(-5.704_988_7e-3, 2.063_908_8e-2);
         let p = p.mul_add(square, -5.373_971_6e-2);
         let p = p.mul_add(square, 1.333_144_2e-1);
-        let p = p.mul_add(square, -3.333_328_2e-1);
+        let p = p.mul_add(square, -0.333_332_8);
         let near = (p * square).mul_add(self, self);
         let far = (1. - 2. / (Real::exp(2. * x) + 1.)).copysign(self);
         // A NaN takes the first.

@@ -70,6 +70,12 @@ fn for_runs<T: Send>(
     out.par_chunks_mut(rows * width).enumerate().try_for_each(|(task, run)| f(task * rows, run))
 }
 
+/// Row number `row` of rows of `width` numbers, counted modulo how many there are.
+#[inline(always)]
+pub(crate) fn cyclic<T>(x: &[T], row: usize, width: usize) -> &[T] {
+    &x[row % (x.len() / width) * width..][..width]
+}
+
 /// Adds leading axes of size 1 to both until they have the same rank, and makes each a whole number of
 /// repeats of its trailing axes: what row-modulo indexing needs. Returns the common leading shape.
 pub(crate) fn align_rows(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor, Vec<usize>)> {

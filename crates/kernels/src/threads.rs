@@ -10,7 +10,9 @@ const SINGLE_THREAD_BELOW: usize = 2_000_000;
 /// number of threads. A thread pool that already exists keeps its size.
 ///
 /// Candle reads `RAYON_NUM_THREADS` at every matrix product, and where it is not set, counts the
-/// processors anew each time, which costs more than a small product; so the variable is always set.
+/// processors anew each time, which costs more than a small product; so the variable is always set. Candle's other
+/// operations have a pool of their own, whose threads would compete with those of the kernels: they run on one
+/// thread, unless `CANDLE_NUM_THREADS` is set.
 pub fn configure(threads: usize) {
     let threads = threads.max(1);
     // SAFETY: the caller is `main` before it starts a thread (documented above), so that nothing reads
@@ -18,6 +20,9 @@ pub fn configure(threads: usize) {
     #[expect(unsafe_code, reason = "the environment is the only way to tell candle")]
     unsafe {
         std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
+        if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+            std::env::set_var("CANDLE_NUM_THREADS", "1");
+        }
     }
     gemm::set_threading_threshold(SINGLE_THREAD_BELOW);
 }
