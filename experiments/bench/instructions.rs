@@ -29,7 +29,6 @@ pub(crate) fn pass(title: &str) -> Result<()> {
     let operation = matching(title).into_iter().find(exact);
     let operation = operation.with_context(|| format!("there is no operation `{title}`"))?;
     let prepared = Prepared::new(&operation)?;
-    prepared.run(operation.fused)?;
     counted_pass(&prepared, &operation)?;
     say(vector_unit());
     Ok(())

@@ -58,19 +58,20 @@ struct Input {
 
 #[derive(Clone, Copy, Debug)]
 enum Values {
-    StandardNormal,
+    /// Mean 0 and variance 1.
+    Standard,
     Bits,
     Uniform,
 }
 
-/// Standard normal numbers; the gradient in them is part of the pass.
+/// Numbers of mean 0 and variance 1; the gradient in them is part of the pass.
 const fn variable(shape: &'static [usize]) -> Input {
-    Input { shape, values: Values::StandardNormal, variable: true }
+    Input { shape, values: Values::Standard, variable: true }
 }
 
-/// Standard normal numbers.
+/// Numbers of mean 0 and variance 1.
 const fn constant(shape: &'static [usize]) -> Input {
-    Input { shape, values: Values::StandardNormal, variable: false }
+    Input { shape, values: Values::Standard, variable: false }
 }
 
 /// Numbers 0 and 1.

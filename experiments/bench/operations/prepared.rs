@@ -19,8 +19,8 @@ pub(crate) struct Work {
 /// An operation with its inputs.
 pub(crate) struct Prepared {
     inputs: Vec<Tensor>,
-    pass: Pass,
-    upstream: Upstream,
+    /// The gradient in the result, where a backward pass is wanted.
+    upstream: Option<Upstream>,
     pub(crate) work: Work,
 }
 
@@ -28,27 +28,35 @@ impl Prepared {
     pub(crate) fn new(operation: &Operation) -> Result<Self> {
         let inputs: Vec<Tensor> =
             (0..).zip(&operation.inputs).map(|(i, input)| draw(input, i)).collect::<Result<_>>()?;
-        // Before it runs in place, where it is run once more than it is timed.
         let result = (operation.fused)(&inputs)?;
-        let gradient = Key::from_seed(7).normal(result.shape(), DType::F32, &Device::Cpu)?;
+        let backward = operation.pass == Pass::ForwardAndBackward;
+        let gradient = || standard(Key::from_seed(7), result.dims());
+        let upstream = backward.then(gradient).transpose()?.map(Upstream);
         let work = work(operation, &inputs, &result);
-        Ok(Self { inputs, pass: operation.pass, upstream: Upstream(gradient), work })
+        Ok(Self { inputs, upstream, work })
     }
 
     /// One pass of either twin.
     pub(crate) fn run(&self, function: Function) -> Result<()> {
         let result = function(&self.inputs)?;
-        if self.pass == Pass::ForwardAndBackward {
-            self.upstream.backward(&result)?;
+        if let Some(upstream) = &self.upstream {
+            upstream.backward(&result)?;
         }
         Ok(())
     }
 }
 
+/// Uniform numbers of mean 0 and variance 1: no operation takes another time for normal ones, which take long to make
+/// where instructions are counted.
+fn standard(key: Key, shape: &[usize]) -> Result<Tensor> {
+    let uniform = key.uniform(shape, DType::F32, &Device::Cpu)?;
+    uniform.affine(12f64.sqrt(), -(3f64.sqrt()))
+}
+
 fn draw(input: &Input, index: u64) -> Result<Tensor> {
     let (key, shape) = (Key::from_seed(6).fold_in(index), input.shape);
     let tensor = match input.values {
-        Values::StandardNormal => key.normal(shape, DType::F32, &Device::Cpu)?,
+        Values::Standard => standard(key, shape)?,
         Values::Uniform => key.uniform(shape, DType::F32, &Device::Cpu)?,
         Values::Bits => {
             key.uniform(shape, DType::F32, &Device::Cpu)?.lt(0.13f32)?.to_dtype(DType::F32)?
