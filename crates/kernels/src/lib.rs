@@ -14,17 +14,24 @@
 //! let log_probs = log_softmax(&noise)?;
 //! # Ok::<(), candle_core::Error>(())
 //! ```
+pub mod add;
+pub mod attention;
 pub mod bernoulli_log_prob;
 pub mod categorical_entropy;
 pub mod categorical_kl;
 #[cfg(test)]
 mod check;
+pub mod cross_entropy;
 mod elementwise;
+pub mod embedding;
+pub mod gelu;
 mod graph;
 pub mod gumbel_softmax;
 mod half;
 mod key;
+pub mod layer_norm;
 pub mod linear;
+pub mod linear_cross_entropy;
 pub mod log_softmax;
 pub mod log_sum_exp;
 pub mod logistic;
@@ -40,14 +47,21 @@ pub mod sparse_map;
 pub mod threads;
 mod vectorised;
 
+pub use add::add;
+pub use attention::attention;
 pub use bernoulli_log_prob::bernoulli_log_prob;
 pub use categorical_entropy::categorical_entropy;
 pub use categorical_kl::categorical_kl;
+pub use cross_entropy::cross_entropy;
+pub use embedding::embedding;
+pub use gelu::gelu;
 pub use graph::backward;
 pub use gumbel_softmax::{Forward, gumbel_softmax};
 pub use half::{compute_dtype, in_single};
 pub use key::Key;
+pub use layer_norm::layer_norm;
 pub use linear::{Activation, linear, linear_with_activation};
+pub use linear_cross_entropy::linear_cross_entropy;
 pub use log_softmax::{log_softmax, softmax};
 pub use log_sum_exp::log_sum_exp;
 pub use logistic::{sigmoid, softplus};

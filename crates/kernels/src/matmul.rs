@@ -1,4 +1,5 @@
 //! Matrix products on the CPU.
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use gemm::Parallelism;
@@ -38,6 +39,13 @@ impl<'a, T: Real> Matrix<'a, T> {
         }
     }
 
+    /// Rows `range` of it.
+    pub(crate) fn rows(self, range: std::ops::Range<usize>) -> Self {
+        let start = (range.start * self.row_stride).min(self.numbers.len());
+        let rows = range.end.min(self.rows).saturating_sub(range.start);
+        Self { numbers: &self.numbers[start..], rows, ..self }
+    }
+
     /// Whether every element lies in the slice.
     fn is_inside(&self) -> bool {
         let last = |n: usize, stride: usize| n.saturating_sub(1).checked_mul(stride);
@@ -45,6 +53,96 @@ impl<'a, T: Real> Matrix<'a, T> {
             .zip(last(self.columns, self.column_stride))
             .and_then(|(row, column)| row.checked_add(column));
         self.rows * self.columns == 0 || end.is_some_and(|end| end < self.numbers.len())
+    }
+}
+
+/// A block of columns of rows that lie one after the other: a matrix that is written to.
+///
+/// Blocks of the same rows can be filled by different threads.
+#[derive(Debug)]
+pub(crate) struct Block<'a, T> {
+    first: *mut T,
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    numbers: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a block is the only way to its numbers while it lives, as a mutable slice would be.
+#[expect(unsafe_code, reason = "a pointer says nothing about who else has it")]
+unsafe impl<T: Send> Send for Block<'_, T> {}
+
+impl<'a, T> Block<'a, T> {
+    /// Rows of `width` numbers, cut into blocks of `columns` columns, of which `width` is a multiple.
+    pub(crate) fn split(numbers: &'a mut [T], width: usize, columns: usize) -> Vec<Self> {
+        assert!(
+            columns > 0 && width.is_multiple_of(columns) && numbers.len().is_multiple_of(width),
+            "rows that do not split into blocks: this is a bug of the calling kernel"
+        );
+        let (first, rows) = (numbers.as_mut_ptr(), numbers.len() / width);
+        let block = |i: usize| Self {
+            first: first.wrapping_add(i * columns),
+            rows,
+            columns,
+            row_stride: width,
+            numbers: PhantomData,
+        };
+        (0..width / columns).map(block).collect()
+    }
+
+    /// Rows of `columns` numbers, one after the other.
+    pub(crate) fn new(numbers: &'a mut [T], columns: usize) -> Self {
+        let (first, rows) = (numbers.as_mut_ptr(), numbers.len() / columns.max(1));
+        Self { first, rows, columns, row_stride: columns, numbers: PhantomData }
+    }
+
+    /// Rows `range` of it.
+    pub(crate) fn rows(&mut self, range: std::ops::Range<usize>) -> Block<'_, T> {
+        assert!(range.start <= range.end && range.end <= self.rows, "rows outside of a block");
+        let first = self.first.wrapping_add(range.start * self.row_stride);
+        Block { first, rows: range.len(), numbers: PhantomData, ..*self }
+    }
+}
+
+/// Writes `factor · a b` to `out`, or with `add` adds it, on this thread alone: for small products of which many
+/// are computed side by side.
+pub(crate) fn multiply_into<T: Real>(
+    factor: T,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    out: Block<'_, T>,
+    add: bool,
+) {
+    let fits = (a.rows, a.columns, b.columns) == (out.rows, b.rows, out.columns);
+    assert!(
+        a.is_inside() && b.is_inside() && fits,
+        "a matrix product whose sizes do not fit: this is a bug of the calling kernel"
+    );
+    // SAFETY: the elements of `a` and `b` lie in their slices, as asserted; those of `out` lie in the slice that
+    // it was made of, which nothing else refers to while it is borrowed. Strides of slices fit an `isize`.
+    #[expect(unsafe_code, reason = "the library for matrix products takes pointers")]
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.columns,
+            a.columns,
+            out.first,
+            1,
+            out.row_stride as isize,
+            add,
+            a.numbers.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.numbers.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            T::one(),
+            factor,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
     }
 }
 
@@ -61,12 +159,21 @@ pub(crate) fn product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>) -> Vec<T> {
     out
 }
 
+/// Writes `a b` to the rows of `out`.
+pub(crate) fn write_product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
+    into_numbers(a, b, out, false);
+}
+
 /// Adds `a b` to the rows of `out`.
 pub(crate) fn add_product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
+    into_numbers(a, b, out, true);
+}
+
+fn into_numbers<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T], add: bool) {
     // SAFETY: numbers that are written stay written: `multiply` puts nothing but numbers there.
     #[expect(unsafe_code, reason = "one function writes to fresh memory and to old")]
     let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<T>]) };
-    multiply(a, b, out, true);
+    multiply(a, b, out, add);
 }
 
 /// Writes `a b`, or with `add` adds it, to the rows of `out`, which must hold numbers then.
@@ -137,6 +244,26 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn blocks_of_columns_are_written_where_they_lie() {
+        let a: Vec<f64> = (0..15).map(f64::from).collect();
+        let b: Vec<f64> = (0..10).map(|i| f64::from(i).sqrt()).collect();
+        let (a, b) = (Matrix::new(&a, 5).rows(1..3), Matrix::new(&b, 2));
+        let mut out = vec![1.; 3 * 6];
+        let mut blocks = Block::split(&mut out, 6, 2);
+        multiply_into(2., a, b, blocks[1].rows(1..3), false);
+        multiply_into(3., a, b, blocks[2].rows(0..2), true);
+        let y = product(a, b);
+        let expected = [
+            [1., 1., 1., 1., 1. + 3. * y[0], 1. + 3. * y[1]],
+            [1., 1., 2. * y[0], 2. * y[1], 1. + 3. * y[2], 1. + 3. * y[3]],
+            [1., 1., 2. * y[2], 2. * y[3], 1., 1.],
+        ];
+        for (x, y) in out.iter().zip(expected.as_flattened()) {
+            assert!((x - y).abs() < 1e-12 * y, "{x} {y}");
         }
     }
 
