@@ -15,12 +15,14 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 pub mod bernoulli_log_prob;
+pub mod bin_concrete;
 pub mod categorical_entropy;
 pub mod categorical_kl;
 #[cfg(test)]
 mod check;
 mod elementwise;
 mod graph;
+pub mod gumbel_sigmoid;
 pub mod gumbel_softmax;
 mod half;
 mod key;
@@ -33,6 +35,7 @@ mod matmul;
 pub mod noise;
 pub mod one_hot;
 pub mod optimizer;
+mod perturbed;
 mod philox;
 mod reduce;
 mod rows;
@@ -41,9 +44,11 @@ pub mod threads;
 mod vectorised;
 
 pub use bernoulli_log_prob::bernoulli_log_prob;
+pub use bin_concrete::{bin_concrete, bin_concrete_with_log_density};
 pub use categorical_entropy::categorical_entropy;
 pub use categorical_kl::categorical_kl;
 pub use graph::backward;
+pub use gumbel_sigmoid::gumbel_sigmoid;
 pub use gumbel_softmax::{Forward, gumbel_softmax};
 pub use half::{compute_dtype, in_single};
 pub use key::Key;
