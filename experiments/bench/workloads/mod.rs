@@ -1,0 +1,63 @@
+//! The workloads that are compared with other libraries, one per file.
+//!
+//! Each is written as a user of this library writes it; what it computes, shapes and loss, is the same as in
+//! `peers_torch.py` and `peers_jax.py`.
+mod example;
+mod micro;
+mod training;
+mod w1;
+mod w2;
+mod w3;
+
+use anyhow::{Result, bail};
+use gumbel::Key;
+use gumbel_kernels::Forward;
+
+pub(crate) use example::Example;
+
+/// Something that is done over and over.
+pub(crate) trait Workload {
+    /// One step; its loss, read back from the tensor, or 0 where there is none.
+    fn step(&mut self) -> Result<f64>;
+
+    /// One evaluation of the loss with everything it depends on; none where there is no loss.
+    fn example(&mut self) -> Result<Option<Example>> {
+        Ok(None)
+    }
+}
+
+type New = fn() -> Result<Box<dyn Workload>>;
+
+/// Every workload by the name it has in the protocol.
+const ALL: &[(&str, New)] = &[
+    ("W1", w1::new),
+    ("W2", w2::new),
+    ("W3a", || w3::new(64, 50257, Forward::Soft)),
+    ("W3b", || w3::new(4096, 32, Forward::Soft)),
+    ("W3c", || w3::new(3000, 10, Forward::Soft)),
+    ("W3ah", || w3::new(64, 50257, Forward::Hard)),
+    ("W3bh", || w3::new(4096, 32, Forward::Hard)),
+    ("W3ch", || w3::new(3000, 10, Forward::Hard)),
+    ("ADAM", micro::adam),
+    ("RNG", || micro::noise(Key::uniform)),
+    ("GUMBEL", || micro::noise(Key::gumbel)),
+];
+
+/// The names of all workloads.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|(name, _)| *name)
+}
+
+/// A new instance of a workload, before its first step.
+///
+/// # Errors
+/// If there is none of that name.
+pub(crate) fn by_name(name: &str) -> Result<Box<dyn Workload>> {
+    match ALL.iter().find(|(known, _)| *known == name) {
+        Some((_, new)) => new(),
+        None => {
+            let known: Vec<&str> = names().collect();
+            bail!("there is no workload `{name}`; there are {}", known.join(", "))
+        }
+    }
+}
