@@ -3,7 +3,7 @@ use candle_core::{D, Result, Tensor, WithDType};
 
 use crate::graph::{Value, compute, node};
 use crate::logistic::softplus_reference;
-use crate::perturbed::{Perturbed, make_pairs, sample_shape, sum_of_repeats};
+use crate::perturbed::{Perturbed, make_pairs, sample_shape, scale_sum, sum_of_repeats};
 use crate::reduce::sum_of_rows;
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
@@ -67,7 +67,8 @@ pub fn bin_concrete_with_log_density(
         let (v, densities) = make_pairs(rows, width, |first, v: &mut [T], density| {
             scores_and_densities(scores, logits, (first, width), v, density);
             density.iter_mut().for_each(|density| *density += constant);
-        });
+            Ok(())
+        })?;
         density = Value(T::to_cpu_storage_owned(densities), leading.into());
         v
     });
@@ -118,7 +119,8 @@ vectorised! {
     ) {
         let (first, width) = first_and_width;
         let mut each = vec![T::zero(); v.len()];
-        scores.fill_pairs(logits, first * width, v, &mut each, noise::logistic_with_log_density);
+        scores.fill_noise(first * width, v, &mut each, noise::logistic_with_log_density);
+        scale_sum(v, logits, first * width, T::of(scores.inverse));
         sum_of_rows(&each, width, density);
     }
 }

@@ -16,11 +16,14 @@
 //! ```
 pub mod bernoulli_log_prob;
 pub mod bin_concrete;
+pub mod bin_concrete_density;
 pub mod categorical_entropy;
 pub mod categorical_kl;
 #[cfg(test)]
 mod check;
 mod elementwise;
+pub mod exp_concrete;
+pub mod exp_concrete_density;
 mod graph;
 pub mod gumbel_sigmoid;
 pub mod gumbel_softmax;
@@ -45,8 +48,11 @@ mod vectorised;
 
 pub use bernoulli_log_prob::bernoulli_log_prob;
 pub use bin_concrete::{bin_concrete, bin_concrete_with_log_density};
+pub use bin_concrete_density::bin_concrete_log_density;
 pub use categorical_entropy::categorical_entropy;
 pub use categorical_kl::categorical_kl;
+pub use exp_concrete::{exp_concrete, exp_concrete_with_log_density};
+pub use exp_concrete_density::exp_concrete_log_density;
 pub use graph::backward;
 pub use gumbel_sigmoid::gumbel_sigmoid;
 pub use gumbel_softmax::{Forward, gumbel_softmax};
@@ -56,7 +62,7 @@ pub use linear::{Activation, linear, linear_with_activation};
 pub use log_softmax::{log_softmax, softmax};
 pub use log_sum_exp::log_sum_exp;
 pub use logistic::{sigmoid, softplus};
-pub use math::Real;
+pub use math::{Real, ln_gamma};
 pub use one_hot::one_hot_argmax;
 pub use philox::philox4x32_10;
 pub use sparse_map::{SparseMap, sparse_map};

@@ -35,7 +35,15 @@ pub fn exponential<T: Real>(word: u32) -> T {
 #[inline(always)]
 #[must_use]
 pub fn gumbel<T: Real>(word: u32) -> T {
-    -exponential::<T>(word).ln_normal()
+    gumbel_with_exponential(word).0
+}
+
+/// `Gumbel(0, 1)` and `e^-G`, which is `-ln u`.
+#[inline(always)]
+#[must_use]
+pub fn gumbel_with_exponential<T: Real>(word: u32) -> (T, T) {
+    let exponential = exponential::<T>(word);
+    (-exponential.ln_normal(), exponential)
 }
 
 /// `Logistic(0, 1)`: `ln u - ln(1 - u)`.

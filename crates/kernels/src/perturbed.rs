@@ -2,6 +2,7 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
+use crate::graph::compute;
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
 use crate::{Key, Real};
@@ -49,24 +50,21 @@ impl Perturbed {
         }
     }
 
-    /// Scores `first..` into `y`, and beside each what else `noise` makes of its word.
+    /// The noise of scores `first..` into `y`, and beside each what else `noise` makes of its word.
     #[inline(always)]
-    pub(crate) fn fill_pairs<T: Real>(
+    pub(crate) fn fill_noise<T: Real>(
         self,
-        logits: &[T],
         first: usize,
         y: &mut [T],
         beside: &mut [T],
         noise: impl Fn(u32) -> (T, T),
     ) {
-        let inverse = T::of(self.inverse);
         let mut words = [0u32; RUN];
         for (i, (y, beside)) in y.chunks_mut(RUN).zip(beside.chunks_mut(RUN)).enumerate() {
             let words = self.words(first + i * RUN, &mut words[..y.len()]);
             for ((y, beside), word) in y.iter_mut().zip(beside).zip(words) {
                 (*y, *beside) = noise(*word);
             }
-            scale_sum(y, logits, first + i * RUN, inverse);
         }
     }
 
@@ -98,9 +96,10 @@ pub(crate) fn sample_shape(logits: &Tensor, samples: usize, rank: usize) -> Resu
     }
 }
 
-/// `y_i = (y_i + x_i) scale`, where `y` starts at number `first`, and numbers of `x` are counted modulo their number.
+/// `y_i = (y_i + x_i) scale`, where `y` starts at number `first`, and numbers of `x` are counted modulo how many there
+/// are.
 #[inline(always)]
-fn scale_sum<T: Real>(y: &mut [T], x: &[T], first: usize, scale: T) {
+pub(crate) fn scale_sum<T: Real>(y: &mut [T], x: &[T], first: usize, scale: T) {
     let (mut y, mut at) = (y, first % x.len().max(1));
     while !y.is_empty() {
         let (here, rest) = y.split_at_mut((x.len() - at).min(y.len()));
@@ -116,16 +115,15 @@ fn scale_sum<T: Real>(y: &mut [T], x: &[T], first: usize, scale: T) {
 pub(crate) fn make_pairs<T: Real>(
     rows: usize,
     width: usize,
-    f: impl Fn(usize, &mut [T], &mut [T]) + Sync,
-) -> (Vec<T>, Vec<T>) {
+    f: impl Fn(usize, &mut [T], &mut [T]) -> Result<()> + Sync,
+) -> Result<(Vec<T>, Vec<T>)> {
     let (mut wide, mut narrow) = (vec![T::zero(); rows * width], vec![T::zero(); rows]);
-    if wide.is_empty() {
-        return (wide, narrow);
+    if !wide.is_empty() {
+        let run = (TASK / width).max(1);
+        let tasks = wide.par_chunks_mut(run * width).zip(narrow.par_chunks_mut(run));
+        tasks.enumerate().try_for_each(|(task, (wide, narrow))| f(task * run, wide, narrow))?;
     }
-    let run = (TASK / width).max(1);
-    let tasks = wide.par_chunks_mut(run * width).zip(narrow.par_chunks_mut(run));
-    tasks.enumerate().for_each(|(task, (wide, narrow))| f(task * run, wide, narrow));
-    (wide, narrow)
+    Ok((wide, narrow))
 }
 
 /// `scale Σ_r x_{r n + i}` for each `i` below `n`: the gradient of `n` numbers of which `x` holds that of each use.
@@ -134,6 +132,27 @@ pub(crate) fn sum_of_repeats<T: Real>(x: &[T], n: usize, scale: f64) -> Result<V
         repeats(x, n, T::of(scale), first, sums);
         Ok(())
     })
+}
+
+/// The gradients of logits and value, where a function depends on `logits - temperature · value` and `slopes` holds its
+/// gradient in the value at each use of one.
+pub(crate) fn shares(
+    inputs: [&Tensor; 2],
+    slopes: &Tensor,
+    temperature: f64,
+) -> Result<[Option<Tensor>; 2]> {
+    let share = |x: &Tensor, scale: f64| match x.elem_count() {
+        _ if !x.track_op() => Ok(None),
+        n if n == slopes.elem_count() && scale == 1. => slopes.reshape(x.shape()).map(Some),
+        n => {
+            let sums = compute!("shares", x.shape(), T, |slopes| {
+                sum_of_repeats::<T>(slopes, n, scale)?
+            });
+            Ok(Some(sums.tensor()))
+        }
+    };
+    let [logits, value] = inputs;
+    Ok([share(logits, -1. / temperature)?, share(value, 1.)?])
 }
 
 vectorised! {
@@ -168,7 +187,8 @@ mod tests {
         for (first, n) in [(0, 3), (7, 600), (511, 514), (1299, 1)] {
             let (mut y, mut beside) = (vec![0f64; n], vec![0f64; n]);
             let pair = noise::logistic_with_log_density::<f64>;
-            scores.fill_pairs(&logits, first, &mut y, &mut beside, pair);
+            scores.fill_noise(first, &mut y, &mut beside, pair);
+            scale_sum(&mut y, &logits, first, scores.inverse);
             assert_eq!(y, all[first..first + n]);
             assert_eq!(beside[n - 1], pair(key.word((first + n - 1) as u64)).1);
         }
@@ -176,17 +196,21 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_made_of_whole_rows_once() {
+    fn pairs_are_made_of_whole_rows_once() -> Result<()> {
         for (rows, width) in [(1000, 20), (3, 10_000), (0, 4), (4, 0)] {
             let (wide, narrow) = make_pairs(rows, width, |first, wide: &mut [f64], narrow| {
                 assert_eq!(wide.len(), narrow.len() * width);
                 wide.iter_mut().for_each(|x| *x += 1.);
                 narrow.iter_mut().enumerate().for_each(|(i, x)| *x += (first + i) as f64);
-            });
+                Ok(())
+            })?;
             assert!(wide.len() == rows * width && wide.iter().all(|x| *x == 1.));
             let whole = narrow.iter().enumerate().all(|(i, x)| *x == i as f64 || width == 0);
             assert!(narrow.len() == rows && whole);
         }
+        let fail = |first, _: &mut [f64], _: &mut [f64]| candle_core::bail!("row {first}");
+        assert!(make_pairs(5, 2, fail).is_err());
+        Ok(())
     }
 
     #[test]
