@@ -30,8 +30,13 @@ pub(crate) fn sum_zip<T: WithDType>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> 
 
 #[inline(always)]
 fn sum_block<T: WithDType>(x: &[T], y: &[T], f: &impl Fn(T, T) -> T) -> T {
+    // Loops here, not `fold`: what the compiler leaves out of line is compiled for the oldest processor.
     if x.len() < LANES {
-        return x.iter().zip(y).fold(T::zero(), |total, (x, y)| total + f(*x, *y));
+        let mut total = T::zero();
+        for (x, y) in x.iter().zip(y) {
+            total += f(*x, *y);
+        }
+        return total;
     }
     let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     let mut lanes = [T::zero(); LANES];
@@ -74,8 +79,11 @@ pub(crate) fn max<T: Real>(row: &[T]) -> T {
             *lane = larger(*lane, *x);
         }
     }
-    let top = if chunks.is_empty() { T::NEG_INFINITY } else { by_halves(lanes, larger) };
-    rest.iter().fold(top, |a, b| larger(a, *b))
+    let mut top = if chunks.is_empty() { T::NEG_INFINITY } else { by_halves(lanes, larger) };
+    for x in rest {
+        top = larger(top, *x);
+    }
+    top
 }
 
 #[inline(always)]
@@ -88,7 +96,11 @@ pub(crate) fn larger<T: Real>(a: T, b: T) -> T {
 pub(crate) fn position<T: Real>(row: &[T], x: T) -> Option<usize> {
     let (chunks, rest) = row.as_chunks::<LANES>();
     for (i, chunk) in chunks.iter().enumerate() {
-        if chunk.iter().fold(false, |found, y| found | (*y == x)) {
+        let mut found = false;
+        for y in chunk {
+            found |= *y == x;
+        }
+        if found {
             return chunk.iter().position(|y| *y == x).map(|j| i * LANES + j);
         }
     }
@@ -123,7 +135,10 @@ fn short_rows<T: Real>(
     }
     let (x, y) = (x[done * k..].chunks_exact(k), y[done * k..].chunks_exact(k));
     for (out, (x, y)) in rest.iter_mut().zip(x.zip(y)) {
-        *out = x.iter().zip(y).fold(start, |so_far, (x, y)| f(so_far, *x, *y));
+        *out = start;
+        for (x, y) in x.iter().zip(y) {
+            *out = f(*out, *x, *y);
+        }
     }
 }
 
