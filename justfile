@@ -17,9 +17,13 @@ test *ARGS:
 lab *ARGS:
     cargo run --release --locked --bin lab -- "$@"
 
-# Time the kernels against plain candle operations, and a training step
+# Time every operation beside its twin and the limits of the machine; `just bench --help` has the options
 bench *ARGS:
     cargo run --release --locked --bin bench -- "$@"
+
+# Compare instruction counts with experiments/bench/instructions.txt; `--update` writes it anew (needs valgrind)
+instructions *ARGS:
+    cargo run --release --locked --bin bench -- --instructions experiments/bench/instructions.txt "$@"
 
 # Check formatting and lints; warnings are errors
 lint:

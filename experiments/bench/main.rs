@@ -1,44 +1,60 @@
 //! How long things take: `just bench`. See the README beside this file.
 mod dump;
+mod instructions;
+mod machine;
+mod operations;
 mod serve;
+mod table;
 mod upstream;
 mod workloads;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Time operations and whole training steps.
+/// Time every operation beside its twin; or, with an option, whole training steps.
 #[derive(Debug, Parser)]
 struct Args {
     /// Threads to compute with [default: all]
     #[arg(long, env = "RAYON_NUM_THREADS")]
     threads: Option<usize>,
+    /// For how long to time each operation, or the workload of --once
+    #[arg(long, default_value_t = 1.)]
+    seconds: f64,
+    /// Only operations with this in their title
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+    /// Write the table of operations to a file, too
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
     /// Run one workload
     #[arg(long, value_name = "WORKLOAD", group = "mode")]
     once: Option<String>,
-    /// For how long
-    #[arg(long, default_value_t = 2., requires = "once")]
-    seconds: f64,
-    /// Read requests `<workload> <seconds>` and answer each with a line of JSON
+    /// Read requests `<workload> <seconds>`, and answer each with a line of JSON
     #[arg(long, group = "mode")]
     serve: bool,
     /// Write losses, and everything they depend on, for parity.py
     #[arg(long, value_name = "DIR", group = "mode")]
     dump: Option<PathBuf>,
+    /// Count the instructions of every operation with valgrind, and compare them with this file
+    #[arg(long, value_name = "FILE", group = "mode")]
+    instructions: Option<PathBuf>,
+    /// Write the file of --instructions anew
+    #[arg(long, requires = "instructions")]
+    update: bool,
+    /// Run one pass of the operation of this title, under valgrind
+    #[arg(long, value_name = "TITLE", group = "mode", hide = true)]
+    count: Option<String>,
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let all = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = args.threads.filter(|threads| *threads > 0).unwrap_or_else(all);
-    gumbel_kernels::threads::configure(threads);
-    match run(&args, threads) {
+    match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("error: {error:#}"));
@@ -47,17 +63,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args, threads: usize) -> Result<()> {
+fn run(args: &Args) -> Result<()> {
+    if let Some(title) = &args.count {
+        return instructions::pass(title);
+    }
+    if let Some(file) = &args.instructions {
+        return instructions::check(file, args.update);
+    }
+    let all = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.filter(|threads| *threads > 0).unwrap_or_else(all);
+    gumbel_kernels::threads::configure(threads);
+    gumbel_kernels::threads::take_part();
     if args.serve {
-        return serve::serve(threads, std::io::stdin().lock());
+        serve::serve(threads, std::io::stdin().lock())
+    } else if let Some(workload) = &args.once {
+        serve::once(workload, args.seconds)
+    } else if let Some(directory) = &args.dump {
+        dump::dump(directory)
+    } else {
+        let settings = table::Settings { only: &args.only, seconds: args.seconds, threads };
+        let text = table::table(&settings)?;
+        say(&text);
+        args.table.as_deref().map_or(Ok(()), |file| write(file, &text))
     }
-    if let Some(workload) = &args.once {
-        return serve::once(workload, args.seconds);
-    }
-    if let Some(directory) = &args.dump {
-        return dump::dump(directory);
-    }
-    Ok(())
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("writing {}", file.display()))
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its results")]

@@ -2,9 +2,9 @@
 use candle_core::{D, Result, Shape, Tensor};
 
 use crate::graph::{compute, node};
-use crate::logistic::softplus_reference;
-use crate::reduce::{sum, sum_zip};
-use crate::rows::{align_rows, make_rows};
+use crate::logistic::{softplus_reference, sum_ln_1p_exp};
+use crate::reduce::sum_zip;
+use crate::rows::{align_rows, cyclic, make_rows};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
@@ -62,38 +62,11 @@ fn fused(l: &Tensor, x: &Tensor) -> Result<Tensor> {
     })
 }
 
-fn width(shape: &Shape) -> Result<usize> {
+pub(crate) fn width(shape: &Shape) -> Result<usize> {
     match shape.dims().last() {
         Some(d) if *d > 0 => Ok(*d),
         _ => candle_core::bail!("expected logits [.., D] with D ≥ 1, got shape {shape:?}"),
     }
-}
-
-/// `Σ ln(1 + e^{-|l|})` of a row. The logarithm is taken of products of eight factors (each at most 2):
-/// one logarithm per number would be most of the cost.
-#[inline(always)]
-fn sum_ln_1p_exp<T: Real>(l: &[T]) -> T {
-    const LANES: usize = 16;
-    let (blocks, rest) = l.as_chunks::<{ 8 * LANES }>();
-    let mut sums = [T::zero(); LANES];
-    for block in blocks {
-        let mut products = [T::one(); LANES];
-        for chunk in block.as_chunks::<LANES>().0 {
-            for (product, l) in products.iter_mut().zip(chunk) {
-                *product *= T::one() + Real::exp(-Real::abs(*l));
-            }
-        }
-        for (sum, product) in sums.iter_mut().zip(products) {
-            *sum += Real::ln(product);
-        }
-    }
-    sum(&sums, |x| x) + sum(rest, |l| Real::ln_1p(Real::exp(-Real::abs(l))))
-}
-
-/// Row number `row` of `x`, counted modulo the number of its rows.
-#[inline(always)]
-fn cyclic<T>(x: &[T], row: usize, d: usize) -> &[T] {
-    &x[row % (x.len() / d) * d..][..d]
 }
 
 vectorised! {
@@ -101,7 +74,7 @@ vectorised! {
         for (i, y) in y.iter_mut().enumerate() {
             let (l, x) = (cyclic(l, first + i, d), cyclic(x, first + i, d));
             let linear = sum_zip(l, x, |l, x| x * l - if l > T::zero() { l } else { T::zero() });
-            *y = linear - sum_ln_1p_exp(l);
+            *y = linear - sum_ln_1p_exp(l, l, |l, _| l);
         }
     }
 

@@ -1,12 +1,10 @@
 //! Entropy of a categorical distribution given by logits.
 use candle_core::{D, Result, Tensor};
 
+use crate::categorical_kl::{log_ratio, log_ratio_slopes};
 use crate::graph::{compute, node};
-use crate::log_softmax::{categories, masked_row, row_log_sum_exp};
-use crate::reduce::sum;
-use crate::rows::make_rows;
-use crate::vectorised::vectorised;
-use crate::{Real, in_single};
+use crate::in_single;
+use crate::log_softmax::{categories, forward as log_softmax};
 
 const NAME: &str = "categorical_entropy";
 
@@ -21,21 +19,7 @@ pub fn categorical_entropy(logits: &Tensor) -> Result<Tensor> {
         if !x.device().is_cpu() {
             return reference(x);
         }
-        let k = categories(x.shape())?;
-        let rows = x.elem_count() / k;
-        let leading = &x.dims()[..x.rank() - 1];
-        let h = compute!(NAME, leading, T, |x| {
-            make_rows(rows, 1, 2 * k, |first, y| entropies::<T>(x, k, first, y))?
-        });
-        node(NAME, [x], h, move |[x], _, g| {
-            let d = compute!(NAME, x.shape(), T, |x, g| {
-                make_rows(rows, k, 3 * k, |first, d| {
-                    slopes::<T>(x, g, k, first, d);
-                    Ok(())
-                })?
-            });
-            Ok([Some(d.tensor())])
-        })
+        fused(x)
     })
 }
 
@@ -45,44 +29,19 @@ pub fn reference(logits: &Tensor) -> Result<Tensor> {
     (log_q.exp()? * log_q)?.sum(D::Minus1)?.neg()
 }
 
-/// `(ln Σ exp, entropy)` of a row.
-#[inline(always)]
-fn row_entropy<T: Real>(row: &[T]) -> (T, T) {
-    let total = row_log_sum_exp(row);
-    let entropy = sum(row, |x| {
-        let log_q = x - total;
-        let prob = Real::exp(log_q);
-        if prob > T::zero() { -(prob * log_q) } else { T::zero() }
-    });
-    (total, entropy)
-}
-
-vectorised! {
-    /// The entropies of rows `first..`.
-    fn entropies<T: Real>(x: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
-        for (i, y) in y.iter_mut().enumerate() {
-            let (total, entropy) = row_entropy(&x[(first + i) * k..][..k]);
-            if total == T::NEG_INFINITY {
-                return masked_row(first + i);
-            }
-            *y = entropy;
-        }
-        Ok(())
-    }
-
-    /// `-g q_k (log q_k + H)` of rows `first..`.
-    fn slopes<T: Real>(x: &[T], g: &[T], k: usize, first: usize, d: &mut [T]) {
-        for (i, d) in d.chunks_mut(k).enumerate() {
-            let row = &x[(first + i) * k..][..k];
-            let (total, entropy) = row_entropy(row);
-            for (d, x) in d.iter_mut().zip(row) {
-                let log_q = *x - total;
-                let prob = Real::exp(log_q);
-                let slope = -(g[first + i] * prob * (log_q + entropy));
-                *d = if prob > T::zero() { slope } else { T::zero() };
-            }
-        }
-    }
+fn fused(x: &Tensor) -> Result<Tensor> {
+    let k = categories(x.shape())?;
+    let log_q = compute!(NAME, x.shape(), T, |x| log_softmax::<T>(x, k)?).tensor();
+    // Against a measure of 1 for every category: -H.
+    let measure = Tensor::zeros(k, x.dtype(), x.device())?;
+    let negative = log_ratio(&log_q, &measure, k)?.tensor();
+    let (shape, negative) = (&x.dims()[..x.rank() - 1], &negative);
+    let h = compute!(NAME, shape, T, |negative| negative.iter().map(|x: &T| 0. - *x).collect());
+    node(NAME, [x], h, move |_, h, g| {
+        let (negative, g) = (h.neg()?, g.neg()?);
+        let d = log_ratio_slopes(&log_q, &measure, &negative, &g, k)?;
+        Ok([Some(d.tensor())])
+    })
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! Divergence between categorical distributions given by logits.
 use candle_core::{D, Result, Tensor};
 
-use crate::graph::{compute, node};
+use crate::graph::{Value, compute, node};
 use crate::log_softmax::{categories, exp_in_place, forward as log_softmax};
-use crate::reduce::{sum_zip, sum_zip_of_rows};
-use crate::rows::{align_rows, make_rows};
+use crate::reduce::{BLOCK, sum_zip, sum_zip_of_rows};
+use crate::rows::{align_rows, cyclic, make_rows};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
+
+const NAME: &str = "categorical_kl";
 
 /// `KL(q ‖ p) = Σ_k q_k (log q_k - log p_k)` over the last axis, in nats.
 ///
@@ -32,51 +34,54 @@ pub fn reference(q_logits: &Tensor, p_logits: &Tensor) -> Result<Tensor> {
 }
 
 fn fused(q: &Tensor, p: &Tensor) -> Result<Tensor> {
-    const NAME: &str = "categorical_kl";
     let k = categories(q.shape())?;
-    let rows = q.elem_count().max(p.elem_count()) / k;
     let log_q = compute!(NAME, q.shape(), T, |q| log_softmax::<T>(q, k)?).tensor();
     let log_p = compute!(NAME, p.shape(), T, |p| log_softmax::<T>(p, k)?).tensor();
-    let (a, b) = (&log_q, &log_p);
-    let kl = compute!(NAME, rows, T, |a, b| {
-        make_rows(rows, 1, 2 * k, |first, y| {
-            divergences::<T>(a, b, k, first, y);
-            Ok(())
-        })?
-    });
+    let kl = log_ratio(&log_q, &log_p, k)?;
     node(NAME, [q, p], kl, move |[q, p], kl, g| {
-        let (a, b) = (&log_q, &log_p);
-        let of_q = || {
-            let n = q.elem_count() / k;
-            Ok(compute!(NAME, q.shape(), T, |a, b, kl, g| {
-                make_rows(n, k, 2 * k * (rows / n), |first, d| {
-                    slopes_of_q::<T>([a, b], kl, g, k, first, d);
-                    Ok(())
-                })?
-            })
-            .tensor())
-        };
+        let of_q = q.track_op().then(|| log_ratio_slopes(&log_q, &log_p, kl, g, k)).transpose()?;
         let of_p = || {
-            let n = p.elem_count() / k;
-            Ok(compute!(NAME, p.shape(), T, |a, b, g| {
-                make_rows(n, k, 2 * k * (rows / n), |first, d| {
+            let (a, b, rows) = (&log_q, &log_p, p.elem_count() / k);
+            let cost = 2 * k * (g.elem_count() / rows);
+            Ok::<_, candle_core::Error>(compute!(NAME, p.shape(), T, |a, b, g| {
+                make_rows(rows, k, cost, |first, d| {
                     slopes_of_p::<T>([a, b], g, k, first, d);
                     Ok(())
                 })?
-            })
-            .tensor())
+            }))
         };
-        Ok([q.track_op().then(of_q).transpose()?, p.track_op().then(of_p).transpose()?])
+        let of_p = p.track_op().then(of_p).transpose()?;
+        Ok([of_q.map(Value::tensor), of_p.map(Value::tensor)])
     })
 }
 
-/// Numbers whose exponentials are held at a time: whole short rows, or a part of a long one.
-const BLOCK: usize = 1024;
+/// `Σ_k q_k (log q_k - log p_k)` of each row, with `q` normalised.
+pub(crate) fn log_ratio(log_q: &Tensor, log_p: &Tensor, k: usize) -> Result<Value> {
+    let rows = log_q.elem_count().max(log_p.elem_count()) / k;
+    Ok(compute!(NAME, rows, T, |log_q, log_p| {
+        make_rows(rows, 1, 2 * k, |first, y| {
+            divergences::<T>(log_q, log_p, k, first, y);
+            Ok(())
+        })?
+    }))
+}
 
-/// Row number `row` of `x`, counted modulo the number of its rows.
-#[inline(always)]
-fn cyclic<T>(x: &[T], row: usize, k: usize) -> &[T] {
-    &x[row % (x.len() / k) * k..][..k]
+/// The gradient of [`log_ratio`] in the logits of `q`, given its value.
+pub(crate) fn log_ratio_slopes(
+    log_q: &Tensor,
+    log_p: &Tensor,
+    value: &Tensor,
+    g: &Tensor,
+    k: usize,
+) -> Result<Value> {
+    let rows = log_q.elem_count() / k;
+    let cost = 2 * k * (g.elem_count() / rows);
+    Ok(compute!(NAME, log_q.shape(), T, |log_q, log_p, value, g| {
+        make_rows(rows, k, cost, |first, d| {
+            slopes_of_q::<T>([log_q, log_p], value, g, k, first, d);
+            Ok(())
+        })?
+    }))
 }
 
 /// `q (log q - log p)`, 0 where `q` is 0 whatever `p` is.

@@ -2,9 +2,11 @@
 use candle_core::{D, Result, Tensor};
 
 use crate::graph::{compute, node};
-use crate::log_softmax::{categories, centre_rows, masked_row, normalise_rows, softmax_slopes};
-use crate::reduce::{max, position};
-use crate::rows::make_rows;
+use crate::log_softmax::{
+    categories, centre_rows, masked_row, normalise_long_row, normalise_rows, softmax_slopes,
+};
+use crate::reduce::{larger, max, position};
+use crate::rows::{cyclic, make_rows};
 use crate::vectorised::vectorised;
 use crate::{Key, Real, in_single, noise, one_hot_argmax};
 
@@ -121,50 +123,82 @@ impl Noisy {
         hard_rows(self, logits, k, first, y)
     }
 
+    /// `(logits + G) / temperature` for a run of numbers whose noise starts at element `start` of the stream.
     #[inline(always)]
-    fn scores<T: Real>(self, logits: &[T], k: usize, first: usize, y: &mut [T]) {
-        let (rows, inverse) = (logits.len() / k, T::of(self.inverse));
-        let mut words = [0u32; 512];
-        let start = (first * k) as u64;
-        for (i, y) in y.chunks_mut(512).enumerate() {
-            let words = &mut words[..y.len()];
-            self.key.fill_words(start + (i * 512) as u64, words);
-            for (y, word) in y.iter_mut().zip(words.iter()) {
-                *y = noise::gumbel::<T>(*word);
-            }
+    fn scores<T: Real>(self, logits: &[T], start: u64, y: &mut [T]) {
+        let inverse = T::of(self.inverse);
+        let mut words = [0u32; RUN];
+        let (words, logits) = (&mut words[..y.len()], &logits[..y.len()]);
+        self.key.fill_words(start, words);
+        for ((y, logit), word) in y.iter_mut().zip(logits).zip(words.iter()) {
+            *y = (noise::gumbel::<T>(*word) + *logit) * inverse;
         }
-        let mut row = first % rows;
-        let mut y = y;
+    }
+
+    /// The scores of a long row, and the largest of them.
+    #[inline(always)]
+    fn long_row<T: Real>(self, logits: &[T], start: u64, y: &mut [T]) -> T {
+        let mut top = T::NEG_INFINITY;
+        for (i, (y, logits)) in y.chunks_mut(RUN).zip(logits.chunks(RUN)).enumerate() {
+            self.scores(logits, start + (i * RUN) as u64, y);
+            top = larger(top, max(y));
+        }
+        top
+    }
+
+    /// The scores of whole short rows `first..`.
+    #[inline(always)]
+    fn short_rows<T: Real>(self, logits: &[T], k: usize, first: usize, y: &mut [T]) {
+        let rows = logits.len() / k;
+        let (mut row, mut start, mut y) = (first % rows, (first * k) as u64, y);
         // In runs over which the rows of logits follow each other.
         while !y.is_empty() {
-            let run = ((rows - row) * k).min(y.len());
+            let run = ((rows - row).min(RUN / k) * k).min(y.len());
             let (here, rest) = y.split_at_mut(run);
-            for (y, logit) in here.iter_mut().zip(&logits[row * k..]) {
-                *y = (*y + *logit) * inverse;
-            }
-            (y, row) = (rest, 0);
+            self.scores(&logits[row * k..][..run], start, here);
+            row = (row + run / k) % rows;
+            (y, start) = (rest, start + run as u64);
         }
     }
 }
 
+/// Numbers whose random words are held at a time; a row of more is long.
+const RUN: usize = 512;
+
 vectorised! {
     fn soft_rows<T: Real>(noisy: Noisy, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
-        noisy.scores(logits, k, first, y);
-        centre_rows(y, k, first)?;
-        normalise_rows(y, k);
+        if k <= RUN {
+            noisy.short_rows(logits, k, first, y);
+            centre_rows(y, k, first)?;
+            normalise_rows(y, k);
+            return Ok(());
+        }
+        for (row, y) in (first..).zip(y.chunks_exact_mut(k)) {
+            let top = noisy.long_row(cyclic(logits, row, k), (row * k) as u64, y);
+            if top == T::NEG_INFINITY {
+                return masked_row(row);
+            }
+            normalise_long_row(y, top);
+        }
         Ok(())
     }
 
     fn hard_rows<T: Real>(noisy: Noisy, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
-        noisy.scores(logits, k, first, y);
-        for (row, y) in y.chunks_exact_mut(k).enumerate() {
-            let top = max(y);
+        if k <= RUN {
+            noisy.short_rows(logits, k, first, y);
+        }
+        for (row, y) in (first..).zip(y.chunks_exact_mut(k)) {
+            let top = if k <= RUN {
+                max(y)
+            } else {
+                noisy.long_row(cyclic(logits, row, k), (row * k) as u64, y)
+            };
             match position(y, top) {
                 Some(at) if top > T::NEG_INFINITY => {
                     y.fill(T::zero());
                     y[at] = T::one();
                 }
-                _ => return masked_row(first + row),
+                _ => return masked_row(row),
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 use candle_core::{D, Result, Shape, Tensor};
 
 use crate::graph::{compute, node};
-use crate::reduce::{max, max_of_rows, sum, sum_of_rows, sum_zip_of_rows};
+use crate::reduce::{BLOCK, max, max_of_rows, sum, sum_of_rows, sum_zip_of_rows};
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
@@ -122,6 +122,53 @@ pub(crate) fn normalise_rows<T: Real>(y: &mut [T], k: usize) {
     }
 }
 
+/// Makes the scores of one long row, of which the largest is `top`, probabilities.
+#[inline(always)]
+pub(crate) fn normalise_long_row<T: Real>(y: &mut [T], top: T) {
+    let mut total = T::zero();
+    for block in y.chunks_mut(BLOCK) {
+        for y in block.iter_mut() {
+            *y = Real::exp(*y - top);
+        }
+        total += sum(block, |y| y);
+    }
+    let scale = T::one() / total;
+    for y in y.iter_mut() {
+        *y *= scale;
+    }
+}
+
+/// Makes rows of scores, of which none is above 0, logarithms of probabilities.
+#[inline(always)]
+pub(crate) fn log_normalise_rows<T: Real>(y: &mut [T], k: usize) {
+    let mut totals = [T::zero(); TILE];
+    // Of a long row one block of weights is in the cache at a time, of short rows a tile.
+    let mut weights = [T::zero(); BLOCK];
+    let tile = (BLOCK / k).clamp(1, TILE);
+    for y in y.chunks_mut(tile * k) {
+        let totals = &mut totals[..y.len() / k];
+        totals.fill(T::zero());
+        for block in y.chunks(BLOCK) {
+            let weights = &mut weights[..block.len()];
+            weights.copy_from_slice(block);
+            exp_in_place(weights);
+            if k <= BLOCK {
+                sum_of_rows(weights, k, totals);
+            } else {
+                totals[0] += sum(weights, |w| w);
+            }
+        }
+        for total in totals.iter_mut() {
+            *total = Real::ln(*total);
+        }
+        for (y, total) in y.chunks_exact_mut(k).zip(totals.iter()) {
+            for y in y.iter_mut() {
+                *y -= *total;
+            }
+        }
+    }
+}
+
 /// `log softmax` of every row.
 pub(crate) fn forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
     make_rows(x.len() / k, k, 2 * k, |first, y| log_softmax_rows(x, k, first, y))
@@ -150,45 +197,30 @@ fn softmax_backward<T: Real>(y: &[T], g: &[T], k: usize) -> Result<Vec<T>> {
 vectorised! {
     fn softmax_rows<T: Real>(x: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
         y.copy_from_slice(&x[first * k..][..y.len()]);
-        centre_rows(y, k, first)?;
-        normalise_rows(y, k);
+        if k <= BLOCK {
+            centre_rows(y, k, first)?;
+            normalise_rows(y, k);
+            return Ok(());
+        }
+        for (row, y) in (first..).zip(y.chunks_exact_mut(k)) {
+            let top = max(y);
+            if top == T::NEG_INFINITY {
+                return masked_row(row);
+            }
+            normalise_long_row(y, top);
+        }
         Ok(())
     }
 
     fn log_softmax_rows<T: Real>(x: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
         y.copy_from_slice(&x[first * k..][..y.len()]);
         centre_rows(y, k, first)?;
-        let mut totals = [T::zero(); TILE];
-        // Of a long row one block of weights is in the cache at a time, of short rows a tile.
-        let mut weights = [T::zero(); 1024];
-        let tile = (1024 / k).clamp(1, TILE);
-        for y in y.chunks_mut(tile * k) {
-            let totals = &mut totals[..y.len() / k];
-            totals.fill(T::zero());
-            for block in y.chunks(1024) {
-                let weights = &mut weights[..block.len()];
-                weights.copy_from_slice(block);
-                exp_in_place(weights);
-                if k <= 1024 {
-                    sum_of_rows(weights, k, totals);
-                } else {
-                    totals[0] += sum(weights, |w| w);
-                }
-            }
-            for total in totals.iter_mut() {
-                *total = Real::ln(*total);
-            }
-            for (y, total) in y.chunks_exact_mut(k).zip(totals.iter()) {
-                for y in y.iter_mut() {
-                    *y -= *total;
-                }
-            }
-        }
+        log_normalise_rows(y, k);
         Ok(())
     }
 
     /// `g_k - softmax_k Σ_j g_j` over the categories that are not masked, 0 for those that are.
-    fn log_softmax_slopes<T: Real>(y: &[T], g: &[T], k: usize, d: &mut [T]) {
+    pub(crate) fn log_softmax_slopes<T: Real>(y: &[T], g: &[T], k: usize, d: &mut [T]) {
         let open = |y: T, g: T| if y == T::NEG_INFINITY { T::zero() } else { g };
         let mut totals = [T::zero(); TILE];
         for (i, d) in d.chunks_mut(TILE * k).enumerate() {

@@ -2,6 +2,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::elementwise::elementwise;
+use crate::reduce::{LANES, fold, sum_zip};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
@@ -29,6 +30,26 @@ pub fn sigmoid_reference(x: &Tensor) -> Result<Tensor> {
 /// The twin of [`softplus`] from plain candle operations.
 pub fn softplus_reference(x: &Tensor) -> Result<Tensor> {
     x.relu()? + (x.abs()?.neg()?.exp()? + 1.)?.log()?
+}
+
+/// `Σ ln(1 + e^{-|f(x_i, y_i)|})`. The logarithm is taken of products of eight factors (each at most 2): one
+/// logarithm per number would be most of the cost.
+#[inline(always)]
+pub(crate) fn sum_ln_1p_exp<T: Real>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let mut sums = [T::zero(); LANES];
+    for (xs, ys) in xs.chunks(8).zip(ys.chunks(8)) {
+        let mut products = [T::one(); LANES];
+        for (x, y) in xs.iter().zip(ys) {
+            for ((product, x), y) in products.iter_mut().zip(x).zip(y) {
+                *product *= T::one() + Real::exp(-Real::abs(f(*x, *y)));
+            }
+        }
+        for (sum, product) in sums.iter_mut().zip(products) {
+            *sum += Real::ln(product);
+        }
+    }
+    fold(sums) + sum_zip(x_rest, y_rest, |x, y| Real::ln_1p(Real::exp(-Real::abs(f(x, y)))))
 }
 
 vectorised! {

@@ -5,9 +5,7 @@ use std::mem::MaybeUninit;
 use gemm::Parallelism;
 
 use crate::Real;
-
-/// Multiply-adds below which one thread computes a product alone: waking another costs more than it saves.
-const ALONE_BELOW: usize = 2_000_000;
+use crate::threads::parallel;
 
 /// A matrix whose element `(i, j)` is number `i · row_stride + j · column_stride` of a slice.
 #[derive(Clone, Copy, Debug)]
@@ -184,9 +182,12 @@ fn multiply<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [MaybeUninit<
         a.is_inside() && b.is_inside() && a.columns == b.rows && out.len() == a.rows * b.columns,
         "a matrix product whose sizes do not fit: this is a bug of the calling kernel"
     );
-    let threads = rayon::current_num_threads();
-    let alone = threads == 1 || a.rows * a.columns * b.columns < ALONE_BELOW;
-    let parallelism = if alone { Parallelism::None } else { Parallelism::Rayon(threads) };
+    // The library computes small products alone, see `threads::configure`.
+    let parallelism = if parallel() {
+        Parallelism::Rayon(rayon::current_num_threads())
+    } else {
+        Parallelism::None
+    };
     // SAFETY: the assertion above says that every element that the sizes and strides lead to lies in its slice,
     // and that `out` has room for the product; strides of slices fit an `isize`.
     #[expect(unsafe_code, reason = "the library for matrix products takes pointers")]

@@ -35,16 +35,32 @@ pub fn exponential<T: Real>(word: u32) -> T {
 #[inline(always)]
 #[must_use]
 pub fn gumbel<T: Real>(word: u32) -> T {
-    -exponential::<T>(word).ln_normal()
+    gumbel_with_exponential(word).0
+}
+
+/// `Gumbel(0, 1)` and `e^-G`, which is `-ln u`.
+#[inline(always)]
+#[must_use]
+pub fn gumbel_with_exponential<T: Real>(word: u32) -> (T, T) {
+    let exponential = exponential::<T>(word);
+    (-exponential.ln_normal(), exponential)
 }
 
 /// `Logistic(0, 1)`: `ln u - ln(1 - u)`.
 #[inline(always)]
 #[must_use]
 pub fn logistic<T: Real>(word: u32) -> T {
+    logistic_with_log_density(word).0
+}
+
+/// `Logistic(0, 1)` and the logarithm of its density there, which is `ln u + ln(1 - u)`.
+#[inline(always)]
+#[must_use]
+pub fn logistic_with_log_density<T: Real>(word: u32) -> (T, T) {
     let (t, upper) = tail::<T>(word);
-    let size = T::minus_ln_of_tail(t, false) - T::minus_ln_of_tail(t, true);
-    if upper { size } else { -size }
+    let (far, near) = (T::minus_ln_of_tail(t, false), T::minus_ln_of_tail(t, true));
+    let size = far - near;
+    (if upper { size } else { -size }, -(far + near))
 }
 
 /// Two independent `N(0, 1)`: Box and Muller (1958).
@@ -108,6 +124,12 @@ mod tests {
                     "{double} {by_hand}"
                 );
             }
+        }
+        for word in [0, 5, 1 << 20, 1 << 31, u32::MAX - 9, u32::MAX] {
+            let (x, density) = logistic_with_log_density::<f64>(word);
+            assert_eq!(x, logistic::<f64>(word));
+            let by_hand = -x.abs() - 2. * (-x.abs()).exp().ln_1p();
+            assert!((density - by_hand).abs() < 1e-14 * by_hand.abs(), "{density} {by_hand}");
         }
         assert!((gumbel::<f32>(u32::MAX) - 22.873_857).abs() < 1e-5);
         assert!((gumbel::<f32>(0) + 3.130_3).abs() < 1e-3);

@@ -7,7 +7,7 @@ use crate::Real;
 pub(crate) const LANES: usize = 16;
 
 /// Numbers per partial sum of a long row: a running sum of 262 144 numbers would have lost three digits.
-const BLOCK: usize = 1024;
+pub(crate) const BLOCK: usize = 1024;
 
 /// `Σ f(x_i)` in sixteen interleaved partial sums, block by block.
 #[inline(always)]

@@ -4,6 +4,8 @@ use std::mem::MaybeUninit;
 use candle_core::{CpuStorage, Layout, Result, Tensor, WithDType};
 use rayon::prelude::*;
 
+use crate::threads::parallel;
+
 /// Cost of a parallel task, in numbers of average work. Fixed, so that no result depends on the number of
 /// threads.
 const TASK: usize = 1 << 14;
@@ -62,10 +64,16 @@ fn for_runs<T: Send>(
     let width = width.max(1);
     let rows = (TASK / cost.max(1)).max(1);
     let tasks = out.chunks_mut(rows * width);
-    if tasks.len() == 1 || rayon::current_num_threads() == 1 {
+    if tasks.len() == 1 || !parallel() {
         return tasks.enumerate().try_for_each(|(task, run)| f(task * rows, run));
     }
     out.par_chunks_mut(rows * width).enumerate().try_for_each(|(task, run)| f(task * rows, run))
+}
+
+/// Row number `row` of rows of `width` numbers, counted modulo how many there are.
+#[inline(always)]
+pub(crate) fn cyclic<T>(x: &[T], row: usize, width: usize) -> &[T] {
+    &x[row % (x.len() / width) * width..][..width]
 }
 
 /// Adds leading axes of size 1 to both until they have the same rank, and makes each a whole number of
@@ -73,6 +81,10 @@ fn for_runs<T: Send>(
 pub(crate) fn align_rows(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor, Vec<usize>)> {
     let rank = a.rank().max(b.rank());
     let padded = |t: &Tensor| {
+        // A node more, even one that changes nothing, is two passes over the gradient.
+        if t.rank() == rank {
+            return Ok(t.clone());
+        }
         let mut dims = vec![1; rank - t.rank()];
         dims.extend(t.dims());
         t.reshape(dims)

@@ -40,7 +40,7 @@ impl TransformerConfig {
     ///
     /// # Errors
     /// If a size is 0 or above 2²⁰, or `width` is not a multiple of `heads`.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> std::result::Result<(), String> {
         let Self { vocabulary, width, heads, layers, context } = *self;
         for (key, size) in [
             ("vocabulary", vocabulary),

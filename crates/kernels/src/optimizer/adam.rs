@@ -3,6 +3,7 @@ use candle_core::{DType, Result, Tensor, Var};
 use rayon::prelude::*;
 
 use super::inplace::{Apart, CHUNK, Float, PARALLEL_ABOVE, fused_dtype, read, same_kind, write};
+use crate::threads::parallel;
 use crate::vectorised::vectorised;
 
 /// The coefficients of one update by [`adam_update`], with the bias corrections worked in.
@@ -84,7 +85,7 @@ fn adam_slices<T: Float>(
     g: &[T],
     step: &AdamStep,
 ) -> Result<()> {
-    if p.len() <= PARALLEL_ABOVE || rayon::current_num_threads() == 1 {
+    if p.len() <= PARALLEL_ABOVE || !parallel() {
         adam_run(p, m, v, g, *step);
         return Ok(());
     }

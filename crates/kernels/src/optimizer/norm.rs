@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::inplace::{CHUNK, Float, PARALLEL_ABOVE, fused_dtype, read};
 use crate::reduce::{LANES, sum};
+use crate::threads::parallel;
 use crate::vectorised::vectorised;
 
 /// Whether no element of a float tensor, of any shape, is NaN or infinite.
@@ -57,14 +58,14 @@ vectorised! {
 }
 
 fn finite<T: Float>(x: &[T]) -> bool {
-    if x.len() <= PARALLEL_ABOVE || rayon::current_num_threads() == 1 {
+    if x.len() <= PARALLEL_ABOVE || !parallel() {
         return zeros_of(x) == T::zero();
     }
     x.par_chunks(CHUNK).all(|x| zeros_of(x) == T::zero())
 }
 
 fn squares<T: Float>(x: &[T]) -> f64 {
-    if x.len() <= PARALLEL_ABOVE || rayon::current_num_threads() == 1 {
+    if x.len() <= PARALLEL_ABOVE || !parallel() {
         return x.chunks(CHUNK).map(squares_of).sum();
     }
     let partial: Vec<f64> = x.par_chunks(CHUNK).map(squares_of).collect();

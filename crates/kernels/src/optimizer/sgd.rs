@@ -3,6 +3,7 @@ use candle_core::{DType, Result, Tensor, Var};
 use rayon::prelude::*;
 
 use super::inplace::{Apart, CHUNK, Float, PARALLEL_ABOVE, fused_dtype, read, same_kind, write};
+use crate::threads::parallel;
 use crate::vectorised::vectorised;
 
 /// One step of stochastic gradient descent with momentum, in place; any shape, the same for all three.
@@ -61,7 +62,7 @@ fn sgd_fused<T: Float>(
     write::<T>(p, |p| {
         write::<T>(m, |m| {
             read(&g, |g| {
-                if p.len() <= PARALLEL_ABOVE || rayon::current_num_threads() == 1 {
+                if p.len() <= PARALLEL_ABOVE || !parallel() {
                     sgd_run(p, m, g, [rate, mu], nesterov);
                     return Ok(());
                 }

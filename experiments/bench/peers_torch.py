@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""The workloads of `bench --serve` in PyTorch, over the same protocol (see protocol.py).
+
+    echo "W1 2" | python3 peers_torch.py --mode compile --threads 2
+
+Modes: `eager`; `fused`, which is eager with the fused Adam; `compile`, which is fused with torch.compile on the loss.
+"""
+import argparse
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from protocol import SAMPLES, serve
+
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--mode", default="eager", choices=["eager", "fused", "compile"])
+arguments.add_argument("--threads", type=int)
+arguments.add_argument("--bf16", action="store_true", help="allow bf16 inside f32 matrix products")
+options = arguments.parse_args()
+if options.threads:
+    torch.set_num_threads(options.threads)
+if options.bf16:
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+compiled = torch.compile if options.mode == "compile" else lambda function: function
+
+
+def optimizer(parameters, weight_decay=None):
+    kind, settings = torch.optim.Adam, {"lr": 1e-3, "fused": options.mode != "eager"}
+    if weight_decay is not None:
+        kind, settings["weight_decay"] = torch.optim.AdamW, weight_decay
+    return kind(parameters, **settings)
+
+
+def training(model, batches, weight_decay=None):
+    """A function that makes one step: `model` maps a batch to its loss, batch number i is `batches(i)`."""
+    adam, loss_of, steps = optimizer(model.parameters(), weight_decay), compiled(model), iter(range(1 << 62))
+
+    def step():
+        adam.zero_grad(set_to_none=True)
+        loss = loss_of(*batches(next(steps)))
+        loss.backward()
+        adam.step()
+        return loss.item()
+
+    return step
+
+
+def images(size):
+    """Batches of binary images, of whose pixels 13 % are 1: windows that walk over 10,000 images."""
+    pool = (torch.rand(10_000, 784) < 0.13).float()
+    windows = pool[: 10_000 // size * size].view(-1, size, 784)
+    return lambda i: (windows[i % len(windows)],)
+
+
+def log_likelihood(pixels, x):
+    losses = F.binary_cross_entropy_with_logits(pixels, x.expand_as(pixels), reduction="none")
+    return -losses.sum(-1)
+
+
+def mlp(*sizes):
+    layers = [nn.Linear(sizes[0], sizes[1])]
+    for i, o in zip(sizes[1:], sizes[2:]):
+        layers += [nn.ReLU(), nn.Linear(i, o)]
+    return nn.Sequential(*layers)
+
+
+class CategoricalVae(nn.Module):
+    """W1: 30 latents of 10 values, soft Gumbel-Softmax samples, closed-form divergence from a uniform prior."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = mlp(784, 512, 256, 300), mlp(300, 256, 512, 784)
+
+    def forward(self, x):
+        logits = self.encoder(x).view(-1, 30, 10)
+        z = F.gumbel_softmax(logits, tau=1.0)
+        log_q = F.log_softmax(logits, -1)
+        divergence = (log_q.exp() * (log_q + math.log(10))).sum()
+        pixels = self.decoder(z.flatten(1))
+        error = F.binary_cross_entropy_with_logits(pixels, x, reduction="sum")
+        return (error + divergence) / len(x)
+
+
+class BinaryConcrete(nn.Module):
+    """W2: 200 relaxed bits, five samples, multi-sample bound with densities in logit coordinates."""
+
+    POSTERIOR, PRIOR, SAMPLES = 2 / 3, 0.5, 5
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(784, 200), nn.Linear(200, 784)
+        self.prior = nn.Parameter(torch.zeros(200))
+
+    @staticmethod
+    def log_density(logits, tau, v):
+        d = logits - tau * v
+        return (math.log(tau) + d - 2 * F.softplus(d)).sum(-1)
+
+    def forward(self, x):
+        logits = self.encoder(x)
+        u = torch.rand(self.SAMPLES, *logits.shape).clamp_(1e-7, 1 - 1e-7)
+        v = (logits + u.log() - torch.log1p(-u)) / self.POSTERIOR
+        log_p = self.log_density(self.prior, self.PRIOR, v)
+        log_q = self.log_density(logits, self.POSTERIOR, v)
+        pixels = self.decoder(2 * torch.sigmoid(v) - 1)
+        log_w = log_likelihood(pixels, x) + log_p - log_q
+        return -(torch.logsumexp(log_w, 0) - math.log(self.SAMPLES)).mean()
+
+
+class Block(nn.Module):
+    """A layer of the language model: causal attention, then two linear layers, each on normalised input."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.attention_in, self.attention_out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        parts = self.attention_in(self.norms[0](x)).view(batch, length, 3, self.heads, -1)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + self.attention_out(mixed.transpose(1, 2).reshape(batch, length, width))
+        return x + self.narrow(F.gelu(self.wide(self.norms[1](x)), approximate="tanh"))
+
+
+class LanguageModel(nn.Module):
+    """W4: a transformer with 4 layers of 4 heads, width 256, 128 positions, 10,000 words."""
+
+    WORDS, WIDTH, LENGTH = 10_000, 256, 128
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(self.WORDS, self.WIDTH)
+        self.positions = nn.Parameter(0.02 * torch.randn(self.LENGTH, self.WIDTH))
+        self.blocks = nn.Sequential(*[Block(self.WIDTH, heads=4) for _ in range(4)])
+        self.norm, self.head = nn.LayerNorm(self.WIDTH), nn.Linear(self.WIDTH, self.WORDS, bias=False)
+        for weight in (self.words.weight, self.head.weight):
+            nn.init.normal_(weight, std=0.02)
+
+    def forward(self, words, targets):
+        x = self.blocks(self.words(words) + self.positions)
+        return F.cross_entropy(self.head(self.norm(x)).flatten(0, 1), targets.flatten())
+
+
+def sentences(size=16, count=50):
+    pool = torch.randint(LanguageModel.WORDS, (count, size, LanguageModel.LENGTH + 1))
+    return lambda i: (pool[i % count, :, :-1].contiguous(), pool[i % count, :, 1:].contiguous())
+
+
+def sample(shape, hard):
+    """W3: a Gumbel-Softmax sample of each row, and the gradient of the logits for a given one of the sample."""
+    logits, gradient = torch.randn(shape, requires_grad=True), torch.randn(shape)
+    function = compiled(lambda x: F.gumbel_softmax(x, tau=1.0, hard=hard))
+
+    def step():
+        logits.grad = None
+        function(logits).backward(gradient)
+        return 0.0
+
+    return step
+
+
+def update():
+    """Adam over the parameters of W1, with a gradient that stays the same."""
+    parameters = list(CategoricalVae().parameters())
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    adam = optimizer(parameters)
+
+    def step():
+        adam.step()
+        return 0.0
+
+    return step
+
+
+def noise(draw):
+    """Draws 2²² numbers."""
+    numbers = torch.empty(1 << 22)
+
+    def step():
+        draw(numbers)
+        return 0.0
+
+    return step
+
+
+WORKLOADS = {
+    "W1": lambda: training(CategoricalVae(), images(100)),
+    "W2": lambda: training(BinaryConcrete(), images(64)),
+    "W4": lambda: training(LanguageModel(), sentences(), weight_decay=0.01),
+    "ADAM": update,
+    "RNG": lambda: noise(torch.Tensor.uniform_),
+    "GUMBEL": lambda: noise(compiled(lambda x: -torch.empty_like(x).exponential_().log())),
+}
+for name, shape in SAMPLES.items():
+    WORKLOADS[name] = lambda shape=shape: sample(shape, hard=False)
+    WORKLOADS[name + "h"] = lambda shape=shape: sample(shape, hard=True)
+
+precision = ", bf16 products" if options.bf16 else ""
+serve(f"PyTorch {torch.__version__} {options.mode}{precision}, {torch.get_num_threads()} threads", WORKLOADS)
