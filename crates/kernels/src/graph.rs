@@ -1,12 +1,14 @@
 //! Differentiable operations as nodes of candle's graph, and the way back through them.
 use std::cell::RefCell;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use candle_core::backprop::GradStore;
 use candle_core::op::BackpropOp;
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId,
 };
+
+use crate::links::{self, Registered};
 
 /// Numbers on the CPU that are not a tensor yet.
 pub(crate) struct Value(pub(crate) CpuStorage, pub(crate) Shape);
@@ -74,30 +76,62 @@ pub(crate) fn node<const N: usize>(
     if !inputs.iter().any(|x| x.track_op()) {
         return Ok(value.tensor());
     }
-    let backward = move |inputs: &[&Tensor], value: &Tensor, gradient: &Tensor| {
-        let inputs = std::array::from_fn(|i| inputs[i]);
-        backward(inputs, value, gradient).map(Vec::from)
+    let output = Arc::new(OnceLock::new());
+    let from = inputs.map(|x| links::of(x).unwrap_or_else(|| x.clone()));
+    let gradients = {
+        let (inputs, output) = (inputs.map(Tensor::clone), output.clone());
+        move |link: &Tensor, count: &Tensor| {
+            let gradient = links::receive(link, count)?;
+            let Some(output) = output.get() else { candle_core::bail!("{name}: no output") };
+            let gradients = backward(inputs.each_ref(), output, &gradient)?;
+            let pairs = inputs.iter().zip(gradients);
+            pairs.map(|(x, g)| g.map_or(Ok(None), |g| deliver(x, g))).collect()
+        }
     };
-    let node = Node { name, value: Mutex::new(Some(value)), backward: Box::new(backward) };
-    match inputs[..] {
-        [x] => x.apply_op1(node),
-        [x, y] => x.apply_op2(y, node),
-        [x, y, z] => x.apply_op3(y, z, node),
+    let link = Link { name, gradients: Box::new(gradients) };
+    let link = match &from[..] {
+        [x] => x.apply_op1(link),
+        [x, y] => x.apply_op2(y, link),
+        [x, y, z] => x.apply_op3(y, z, link),
         _ => candle_core::bail!("{name}: a node has one to three inputs, got {N}"),
+    }?;
+    let registered = Arc::new(OnceLock::new());
+    let value = Mutex::new(Some(value));
+    let tensor = link.apply_op1(Output { name, value, registered: registered.clone() })?;
+    // Neither may be part of what it refers to, or both would live for ever.
+    let _ = output.set(tensor.detach());
+    let _ = registered.set(links::register(&tensor, &link));
+    Ok(tensor)
+}
+
+type Gradients = dyn Fn(&Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static;
+
+/// The gradient function of a node, as an operation with a scalar result.
+struct Link {
+    name: &'static str,
+    gradients: Box<Gradients>,
+}
+
+impl Link {
+    fn gradients<const N: usize>(&self, link: &Tensor, count: &Tensor) -> Result<[Gradient; N]> {
+        let mut delivered = (self.gradients)(link, count)?.into_iter();
+        Ok(std::array::from_fn(|_| delivered.next().flatten()))
     }
 }
 
-type Backward =
-    dyn Fn(&[&Tensor], &Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static;
-
-struct Node {
+/// The numbers of a node, as an operation on its link.
+struct Output {
     name: &'static str,
     value: Mutex<Option<Value>>,
-    backward: Box<Backward>,
+    registered: Arc<OnceLock<Registered>>,
 }
 
-impl Node {
-    fn forward(&self) -> Result<(CpuStorage, Shape)> {
+impl CustomOp1 for Output {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
         let value = self.value.lock().ok().and_then(|mut value| value.take());
         match value {
             Some(Value(numbers, shape)) => Ok((numbers, shape)),
@@ -105,60 +139,58 @@ impl Node {
         }
     }
 
-    fn gradients<const N: usize>(
-        &self,
-        inputs: [&Tensor; N],
-        value: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<[Option<Tensor>; N]> {
-        let gradients = (self.backward)(&inputs, value, &gradient.contiguous()?)?;
-        let mut delivered = [const { None }; N];
-        for ((slot, input), gradient) in delivered.iter_mut().zip(inputs).zip(gradients) {
-            if let Some(gradient) = gradient {
-                *slot = deliver(input, gradient)?;
-            }
-        }
-        Ok(delivered)
+    fn bwd(&self, link: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Gradient> {
+        links::hand_over(link, gradient.contiguous()?).map(Some)
     }
 }
 
-/// Candle's trait for a node of `$inputs` inputs.
+type Gradient = Option<Tensor>;
+
+/// Candle's trait for a [`Link`] with some number of inputs.
 macro_rules! custom_op {
-    ($trait:ident, $($input:ident),+; $($storage:ident: &CpuStorage, $layout:ident: &Layout),+; $gradients:ty) => {
-        impl $trait for Node {
+    ($trait:ident, [$($input:ident),+], [$($storage:ident, $layout:ident),+], $gradients:ty) => {
+        impl $trait for Link {
             fn name(&self) -> &'static str {
                 self.name
             }
 
-            fn cpu_fwd(&self, $($storage: &CpuStorage, $layout: &Layout),+) -> Result<(CpuStorage, Shape)> {
-                self.forward()
+            fn cpu_fwd(
+                &self,
+                $(_: &$storage, _: &$layout),+
+            ) -> Result<(CpuStorage, Shape)> {
+                Ok((CpuStorage::F32(vec![0.]), Shape::from(())))
             }
 
-            fn bwd(&self, $($input: &Tensor,)+ value: &Tensor, gradient: &Tensor) -> Result<$gradients> {
-                Ok(self.gradients([$($input),+], value, gradient)?.into())
+            fn bwd(&self, $(_: &$input,)+ link: &Tensor, count: &Tensor) -> Result<$gradients> {
+                Ok(self.gradients(link, count)?.into())
             }
         }
     };
 }
-type Gradient = Option<Tensor>;
-custom_op!(CustomOp2, x, y; _x: &CpuStorage, _lx: &Layout, _y: &CpuStorage, _ly: &Layout; (Gradient, Gradient));
 custom_op!(
-    CustomOp3, x, y, z;
-    _x: &CpuStorage, _lx: &Layout, _y: &CpuStorage, _ly: &Layout, _z: &CpuStorage, _lz: &Layout;
+    CustomOp2,
+    [Tensor, Tensor],
+    [CpuStorage, Layout, CpuStorage, Layout],
+    (Gradient, Gradient)
+);
+custom_op!(
+    CustomOp3,
+    [Tensor, Tensor, Tensor],
+    [CpuStorage, Layout, CpuStorage, Layout, CpuStorage, Layout],
     (Gradient, Gradient, Gradient)
 );
 
-impl CustomOp1 for Node {
+impl CustomOp1 for Link {
     fn name(&self) -> &'static str {
         self.name
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward()
+        Ok((CpuStorage::F32(vec![0.]), Shape::from(())))
     }
 
-    fn bwd(&self, x: &Tensor, value: &Tensor, gradient: &Tensor) -> Result<Gradient> {
-        let [x] = self.gradients([x], value, gradient)?;
+    fn bwd(&self, _: &Tensor, link: &Tensor, count: &Tensor) -> Result<Gradient> {
+        let [x] = self.gradients(link, count)?;
         Ok(x)
     }
 }
@@ -168,9 +200,12 @@ thread_local! {
     static VARIABLES: RefCell<Option<Vec<(TensorId, Tensor)>>> = const { RefCell::new(None) };
 }
 
-/// Hands a gradient to the store of the running [`backward`], if the input is a variable and there is one; else
-/// back to candle.
-fn deliver(input: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
+/// Hands the gradient of an input over to its link, if it has one, or to the store of the running [`backward`], if it
+/// is a variable and there is one; else back to candle. Returns what candle is to add.
+fn deliver(input: &Tensor, gradient: Tensor) -> Result<Gradient> {
+    if let Some(link) = links::of(input) {
+        return links::hand_over(&link, gradient).map(Some);
+    }
     if !input.is_variable() {
         return Ok(Some(gradient));
     }

@@ -37,6 +37,7 @@ mod key;
 pub mod layer_norm;
 pub mod linear;
 pub mod linear_cross_entropy;
+mod links;
 pub mod log_softmax;
 pub mod log_sum_exp;
 pub mod logistic;

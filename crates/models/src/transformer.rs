@@ -1,8 +1,11 @@
 //! A language model: the decoder-only transformer.
-use candle_core::{Result, Tensor};
+use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use gumbel_kernels::{add, attention, embedding, gelu, layer_norm, linear, linear_cross_entropy};
 use serde::{Deserialize, Serialize};
+
+/// A result whose error is candle's, unless said otherwise.
+type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 
 /// Added to the variance in every layer normalisation.
 const EPSILON: f64 = 1e-5;
