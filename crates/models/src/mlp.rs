@@ -76,8 +76,7 @@ impl Mlp {
         let last = self.layers.len() - 1;
         let mut h = x.clone();
         for (index, Layer { weight, bias }) in self.layers.iter().enumerate() {
-            let activation =
-                if index < last { self.activation.into() } else { Default::default() };
+            let activation = if index < last { self.activation.into() } else { Default::default() };
             h = linear_with_activation(&h, weight, bias, activation)?;
         }
         Ok(h)
