@@ -2,12 +2,12 @@
 use std::ops::Range;
 
 use candle_core::{D, Device, Result, Tensor};
-use rayon::prelude::*;
 
 use crate::graph::{compute, node};
 use crate::log_softmax::softmax_reference;
 use crate::matmul::{Block, Matrix, multiply_into};
 use crate::reduce::{max, sum, sum_zip};
+use crate::rows::{for_units, make_rows};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
@@ -56,13 +56,13 @@ fn fused(qkv: &Tensor, sizes: Sizes) -> Result<Tensor> {
     let shape = (qkv.dim(0)?, sizes.length, sizes.heads * sizes.size);
     let log_sums;
     let y = compute!(NAME, shape, T, |qkv| {
-        let (y, logs) = forward::<T>(qkv, sizes);
+        let (y, logs) = forward::<T>(qkv, sizes)?;
         log_sums = Tensor::from_vec(logs, shape.0 * sizes.heads * sizes.length, &Device::Cpu)?;
         y
     });
     node(NAME, [qkv], y, move |[qkv], _, g| {
         let d = compute!(NAME, qkv.shape(), T, |qkv, log_sums, g| {
-            backward::<T>(qkv, log_sums, g, sizes)
+            backward::<T>(qkv, log_sums, g, sizes)?
         });
         Ok([Some(d.tensor())])
     })
@@ -137,14 +137,14 @@ impl Sizes {
 }
 
 /// The result, and for each head and query the logarithm of what its weights were divided by.
-fn forward<T: Real>(qkv: &[T], sizes: Sizes) -> (Vec<T>, Vec<T>) {
+fn forward<T: Real>(qkv: &[T], sizes: Sizes) -> Result<(Vec<T>, Vec<T>)> {
     let (length, width) = (sizes.length, sizes.heads * sizes.size);
-    let mut y = vec![T::zero(); qkv.len() / 3];
+    let mut y = zeros(qkv.len() / 3)?;
     let mut log_sums = vec![T::zero(); y.len() / sizes.size];
     let blocks = y.chunks_mut(length * width);
     let blocks = blocks.flat_map(|y| Block::split(y, width, sizes.size));
-    let units: Vec<_> = blocks.zip(log_sums.chunks_mut(length)).collect();
-    units.into_par_iter().enumerate().for_each(|(unit, (mut y, log_sums))| {
+    let units = blocks.zip(log_sums.chunks_mut(length)).collect();
+    for_units(units, |unit, (mut y, log_sums)| {
         let head = sizes.head(qkv, unit);
         let mut scores = vec![T::zero(); QUERIES.min(length) * length];
         for block in sizes.blocks() {
@@ -156,7 +156,12 @@ fn forward<T: Real>(qkv: &[T], sizes: Sizes) -> (Vec<T>, Vec<T>) {
             multiply_into(T::one(), weights, values, y.rows(block.rows), false);
         }
     });
-    (y, log_sums)
+    Ok((y, log_sums))
+}
+
+/// Written by all threads, for memory that nobody used before is slow to write to.
+fn zeros<T: Real>(n: usize) -> Result<Vec<T>> {
+    make_rows(n, 1, 1, |_, _| Ok(()))
 }
 
 /// Where the gradients of one head of one sequence go.
@@ -167,9 +172,9 @@ struct Slopes<'a, T> {
 }
 
 /// The gradient of `qkv`.
-fn backward<T: Real>(qkv: &[T], log_sums: &[T], g: &[T], sizes: Sizes) -> Vec<T> {
+fn backward<T: Real>(qkv: &[T], log_sums: &[T], g: &[T], sizes: Sizes) -> Result<Vec<T>> {
     let (length, width, heads) = (sizes.length, sizes.heads * sizes.size, sizes.heads);
-    let mut d = vec![T::zero(); qkv.len()];
+    let mut d = zeros(qkv.len())?;
     let mut units = Vec::with_capacity(log_sums.len() / length);
     for d in d.chunks_mut(length * 3 * width) {
         let mut queries = Block::split(d, 3 * width, sizes.size);
@@ -179,12 +184,12 @@ fn backward<T: Real>(qkv: &[T], log_sums: &[T], g: &[T], sizes: Sizes) -> Vec<T>
             units.push(Slopes { queries, keys, values });
         }
     }
-    units.into_par_iter().enumerate().for_each(|(unit, mut d)| {
+    for_units(units, |unit, mut d: Slopes<'_, T>| {
         let start = unit / heads * length * width + unit % heads * sizes.size;
         let g = Matrix::strided(&g[start..], length, sizes.size, width);
         d.add(sizes.head(qkv, unit), &log_sums[unit * length..][..length], g, sizes);
     });
-    d
+    Ok(d)
 }
 
 impl<T: Real> Head<'_, T> {

@@ -8,7 +8,7 @@ use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId,
 };
 
-use crate::links::{self, Registered};
+use crate::links;
 
 /// Numbers on the CPU that are not a tensor yet.
 pub(crate) struct Value(pub(crate) CpuStorage, pub(crate) Shape);
@@ -95,15 +95,17 @@ pub(crate) fn node<const N: usize>(
         [x, y, z] => x.apply_op3(y, z, link),
         _ => candle_core::bail!("{name}: a node has one to three inputs, got {N}"),
     }?;
-    let registered = Arc::new(OnceLock::new());
-    let value = Mutex::new(Some(value));
-    let tensor = link.apply_op1(Output { name, value, registered: registered.clone() })?;
-    // Neither may be part of what it refers to, or both would live for ever.
+    let (id, value) = (Arc::new(OnceLock::new()), Mutex::new(Some(value)));
+    let tensor = link.apply_op1(Output { name, value, id: id.clone() })?;
+    links::register(&tensor, &link);
+    let _ = id.set(tensor.id());
+    // Not the tensor itself, which refers to the link: both would live for ever.
     let _ = output.set(tensor.detach());
-    let _ = registered.set(links::register(&tensor, &link));
     Ok(tensor)
 }
 
+/// What candle is to add to a gradient.
+type Gradient = Option<Tensor>;
 type Gradients = dyn Fn(&Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static;
 
 /// The gradient function of a node, as an operation with a scalar result.
@@ -123,7 +125,16 @@ impl Link {
 struct Output {
     name: &'static str,
     value: Mutex<Option<Value>>,
-    registered: Arc<OnceLock<Registered>>,
+    /// Of the tensor, once there is one.
+    id: Arc<OnceLock<TensorId>>,
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.get() {
+            links::forget(*id);
+        }
+    }
 }
 
 impl CustomOp1 for Output {
@@ -143,8 +154,6 @@ impl CustomOp1 for Output {
         links::hand_over(link, gradient.contiguous()?).map(Some)
     }
 }
-
-type Gradient = Option<Tensor>;
 
 /// Candle's trait for a [`Link`] with some number of inputs.
 macro_rules! custom_op {

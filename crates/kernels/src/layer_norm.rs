@@ -1,6 +1,7 @@
 //! Layer normalisation.
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::{D, Device, Result, Tensor};
-use rayon::prelude::*;
 
 use crate::graph::{compute, node};
 use crate::reduce::{LANES, fold, sum};
@@ -9,10 +10,6 @@ use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
 const NAME: &str = "layer_norm";
-
-/// Numbers of a block of rows, whose share of the gradients of `scale` and `shift` is summed before it is added
-/// to that of the others. Fixed, so that no result depends on the number of threads.
-const BLOCK: usize = 1 << 14;
 
 /// Layer normalisation over the last axis: `(x - mean) / √(variance + ε) · scale + shift`.
 ///
@@ -63,7 +60,7 @@ fn fused(x: &Tensor, scale: &Tensor, shift: &Tensor, width: usize, epsilon: f64)
     node(NAME, [x, scale, shift], y, move |[x, scale, shift], _, g| {
         let (of_scale, of_shift);
         let dx = compute!(NAME, x.shape(), T, |x, scale, g| {
-            let (dx, mut sums) = backward::<T>(x, scale, g, T::of(epsilon));
+            let (dx, mut sums) = backward::<T>(x, scale, g, T::of(epsilon))?;
             of_shift = Tensor::from_vec(sums.split_off(width), width, &Device::Cpu)?;
             of_scale = Tensor::from_vec(sums, width, &Device::Cpu)?;
             dx
@@ -77,22 +74,25 @@ fn fused(x: &Tensor, scale: &Tensor, shift: &Tensor, width: usize, epsilon: f64)
 }
 
 /// The gradient of `x`, and those of `scale` and `shift` one after the other.
-fn backward<T: Real>(x: &[T], scale: &[T], g: &[T], epsilon: T) -> (Vec<T>, Vec<T>) {
+fn backward<T: Real>(x: &[T], scale: &[T], g: &[T], epsilon: T) -> Result<(Vec<T>, Vec<T>)> {
     let width = scale.len();
-    let block = (BLOCK / width).max(1) * width;
-    let mut dx = vec![T::zero(); x.len()];
-    let mut sums = vec![T::zero(); x.len().div_ceil(block) * 2 * width];
-    let tasks = dx.par_chunks_mut(block).zip(sums.par_chunks_mut(2 * width));
-    tasks.zip(x.par_chunks(block)).zip(g.par_chunks(block)).for_each(|(((dx, sums), x), g)| {
-        slopes(x, scale, g, epsilon, dx, sums);
-    });
+    let sums = Mutex::new(Vec::new());
+    let dx = make_rows(x.len() / width, width, 2 * width, |first, d: &mut [T]| {
+        let (here, mut sum) = (first * width, vec![T::zero(); 2 * width]);
+        slopes(&x[here..][..d.len()], scale, &g[here..][..d.len()], epsilon, d, &mut sum);
+        sums.lock().unwrap_or_else(PoisonError::into_inner).push((first, sum));
+        Ok(())
+    })?;
+    // The order in which they came depends on the threads.
+    let mut sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+    sums.sort_unstable_by_key(|(first, _)| *first);
     let mut total = vec![T::zero(); 2 * width];
-    for sums in sums.chunks_exact(2 * width) {
-        for (total, sum) in total.iter_mut().zip(sums) {
+    for (_, sum) in &sums {
+        for (total, sum) in total.iter_mut().zip(sum) {
             *total += *sum;
         }
     }
-    (dx, total)
+    Ok((dx, total))
 }
 
 /// Mean of a row, and the inverse of its standard deviation.

@@ -82,7 +82,7 @@ fn fused(x: &Tensor, w: &Tensor, b: &Tensor, activation: Activation) -> Result<T
         *last = w.dim(0)?;
     }
     let y = compute!(NAME, shape, T, |x, w, b| {
-        let mut y = repeated::<T>(b, x.len() / inputs.max(1));
+        let mut y = repeated::<T>(b, x.len() / inputs.max(1))?;
         add_product(Matrix::new(x, inputs), Matrix::new(w, inputs).transposed(), &mut y);
         activate(&mut y, activation);
         y
@@ -124,23 +124,40 @@ fn fused(x: &Tensor, w: &Tensor, b: &Tensor, activation: Activation) -> Result<T
 }
 
 /// `rows` copies of the bias.
-fn repeated<T: Real>(bias: &[T], rows: usize) -> Vec<T> {
-    let mut y = Vec::with_capacity(rows * bias.len());
-    for _ in 0..rows {
-        y.extend_from_slice(bias);
-    }
-    y
+fn repeated<T: Real>(bias: &[T], rows: usize) -> Result<Vec<T>> {
+    make_rows(rows, bias.len(), bias.len(), |_, y: &mut [T]| {
+        y.chunks_exact_mut(bias.len()).for_each(|y| y.copy_from_slice(bias));
+        Ok(())
+    })
 }
 
-/// The sum of all rows of `width` numbers: the gradient of what was added to each. Row by row, in parallel over
-/// columns.
+/// Rows that are summed before their sum is added to that of the others.
+const BLOCK: usize = 256;
+
+/// The sum of all rows of `width` numbers: the gradient of what was added to each. Row by row in blocks, in parallel
+/// over columns of one block, or over blocks.
 pub(crate) fn sum_of_columns(g: &Tensor, width: usize) -> Result<Value> {
     let rows = g.elem_count() / width.max(1);
     Ok(compute!("sum_of_columns", width, T, |g| {
-        make_rows(width, 1, rows, |first, sums| {
-            column_sums::<T>(g, width, first, sums);
-            Ok(())
-        })?
+        let columns = |g: &[T], rows: usize| {
+            make_rows(width, 1, rows, |first, sums| {
+                column_sums::<T>(g, width, first, sums);
+                Ok(())
+            })
+        };
+        if rows <= BLOCK {
+            columns(g, rows)?
+        } else {
+            let blocks = rows.div_ceil(BLOCK);
+            let sums = make_rows(blocks, width, width * BLOCK, |first, sums: &mut [T]| {
+                let g = g[first * BLOCK * width..].chunks(BLOCK * width);
+                for (sums, g) in sums.chunks_exact_mut(width).zip(g) {
+                    column_sums::<T>(g, width, 0, sums);
+                }
+                Ok(())
+            })?;
+            columns(&sums, blocks)?
+        }
     }))
 }
 
@@ -200,6 +217,7 @@ mod tests {
         for (shape, dtype, tolerance) in [
             (vec![4, 5], DType::F64, 1e-12),
             (vec![2, 3, 5], DType::F64, 1e-12),
+            (vec![600, 2], DType::F64, 1e-12),
             (vec![100, 300], DType::F32, 2e-5),
         ] {
             for activation in [Activation::Identity, Activation::Relu, Activation::Tanh] {

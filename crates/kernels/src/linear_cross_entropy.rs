@@ -1,12 +1,12 @@
 //! The negative log-likelihood of categories whose logits are a linear map of the input.
 use candle_core::{DType, Device, Result, Tensor};
-use rayon::prelude::*;
 
 use crate::cross_entropy::checked;
 use crate::graph::{compute, node};
 use crate::log_softmax::row_log_sum_exp;
-use crate::matmul::{Matrix, add_product, write_product};
+use crate::matmul::{Matrix, add_product, append_product};
 use crate::reduce::{max, sum};
+use crate::rows::for_units;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
@@ -82,34 +82,36 @@ struct Pass<'a, T> {
 
 impl<'a, T: Real> Pass<'a, T> {
     fn new(x: &'a [T], weight: &'a [T], width: usize, [of_x, of_weight]: [bool; 2]) -> Self {
-        let zeros = |like: &[T], wanted: bool| wanted.then(|| vec![T::zero(); like.len()]);
-        Self { x, weight, width, gradients: [zeros(x, of_x), zeros(weight, of_weight)] }
+        let room = |like: &[T], wanted: bool| wanted.then(|| Vec::with_capacity(like.len()));
+        Self { x, weight, width, gradients: [room(x, of_x), room(weight, of_weight)] }
     }
 
     /// The loss.
     fn run(&mut self, ids: &[u32]) -> T {
         let (n, v) = (ids.len(), self.weight.len() / self.width);
         let rows = (LOGITS / v).clamp(ROWS.0, ROWS.1).min(n);
-        let (mut logits, mut losses) = (vec![T::zero(); rows * v], vec![T::zero(); n]);
+        let (mut logits, mut losses) = (Vec::with_capacity(rows * v), vec![T::zero(); n]);
         let share = T::of((n as f64).recip());
         for (i, (ids, losses)) in ids.chunks(rows).zip(losses.chunks_mut(rows)).enumerate() {
-            let (first, len) = (i * rows * self.width, ids.len() * self.width);
-            let x = Matrix::new(&self.x[first..][..len], self.width);
+            let x = &self.x[i * rows * self.width..][..ids.len() * self.width];
+            let x = Matrix::new(x, self.width);
             let weight = Matrix::new(self.weight, self.width);
-            let logits = &mut logits[..ids.len() * v];
-            write_product(x, weight.transposed(), logits);
+            logits.clear();
+            append_product(x, weight.transposed(), &mut logits);
             let [dx, dw] = &mut self.gradients;
             if dx.is_none() && dw.is_none() {
-                in_rows(logits, v, ids, losses, |row, id| loss(row, id));
+                in_rows(&mut logits, v, ids, losses, |row, id| loss(row, id));
                 continue;
             }
-            in_rows(logits, v, ids, losses, |row, id| loss_and_slopes(row, id, share));
-            let slopes = Matrix::new(logits, v);
+            in_rows(&mut logits, v, ids, losses, |row, id| loss_and_slopes(row, id, share));
+            let slopes = Matrix::new(&logits, v);
             if let Some(dx) = dx {
-                write_product(slopes, weight, &mut dx[first..][..len]);
+                append_product(slopes, weight, dx);
             }
-            if let Some(dw) = dw {
-                add_product(slopes.transposed(), x, dw);
+            match dw {
+                Some(dw) if dw.is_empty() => append_product(slopes.transposed(), x, dw),
+                Some(dw) => add_product(slopes.transposed(), x, dw),
+                None => {}
             }
         }
         sum(&losses, |x| x) * share
@@ -124,8 +126,8 @@ fn in_rows<T: Real>(
     losses: &mut [T],
     f: impl Fn(&mut [T], usize) -> T + Sync,
 ) {
-    let rows = logits.par_chunks_mut(v).zip(ids).zip(losses);
-    rows.for_each(|((row, id), loss)| *loss = f(row, *id as usize));
+    let rows = logits.chunks_exact_mut(v).zip(ids).zip(losses);
+    for_units(rows.collect(), |_, ((row, id), loss)| *loss = f(row, *id as usize));
 }
 
 vectorised! {

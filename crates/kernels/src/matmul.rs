@@ -148,32 +148,29 @@ pub(crate) fn multiply_into<T: Real>(
 
 /// `a b`, as rows.
 pub(crate) fn product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>) -> Vec<T> {
-    let n = a.rows * b.columns;
-    let mut out = Vec::with_capacity(n);
-    multiply(a, b, &mut out.spare_capacity_mut()[..n], false);
-    // SAFETY: `multiply` wrote all `n` elements.
-    #[expect(unsafe_code, reason = "filling the vector first would be one more pass over memory")]
-    unsafe {
-        out.set_len(n);
-    }
+    let mut out = Vec::new();
+    append_product(a, b, &mut out);
     out
 }
 
-/// Writes `a b` to the rows of `out`.
-pub(crate) fn write_product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
-    into_numbers(a, b, out, false);
+/// Appends the rows of `a b`.
+pub(crate) fn append_product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut Vec<T>) {
+    let n = a.rows * b.columns;
+    out.reserve_exact(n);
+    multiply(a, b, &mut out.spare_capacity_mut()[..n], false);
+    // SAFETY: `multiply` wrote the `n` elements behind the old ones.
+    #[expect(unsafe_code, reason = "filling the vector first would be one more pass over memory")]
+    unsafe {
+        out.set_len(out.len() + n);
+    }
 }
 
 /// Adds `a b` to the rows of `out`.
 pub(crate) fn add_product<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T]) {
-    into_numbers(a, b, out, true);
-}
-
-fn into_numbers<T: Real>(a: Matrix<'_, T>, b: Matrix<'_, T>, out: &mut [T], add: bool) {
     // SAFETY: numbers that are written stay written: `multiply` puts nothing but numbers there.
     #[expect(unsafe_code, reason = "one function writes to fresh memory and to old")]
     let out = unsafe { &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<T>]) };
-    multiply(a, b, out, add);
+    multiply(a, b, out, true);
 }
 
 /// Writes `a b`, or with `add` adds it, to the rows of `out`, which must hold numbers then.

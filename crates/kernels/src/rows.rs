@@ -76,6 +76,15 @@ pub(crate) fn cyclic<T>(x: &[T], row: usize, width: usize) -> &[T] {
     &x[row % (x.len() / width) * width..][..width]
 }
 
+/// `f(number, unit)` for each unit of work, in parallel.
+pub(crate) fn for_units<U: Send>(units: Vec<U>, f: impl Fn(usize, U) + Sync) {
+    if parallel() {
+        units.into_par_iter().enumerate().for_each(|(i, unit)| f(i, unit));
+    } else {
+        units.into_iter().enumerate().for_each(|(i, unit)| f(i, unit));
+    }
+}
+
 /// Adds leading axes of size 1 to both until they have the same rank, and makes each a whole number of
 /// repeats of its trailing axes: what row-modulo indexing needs. Returns the common leading shape.
 pub(crate) fn align_rows(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor, Vec<usize>)> {
