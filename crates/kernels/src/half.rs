@@ -39,14 +39,15 @@ mod tests {
     use super::*;
     use crate::check::irregular;
     use crate::{
-        Forward, Key, SparseMap, bernoulli_log_prob, categorical_entropy, categorical_kl,
-        gumbel_softmax, linear, log_softmax, log_sum_exp, one_hot_argmax, sigmoid, softplus,
-        sparse_map,
+        Forward, Key, SparseMap, bernoulli_log_prob, bin_concrete, bin_concrete_log_density,
+        categorical_entropy, categorical_kl, exp_concrete, exp_concrete_log_density,
+        gumbel_sigmoid, gumbel_softmax, linear, log_softmax, log_sum_exp, one_hot_argmax, sigmoid,
+        softplus, sparse_map,
     };
 
     type Operation = fn(&[Tensor; 3]) -> Result<Tensor>;
 
-    const OPERATIONS: [(&str, Operation); 13] = [
+    const OPERATIONS: [(&str, Operation); 19] = [
         ("log_softmax", |t| log_softmax(&t[0])),
         ("log_sum_exp", |t| log_sum_exp(&t[0], D::Minus1)),
         ("categorical_entropy", |t| categorical_entropy(&t[0])),
@@ -59,6 +60,12 @@ mod tests {
         ("linear", |t| linear(&t[0], &t[1], &t[2])),
         ("one_hot_argmax", |t| one_hot_argmax(&t[0])),
         ("gumbel_softmax", |t| gumbel_softmax(&t[0], 3, 0.5, Forward::Soft, Key::from_seed(5))),
+        ("gumbel_sigmoid", |t| gumbel_sigmoid(&t[0], 3, 0.5, Forward::Soft, Key::from_seed(5))),
+        ("hard bit", |t| gumbel_sigmoid(&t[0], 3, 0.5, Forward::Hard, Key::from_seed(5))),
+        ("bin_concrete", |t| bin_concrete(&t[0], 3, 0.5, Key::from_seed(5))),
+        ("bin_concrete density", |t| bin_concrete_log_density(&t[0], &t[1], 0.5)),
+        ("exp_concrete", |t| exp_concrete(&t[0], 3, 0.5, Key::from_seed(5))),
+        ("exp_concrete density", |t| exp_concrete_log_density(&t[0], &t[1], 0.5)),
         ("hard", |t| gumbel_softmax(&t[0], 3, 0.5, Forward::Hard, Key::from_seed(5))),
     ];
 

@@ -2,7 +2,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::elementwise::elementwise;
-use crate::reduce::{LANES, fold, sum_zip};
+use crate::reduce::{LANES, fold};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
@@ -49,7 +49,15 @@ pub(crate) fn sum_ln_1p_exp<T: Real>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) ->
             *sum += Real::ln(product);
         }
     }
-    fold(sums) + sum_zip(x_rest, y_rest, |x, y| Real::ln_1p(Real::exp(-Real::abs(f(x, y)))))
+    // What is left over, with ∞ in the lanes that are empty.
+    let mut sizes = [-T::NEG_INFINITY; LANES];
+    for (size, (x, y)) in sizes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
+        *size = Real::abs(f(*x, *y));
+    }
+    for (sum, size) in sums.iter_mut().zip(sizes) {
+        *sum += Real::ln_1p(Real::exp(-size));
+    }
+    fold(sums)
 }
 
 vectorised! {
@@ -101,6 +109,17 @@ mod tests {
         let x = [irregular(&[5], 2, DType::F64)?];
         finite_differences(&x, |x| sigmoid(&x[0]))?;
         finite_differences(&x, |x| softplus(&x[0]))
+    }
+
+    #[test]
+    fn sums_of_any_length_are_those_of_each_number() {
+        for n in [0usize, 1, 15, 16, 17, 128, 200, 300] {
+            let x: Vec<f64> = (0..n).map(|i| 7. * (0.9 * i as f64).sin()).collect();
+            let y: Vec<f64> = (0..n).map(|i| (0.4 * i as f64).cos()).collect();
+            let exact: f64 = x.iter().zip(&y).map(|(x, y)| (-(x - y).abs()).exp().ln_1p()).sum();
+            let got = sum_ln_1p_exp(&x, &y, |x, y| x - y);
+            assert!((got - exact).abs() <= 1e-13 * exact, "{n}: {got} {exact}");
+        }
     }
 
     #[test]
