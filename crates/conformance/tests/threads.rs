@@ -2,11 +2,7 @@
 use std::process::Command;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use gumbel::Key;
-use gumbel_kernels::{
-    Forward, bernoulli_log_prob, categorical_entropy, categorical_kl, gumbel_softmax, linear,
-    log_softmax, log_sum_exp, one_hot_argmax, sigmoid, softplus,
-};
+use gumbel_kernels::*;
 
 const CPU: &Device = &Device::Cpu;
 
@@ -17,7 +13,7 @@ const CATEGORIES: usize = 11;
 type Computation = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 /// Each takes `a: [1, B, N, K]` (differentiated) and `b` of the same shape.
-const COMPUTATIONS: [(&str, Computation); 12] = [
+const COMPUTATIONS: [(&str, Computation); 26] = [
     ("gumbel_softmax, soft", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Soft, Key::from_seed(5))),
     ("gumbel_softmax, hard", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Hard, Key::from_seed(5))),
     ("bernoulli_log_prob", |a, b| {
@@ -35,6 +31,45 @@ const COMPUTATIONS: [(&str, Computation); 12] = [
         linear(a, &rows.narrow(0, 0, 64)?, &rows.narrow(0, 64, 64)?.narrow(1, 0, 1)?.squeeze(1)?)
     }),
     ("one_hot_argmax", |a, b| one_hot_argmax(b)? * a),
+    ("softmax", |a, _| softmax(a)),
+    ("add", |a, b| add(a, b)),
+    ("gelu", |a, _| gelu(a)),
+    ("gumbel_sigmoid", |a, _| {
+        gumbel_sigmoid(&a.flatten_from(2)?, 2, 0.7, Forward::Soft, Key::from_seed(5))
+    }),
+    ("bin_concrete", |a, _| bin_concrete(&a.flatten_from(2)?, 2, 0.7, Key::from_seed(5))),
+    ("bin_concrete_log_density", |a, b| {
+        bin_concrete_log_density(&a.flatten_from(2)?, &b.flatten_from(2)?, 0.7)
+    }),
+    ("exp_concrete", |a, _| exp_concrete(a, 2, 0.7, Key::from_seed(5))),
+    ("exp_concrete_log_density", |a, b| exp_concrete_log_density(a, &log_softmax(b)?, 0.7)),
+    ("layer_norm", |a, b| {
+        let rows = b.flatten(0, 2)?;
+        layer_norm(a, &rows.get(0)?, &rows.get(1)?, 1e-5)
+    }),
+    ("layer_norm's scale", |a, b| {
+        let rows = a.flatten(0, 2)?;
+        layer_norm(b, &rows.get(0)?, &rows.get(1)?, 1e-5)
+    }),
+    ("attention", |a, _| {
+        let qkv = a.flatten_all()?.narrow(0, 0, 4 * 130 * 3 * 16)?;
+        attention(&qkv.reshape((4, 130, 48))?, 2, true)
+    }),
+    ("embedding", |a, _| {
+        let table = a.flatten(0, 2)?;
+        let (rows, _) = table.dims2()?;
+        let ids = (0..3 * rows as u32).map(|i| i.wrapping_mul(2_654_435_761) % rows as u32);
+        embedding(&table, &Tensor::from_iter(ids, CPU)?)
+    }),
+    ("cross_entropy", |a, _| {
+        let rows = a.flatten(0, 2)?;
+        cross_entropy(&rows, &Tensor::zeros(rows.dim(0)?, DType::U32, CPU)?)
+    }),
+    ("linear_cross_entropy", |a, b| {
+        let (x, weight) = (a.flatten(0, 2)?, b.flatten(0, 2)?.narrow(0, 0, 640)?);
+        let x = x.narrow(0, 0, 2000)?;
+        linear_cross_entropy(&x, &weight, &Tensor::ones(2000, DType::U32, CPU)?)
+    }),
 ];
 
 /// The bits of a tensor of floats.
