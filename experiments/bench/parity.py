@@ -52,6 +52,28 @@ def w2(t):
     return -(torch.logsumexp(log_w, 0) - math.log(len(log_w))).mean()
 
 
+def w4(t):
+    heads = 4
+
+    def linear(name, x):
+        return F.linear(x, t[f"{name}.weight"], t[f"{name}.bias"])
+
+    def norm(name, x):
+        return F.layer_norm(x, x.shape[-1:], t[f"{name}.scale"], t[f"{name}.shift"], 1e-5)
+
+    x = F.embedding(t["ids"].long(), t["symbols.weight"]) + t["positions.weight"]
+    for i in range(4):
+        attention, hidden = f"blocks.{i}.attention", f"blocks.{i}.hidden"
+        qkv = linear(f"{attention}.qkv", norm(f"{attention}.norm", x))
+        q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in qkv.chunk(3, -1))
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        x = x + linear(f"{attention}.output", attended)
+        units = F.gelu(linear(f"{hidden}.expand", norm(f"{hidden}.norm", x)), approximate="tanh")
+        x = x + linear(f"{hidden}.contract", units)
+    logits = F.linear(norm("norm", x), t["output.weight"])
+    return F.cross_entropy(logits.flatten(0, 1), t["targets"].long().flatten())
+
+
 def main():
     directory = Path(sys.argv[1])
     worst = 0
