@@ -13,7 +13,7 @@ const CATEGORIES: usize = 11;
 type Computation = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 /// Each takes `a: [1, B, N, K]` (differentiated) and `b` of the same shape.
-const COMPUTATIONS: [(&str, Computation); 26] = [
+const COMPUTATIONS: [(&str, Computation); 27] = [
     ("gumbel_softmax, soft", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Soft, Key::from_seed(5))),
     ("gumbel_softmax, hard", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Hard, Key::from_seed(5))),
     ("bernoulli_log_prob", |a, b| {
@@ -30,10 +30,34 @@ const COMPUTATIONS: [(&str, Computation); 26] = [
         let rows = b.flatten(0, 2)?;
         linear(a, &rows.narrow(0, 0, 64)?, &rows.narrow(0, 64, 64)?.narrow(1, 0, 1)?.squeeze(1)?)
     }),
+    ("linear, bias", |a, b| {
+        let rows = a.flatten(0, 2)?;
+        linear(b, &rows.narrow(0, 0, 64)?, &rows.narrow(0, 64, 64)?.narrow(1, 0, 1)?.squeeze(1)?)
+    }),
+    ("add to rows", |a, b| add(b, &a.get(0)?.get(0)?)),
+    ("gelu", |a, _| gelu(a)),
+    ("layer_norm", |a, _| {
+        let rows = a.flatten(0, 2)?;
+        layer_norm(a, &rows.get(0)?, &rows.get(1)?, 1e-5)
+    }),
+    ("attention", |a, _| attention(&a.flatten_from(2)?, 7, true)),
+    ("embedding", |a, _| embedding(&a.flatten(0, 2)?, &ids(5000, 997)?)),
+    ("cross_entropy", |a, _| {
+        let rows = a.flatten(0, 2)?;
+        cross_entropy(&rows, &ids(rows.dim(0)?, CATEGORIES)?)
+    }),
+    ("linear_cross_entropy", |a, b| {
+        let rows = b.flatten(0, 2)?;
+        let targets = ids(rows.dim(0)?, 700)?;
+        linear_cross_entropy(&a.flatten(0, 2)?, &rows.narrow(0, 0, 700)?, &targets)
+    }),
+    ("linear_cross_entropy, weight", |a, b| {
+        let rows = b.flatten(0, 2)?;
+        let targets = ids(rows.dim(0)?, 700)?;
+        linear_cross_entropy(&rows, &a.flatten(0, 2)?.narrow(0, 0, 700)?, &targets)
+    }),
     ("one_hot_argmax", |a, b| one_hot_argmax(b)? * a),
     ("softmax", |a, _| softmax(a)),
-    ("add", |a, b| add(a, b)),
-    ("gelu", |a, _| gelu(a)),
     ("gumbel_sigmoid", |a, _| {
         gumbel_sigmoid(&a.flatten_from(2)?, 2, 0.7, Forward::Soft, Key::from_seed(5))
     }),
@@ -43,34 +67,13 @@ const COMPUTATIONS: [(&str, Computation); 26] = [
     }),
     ("exp_concrete", |a, _| exp_concrete(a, 2, 0.7, Key::from_seed(5))),
     ("exp_concrete_log_density", |a, b| exp_concrete_log_density(a, &log_softmax(b)?, 0.7)),
-    ("layer_norm", |a, b| {
-        let rows = b.flatten(0, 2)?;
-        layer_norm(a, &rows.get(0)?, &rows.get(1)?, 1e-5)
-    }),
-    ("layer_norm's scale", |a, b| {
-        let rows = a.flatten(0, 2)?;
-        layer_norm(b, &rows.get(0)?, &rows.get(1)?, 1e-5)
-    }),
-    ("attention", |a, _| {
-        let qkv = a.flatten_all()?.narrow(0, 0, 4 * 130 * 3 * 16)?;
-        attention(&qkv.reshape((4, 130, 48))?, 2, true)
-    }),
-    ("embedding", |a, _| {
-        let table = a.flatten(0, 2)?;
-        let (rows, _) = table.dims2()?;
-        let ids = (0..3 * rows as u32).map(|i| i.wrapping_mul(2_654_435_761) % rows as u32);
-        embedding(&table, &Tensor::from_iter(ids, CPU)?)
-    }),
-    ("cross_entropy", |a, _| {
-        let rows = a.flatten(0, 2)?;
-        cross_entropy(&rows, &Tensor::zeros(rows.dim(0)?, DType::U32, CPU)?)
-    }),
-    ("linear_cross_entropy", |a, b| {
-        let (x, weight) = (a.flatten(0, 2)?, b.flatten(0, 2)?.narrow(0, 0, 640)?);
-        let x = x.narrow(0, 0, 2000)?;
-        linear_cross_entropy(&x, &weight, &Tensor::ones(2000, DType::U32, CPU)?)
-    }),
 ];
+
+/// `n` numbers below `bound`.
+fn ids(n: usize, bound: usize) -> Result<Tensor> {
+    let id = |i: usize| Key::from_seed(4).word(i as u64) % bound as u32;
+    Tensor::from_vec((0..n).map(id).collect(), n, CPU)
+}
 
 /// The bits of a tensor of floats.
 fn bits(x: &Tensor) -> Result<Vec<u64>> {

@@ -39,16 +39,22 @@ mod tests {
     use super::*;
     use crate::check::irregular;
     use crate::{
-        Forward, Key, SparseMap, bernoulli_log_prob, bin_concrete, bin_concrete_log_density,
-        categorical_entropy, categorical_kl, exp_concrete, exp_concrete_log_density,
-        gumbel_sigmoid, gumbel_softmax, linear, log_softmax, log_sum_exp, one_hot_argmax, sigmoid,
+        Forward, Key, SparseMap, add, attention, bernoulli_log_prob, bin_concrete,
+        bin_concrete_log_density, categorical_entropy, categorical_kl, cross_entropy, embedding,
+        exp_concrete, exp_concrete_log_density, gelu, gumbel_sigmoid, gumbel_softmax, layer_norm,
+        linear, linear_cross_entropy, log_softmax, log_sum_exp, one_hot_argmax, sigmoid, softmax,
         softplus, sparse_map,
     };
 
+    fn ids() -> Result<Tensor> {
+        Tensor::new(&[1u32, 0, 2], &Device::Cpu)
+    }
+
     type Operation = fn(&[Tensor; 3]) -> Result<Tensor>;
 
-    const OPERATIONS: [(&str, Operation); 19] = [
+    const OPERATIONS: [(&str, Operation); 27] = [
         ("log_softmax", |t| log_softmax(&t[0])),
+        ("softmax", |t| softmax(&t[0])),
         ("log_sum_exp", |t| log_sum_exp(&t[0], D::Minus1)),
         ("categorical_entropy", |t| categorical_entropy(&t[0])),
         ("categorical_kl", |t| categorical_kl(&t[0], &t[1])),
@@ -57,6 +63,13 @@ mod tests {
         ("entmax", |t| sparse_map(&t[0], SparseMap::Entmax15)),
         ("sigmoid", |t| sigmoid(&t[0])),
         ("softplus", |t| softplus(&t[0])),
+        ("add", |t| add(&t[0], &t[1])),
+        ("gelu", |t| gelu(&t[0])),
+        ("layer_norm", |t| layer_norm(&t[0], &t[1].get(0)?, &t[1].get(1)?, 1e-5)),
+        ("attention", |t| attention(&t[0].reshape((1, 4, 3))?, 1, true)),
+        ("embedding", |t| embedding(&t[0], &ids()?)),
+        ("cross_entropy", |t| cross_entropy(&t[0], &ids()?)),
+        ("linear_cross_entropy", |t| linear_cross_entropy(&t[0], &t[1], &ids()?)),
         ("linear", |t| linear(&t[0], &t[1], &t[2])),
         ("one_hot_argmax", |t| one_hot_argmax(&t[0])),
         ("gumbel_softmax", |t| gumbel_softmax(&t[0], 3, 0.5, Forward::Soft, Key::from_seed(5))),

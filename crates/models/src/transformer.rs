@@ -208,3 +208,100 @@ impl Linear {
         linear(x, &self.weight, &self.bias)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+    use candle_nn::VarMap;
+    use gumbel_kernels::cross_entropy;
+
+    use super::*;
+
+    const SIZES: TransformerConfig =
+        TransformerConfig { vocabulary: 11, width: 8, heads: 2, layers: 2, context: 6 };
+
+    fn model() -> Result<(VarMap, Transformer)> {
+        let variables = VarMap::new();
+        let builder = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+        let model = Transformer::new(&SIZES, &builder)?;
+        Ok((variables, model))
+    }
+
+    fn ids(shape: (usize, usize), factor: u32) -> Result<Tensor> {
+        let ids: Vec<u32> = (0..shape.0 * shape.1).map(|i| (i as u32 * factor) % 11).collect();
+        Tensor::from_vec(ids, shape, &Device::Cpu)
+    }
+
+    #[test]
+    fn the_loss_is_the_cross_entropy_of_the_logits_and_reaches_every_parameter() -> Result<()> {
+        let (variables, model) = model()?;
+        let (ids, targets) = (ids((3, 6), 5)?, ids((3, 6), 7)?);
+        let loss = model.loss(&ids, &targets)?;
+        let logits = model.logits(&ids)?;
+        assert_eq!(logits.dims(), [3, 6, 11]);
+        let direct = cross_entropy(&logits, &targets)?.mean_all()?;
+        let difference = (loss.to_scalar::<f32>()? - direct.to_scalar::<f32>()?).abs();
+        assert!(difference < 1e-6, "{loss} {direct}");
+        let (gradients, others) = (gumbel_kernels::backward(&loss)?, direct.backward()?);
+        // Two embeddings, 12 parameters of each block, a normalisation, the output layer.
+        assert_eq!(variables.all_vars().len(), 2 + 2 * 12 + 2 + 1);
+        for (name, variable) in variables.data().lock().unwrap().iter() {
+            let (ours, direct) = (gradients.get(variable), others.get(variable));
+            let (Some(ours), Some(direct)) = (ours, direct) else { panic!("{name}: no gradient") };
+            let difference = (ours - direct)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(difference < 1e-6, "{name}: {difference}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_place_depends_on_what_came_before_and_on_its_position() -> Result<()> {
+        let (_, model) = model()?;
+        let hidden = |ids: [u32; 5]| -> Result<Vec<Vec<f32>>> {
+            model.hidden(&Tensor::new(&[ids], &Device::Cpu)?)?.get(0)?.to_vec2()
+        };
+        let (first, second) = (hidden([1, 2, 2, 4, 5])?, hidden([1, 2, 2, 7, 5])?);
+        assert_eq!(first[..3], second[..3]);
+        assert!(first[3] != second[3] && first[4] != second[4]);
+        let equal = hidden([3; 5])?;
+        assert!(equal[1] != equal[2]);
+        Ok(())
+    }
+
+    #[test]
+    fn steps_down_the_gradient_learn_a_batch() -> Result<()> {
+        let (variables, model) = model()?;
+        let (ids, targets) = (ids((2, 6), 5)?, ids((2, 6), 7)?);
+        let loss = || model.loss(&ids, &targets)?.to_scalar::<f32>();
+        let before = loss()?;
+        assert!((before - 11f32.ln()).abs() < 0.1, "{before}");
+        for _ in 0..60 {
+            let gradients = gumbel_kernels::backward(&model.loss(&ids, &targets)?)?;
+            for variable in variables.all_vars() {
+                let Some(gradient) = gradients.get(&variable) else { panic!("no gradient") };
+                Var::set(&variable, &(variable.as_tensor() - (gradient * 0.5)?)?.detach())?;
+            }
+        }
+        let after = loss()?;
+        assert!(after < before - 1., "{before} {after}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error_that_says_so() -> Result<()> {
+        let (_, model) = model()?;
+        let error = model.hidden(&ids((1, 7), 1)?).unwrap_err().to_string();
+        assert!(error.contains("7 symbols is longer than the context of 6"), "{error}");
+        let error = model.hidden(&Tensor::new(&[[11u32]], &Device::Cpu)?).unwrap_err();
+        assert!(error.to_string().contains("id 11"), "{error}");
+        for (config, expected) in [
+            (TransformerConfig { heads: 3, ..SIZES }, "width is 8; use a multiple of the 3 heads"),
+            (TransformerConfig { layers: 0, ..SIZES }, "layers is 0"),
+            (TransformerConfig { vocabulary: 1 << 21, ..SIZES }, "vocabulary is 2097152"),
+        ] {
+            let error = config.check().unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        Ok(())
+    }
+}
