@@ -36,11 +36,39 @@ pub(crate) fn register(output: &Tensor, link: &Tensor) {
     links().insert(output.id(), link.clone());
 }
 
+thread_local! {
+    /// Links that wait to be dropped, while one is being dropped on this thread.
+    static GOING: RefCell<Option<Vec<Tensor>>> = const { RefCell::new(None) };
+}
+
 /// No more, for the output is going.
+///
+/// With a link go its inputs, and with those their links, and so on through the graph: one after the other, because
+/// a deep graph would overflow the stack if each waited for the next.
 pub(crate) fn forget(output: TensorId) {
-    // The link goes once the lock is free: with it may go others, which come here, too.
-    let link = links().remove(&output);
-    drop(link);
+    let Some(link) = links().remove(&output) else { return };
+    let waits = |going: &RefCell<Option<Vec<Tensor>>>| match &mut *going.borrow_mut() {
+        Some(waiting) => {
+            waiting.push(link.clone());
+            true
+        }
+        nothing => {
+            *nothing = Some(Vec::new());
+            false
+        }
+    };
+    // On a thread that ends there may be no list any more.
+    if GOING.try_with(waits).unwrap_or(false) {
+        return;
+    }
+    let next = |going: &RefCell<Option<Vec<Tensor>>>| going.borrow_mut().as_mut()?.pop();
+    let mut going = Some(link);
+    while let Some(link) = going {
+        drop(link);
+        // The list is free again here: the drop may have come back to this function.
+        going = GOING.try_with(next).ok().flatten();
+    }
+    let _ = GOING.try_with(|going| going.replace(None));
 }
 
 type Gradients = HashMap<TensorId, Vec<Tensor>>;
@@ -139,5 +167,17 @@ mod tests {
         let again = loss.backward()?;
         let expected = (log_softmax(&x)? * 5.)?.sqr()?.sum_all()?.backward()?;
         close(again.get(&x).unwrap(), expected.get(&x).unwrap(), 1e-13)
+    }
+
+    /// A graph as deep as this overflowed the two megabytes of a thread, when each node dropped the next.
+    #[test]
+    fn a_deep_graph_is_dropped_without_recursion() -> Result<()> {
+        let x = Var::from_tensor(&irregular(&[2, 3], 1, DType::F64)?)?;
+        let mut y = x.as_tensor().clone();
+        for _ in 0..20_000 {
+            y = gelu(&y)?;
+        }
+        drop(y);
+        Ok(())
     }
 }
