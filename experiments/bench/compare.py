@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 ATTEMPTS, MOST_FOREIGN = 5, 0.05
+PAUSE = 0.25  # seconds before a turn: the threads of some libraries go on looking for work
 
 
 def arguments():
@@ -82,6 +83,7 @@ def turn(program, workload, seconds):
     """The median step in milliseconds, and the share of the machine that others used meanwhile."""
     best = None
     for _ in range(ATTEMPTS):
+        time.sleep(PAUSE)
         linux = sys.platform == "linux"
         before = (time.monotonic(), busy_seconds() - program.processor_seconds()) if linux else None
         answer = program.run(workload, seconds)
