@@ -73,6 +73,7 @@ fn run(args: &Args) -> Result<()> {
     let all = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.filter(|threads| *threads > 0).unwrap_or_else(all);
     gumbel_kernels::threads::configure(threads);
+    gumbel_kernels::threads::take_part();
     if args.serve {
         serve::serve(threads, std::io::stdin().lock())
     } else if let Some(workload) = &args.once {

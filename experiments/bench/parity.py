@@ -52,6 +52,29 @@ def w2(t):
     return -(torch.logsumexp(log_w, 0) - math.log(len(log_w))).mean()
 
 
+def w4(t):
+    heads, layers = 4, 4
+    words = t["words"].long()
+
+    def linear(name, x):
+        return F.linear(x, t[name + ".weight"], t[name + ".bias"])
+
+    def norm(name, x):
+        return F.layer_norm(x, x.shape[-1:], t[name + ".scale"], t[name + ".shift"])
+
+    x = F.embedding(words, t["symbols.weight"]) + t["positions.weight"]
+    for i in range(layers):
+        attention, hidden = f"blocks.{i}.attention", f"blocks.{i}.hidden"
+        qkv = linear(attention + ".qkv", norm(attention + ".norm", x)).chunk(3, -1)
+        q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in qkv)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2)
+        x = x + linear(attention + ".output", y)
+        y = F.gelu(linear(hidden + ".expand", norm(hidden + ".norm", x)), approximate="tanh")
+        x = x + linear(hidden + ".contract", y)
+    logits = norm("norm", x) @ t["output.weight"].T
+    return F.cross_entropy(logits.flatten(0, 1), t["targets"].long().flatten())
+
+
 def main():
     directory = Path(sys.argv[1])
     worst = 0

@@ -53,6 +53,7 @@ const ADAPTATION: (u64, f64, usize) = (300, 0.02, 256);
 fn main() -> ExitCode {
     let args = Args::parse();
     gumbel_kernels::threads::configure(args.threads);
+    gumbel_kernels::threads::take_part();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

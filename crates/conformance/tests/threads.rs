@@ -2,11 +2,7 @@
 use std::process::Command;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use gumbel::Key;
-use gumbel_kernels::{
-    Forward, bernoulli_log_prob, categorical_entropy, categorical_kl, gumbel_softmax, linear,
-    log_softmax, log_sum_exp, one_hot_argmax, sigmoid, softplus,
-};
+use gumbel_kernels::*;
 
 const CPU: &Device = &Device::Cpu;
 
@@ -17,7 +13,7 @@ const CATEGORIES: usize = 11;
 type Computation = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 /// Each takes `a: [1, B, N, K]` (differentiated) and `b` of the same shape.
-const COMPUTATIONS: [(&str, Computation); 12] = [
+const COMPUTATIONS: [(&str, Computation); 27] = [
     ("gumbel_softmax, soft", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Soft, Key::from_seed(5))),
     ("gumbel_softmax, hard", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Hard, Key::from_seed(5))),
     ("bernoulli_log_prob", |a, b| {
@@ -34,8 +30,50 @@ const COMPUTATIONS: [(&str, Computation); 12] = [
         let rows = b.flatten(0, 2)?;
         linear(a, &rows.narrow(0, 0, 64)?, &rows.narrow(0, 64, 64)?.narrow(1, 0, 1)?.squeeze(1)?)
     }),
+    ("linear, bias", |a, b| {
+        let rows = a.flatten(0, 2)?;
+        linear(b, &rows.narrow(0, 0, 64)?, &rows.narrow(0, 64, 64)?.narrow(1, 0, 1)?.squeeze(1)?)
+    }),
+    ("add to rows", |a, b| add(b, &a.get(0)?.get(0)?)),
+    ("gelu", |a, _| gelu(a)),
+    ("layer_norm", |a, _| {
+        let rows = a.flatten(0, 2)?;
+        layer_norm(a, &rows.get(0)?, &rows.get(1)?, 1e-5)
+    }),
+    ("attention", |a, _| attention(&a.flatten_from(2)?, 7, true)),
+    ("embedding", |a, _| embedding(&a.flatten(0, 2)?, &ids(5000, 997)?)),
+    ("cross_entropy", |a, _| {
+        let rows = a.flatten(0, 2)?;
+        cross_entropy(&rows, &ids(rows.dim(0)?, CATEGORIES)?)
+    }),
+    ("linear_cross_entropy", |a, b| {
+        let rows = b.flatten(0, 2)?;
+        let targets = ids(rows.dim(0)?, 700)?;
+        linear_cross_entropy(&a.flatten(0, 2)?, &rows.narrow(0, 0, 700)?, &targets)
+    }),
+    ("linear_cross_entropy, weight", |a, b| {
+        let rows = b.flatten(0, 2)?;
+        let targets = ids(rows.dim(0)?, 700)?;
+        linear_cross_entropy(&rows, &a.flatten(0, 2)?.narrow(0, 0, 700)?, &targets)
+    }),
     ("one_hot_argmax", |a, b| one_hot_argmax(b)? * a),
+    ("softmax", |a, _| softmax(a)),
+    ("gumbel_sigmoid", |a, _| {
+        gumbel_sigmoid(&a.flatten_from(2)?, 2, 0.7, Forward::Soft, Key::from_seed(5))
+    }),
+    ("bin_concrete", |a, _| bin_concrete(&a.flatten_from(2)?, 2, 0.7, Key::from_seed(5))),
+    ("bin_concrete_log_density", |a, b| {
+        bin_concrete_log_density(&a.flatten_from(2)?, &b.flatten_from(2)?, 0.7)
+    }),
+    ("exp_concrete", |a, _| exp_concrete(a, 2, 0.7, Key::from_seed(5))),
+    ("exp_concrete_log_density", |a, b| exp_concrete_log_density(a, &log_softmax(b)?, 0.7)),
 ];
+
+/// `n` numbers below `bound`.
+fn ids(n: usize, bound: usize) -> Result<Tensor> {
+    let id = |i: usize| Key::from_seed(4).word(i as u64) % bound as u32;
+    Tensor::from_vec((0..n).map(id).collect(), n, CPU)
+}
 
 /// The bits of a tensor of floats.
 fn bits(x: &Tensor) -> Result<Vec<u64>> {

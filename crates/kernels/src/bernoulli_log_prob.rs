@@ -1,8 +1,11 @@
 //! Log-likelihood of binary data under independent Bernoulli variables given by logits.
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Shape, Tensor};
 
-use crate::logistic::softplus_reference;
-use crate::rows::{align_rows, data, for_rows, sum, sum_zip, with_float};
+use crate::graph::{compute, node};
+use crate::logistic::{softplus_reference, sum_ln_1p_exp};
+use crate::reduce::sum_zip;
+use crate::rows::{align_rows, cyclic, make_rows};
+use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
 /// `Σ_d log Bernoulli(x_d; σ(l_d)) = Σ_d (x_d l_d - ln(1 + e^{l_d}))` over the last axis, in nats.
@@ -13,11 +16,8 @@ use crate::{Real, in_single};
 pub fn bernoulli_log_prob(logits: &Tensor, x: &Tensor) -> Result<Tensor> {
     in_single([logits, x], |[logits, x]| {
         let (logits, x, leading) = align_rows(logits, x)?;
-        let sums = if logits.device().is_cpu() {
-            logits.apply_op2(&x, Forward)?
-        } else {
-            reference(&logits, &x)?
-        };
+        let on_cpu = logits.device().is_cpu();
+        let sums = if on_cpu { fused(&logits, &x)? } else { reference(&logits, &x)? };
         sums.reshape(leading)
     })
 }
@@ -27,147 +27,80 @@ pub fn reference(logits: &Tensor, x: &Tensor) -> Result<Tensor> {
     logits.broadcast_mul(x)?.broadcast_sub(&softplus_reference(logits)?)?.sum(D::Minus1)
 }
 
-struct Forward;
-
-/// Which of the two gradients a backward kernel computes.
-#[derive(Clone, Copy)]
-enum Gradient {
-    Logits,
-    Data,
+fn fused(l: &Tensor, x: &Tensor) -> Result<Tensor> {
+    const NAME: &str = "bernoulli_log_prob";
+    let d = width(l.shape())?;
+    let rows = l.elem_count().max(x.elem_count()) / d;
+    let sums = compute!(NAME, rows, T, |l, x| {
+        make_rows(rows, 1, 2 * d, |first, y| {
+            log_probs::<T>(l, x, d, first, y);
+            Ok(())
+        })?
+    });
+    node(NAME, [l, x], sums, move |[l, x], _, g| {
+        let of_logits = || {
+            let n = l.elem_count() / d;
+            Ok(compute!(NAME, l.shape(), T, |l, x, g| {
+                make_rows(n, d, 2 * d * (rows / n), |first, out| {
+                    slopes_of_logits::<T>([l, x, g], d, first, out);
+                    Ok(())
+                })?
+            })
+            .tensor())
+        };
+        let of_data = || {
+            let n = x.elem_count() / d;
+            Ok(compute!(NAME, x.shape(), T, |l, g| {
+                make_rows(n, d, d * (rows / n), |first, out| {
+                    slopes_of_data::<T>([l, g], d, n, first, out);
+                    Ok(())
+                })?
+            })
+            .tensor())
+        };
+        Ok([l.track_op().then(of_logits).transpose()?, x.track_op().then(of_data).transpose()?])
+    })
 }
 
-fn width(shape: &Shape) -> Result<usize> {
+pub(crate) fn width(shape: &Shape) -> Result<usize> {
     match shape.dims().last() {
         Some(d) if *d > 0 => Ok(*d),
         _ => candle_core::bail!("expected logits [.., D] with D ≥ 1, got shape {shape:?}"),
     }
 }
 
-/// `Σ ln(1 + e^{-|l|})` of a row. The logarithm is taken of products of eight factors (each at most 2):
-/// one logarithm per number would be most of the cost.
-#[inline(always)]
-fn sum_ln_1p_exp<T: Real>(l: &[T]) -> T {
-    const LANES: usize = 16;
-    let (blocks, rest) = l.as_chunks::<{ 8 * LANES }>();
-    let mut sums = [T::zero(); LANES];
-    for block in blocks {
-        let mut products = [T::one(); LANES];
-        for chunk in block.as_chunks::<LANES>().0 {
-            for (product, l) in products.iter_mut().zip(chunk) {
-                *product *= T::one() + Real::exp(-Real::abs(*l));
-            }
-        }
-        for (sum, product) in sums.iter_mut().zip(products) {
-            *sum += Real::ln(product);
+vectorised! {
+    fn log_probs<T: Real>(l: &[T], x: &[T], d: usize, first: usize, y: &mut [T]) {
+        for (i, y) in y.iter_mut().enumerate() {
+            let (l, x) = (cyclic(l, first + i, d), cyclic(x, first + i, d));
+            let linear = sum_zip(l, x, |l, x| x * l - if l > T::zero() { l } else { T::zero() });
+            *y = linear - sum_ln_1p_exp(l, l, |l, _| l);
         }
     }
-    sum(&sums, |x| x) + sum(rest, |l| Real::ln_1p(Real::exp(-Real::abs(l))))
-}
 
-fn forward<T: Real>(l: &[T], x: &[T], d: usize) -> Result<Vec<T>> {
-    let (rows_l, rows_x) = (l.len() / d, x.len() / d);
-    let mut y = vec![T::zero(); rows_l.max(rows_x)];
-    for_rows(&mut y, 1, 2 * d, |first, y| {
-        for (i, y) in y.iter_mut().enumerate() {
-            let row = first + i;
-            let (l, x) = (&l[row % rows_l * d..][..d], &x[row % rows_x * d..][..d]);
-            let linear = sum_zip(l, x, |l, x| x * l - if l > T::zero() { l } else { T::zero() });
-            *y = linear - sum_ln_1p_exp(l);
-        }
-        Ok(())
-    })?;
-    Ok(y)
-}
-
-/// `g (x - σ(l))` for the logits, `g l` for the data, summed over the rows that share one.
-fn backward<T: Real>(which: Gradient, l: &[T], x: &[T], g: &[T], d: usize) -> Result<Vec<T>> {
-    let (rows_l, rows_x) = (l.len() / d, x.len() / d);
-    let rows = match which {
-        Gradient::Logits => rows_l,
-        Gradient::Data => rows_x,
-    };
-    let mut out = vec![T::zero(); rows * d];
-    for_rows(&mut out, d, 2 * d * (g.len() / rows.max(1)), |first, out| {
+    /// `g (x - σ(l))`, summed over the rows that share a row of logits.
+    fn slopes_of_logits<T: Real>(lxg: [&[T]; 3], d: usize, first: usize, out: &mut [T]) {
+        let [l, x, g] = lxg;
         for (i, out) in out.chunks_mut(d).enumerate() {
-            for row in (first + i..g.len()).step_by(rows) {
-                let (l, x) = (&l[row % rows_l * d..][..d], &x[row % rows_x * d..][..d]);
-                match which {
-                    Gradient::Logits => {
-                        for ((out, l), x) in out.iter_mut().zip(l).zip(x) {
-                            *out += g[row] * (*x - Real::sigmoid(*l));
-                        }
-                    }
-                    Gradient::Data => {
-                        for (out, l) in out.iter_mut().zip(l) {
-                            *out += g[row] * *l;
-                        }
-                    }
+            let logits = cyclic(l, first + i, d);
+            for row in (first + i..g.len()).step_by(l.len() / d) {
+                for ((out, l), x) in out.iter_mut().zip(logits).zip(cyclic(x, row, d)) {
+                    *out += g[row] * (*x - Real::sigmoid(*l));
                 }
             }
         }
-        Ok(())
-    })?;
-    Ok(out)
-}
-
-impl CustomOp2 for Forward {
-    fn name(&self) -> &'static str {
-        "bernoulli_log_prob"
     }
 
-    fn cpu_fwd(
-        &self,
-        l: &CpuStorage,
-        ll: &Layout,
-        x: &CpuStorage,
-        lx: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let d = width(ll.shape())?;
-        let y = with_float!(l, self.name(), T => {
-            forward::<T>(data(l, ll)?, data(x, lx)?, d)?
-        });
-        let rows = ll.shape().elem_count().max(lx.shape().elem_count()) / d;
-        Ok((y, Shape::from(rows)))
-    }
-
-    fn bwd(
-        &self,
-        l: &Tensor,
-        x: &Tensor,
-        _: &Tensor,
-        g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let g = g.contiguous()?;
-        let gradient = |which: Gradient, of: &Tensor| {
-            of.track_op().then(|| l.apply_op3_no_bwd(x, &g, &which)).transpose()
-        };
-        Ok((gradient(Gradient::Logits, l)?, gradient(Gradient::Data, x)?))
-    }
-}
-
-impl CustomOp3 for Gradient {
-    fn name(&self) -> &'static str {
-        "bernoulli_log_prob_backward"
-    }
-
-    fn cpu_fwd(
-        &self,
-        l: &CpuStorage,
-        ll: &Layout,
-        x: &CpuStorage,
-        lx: &Layout,
-        g: &CpuStorage,
-        lg: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let d = width(ll.shape())?;
-        let out = with_float!(l, self.name(), T => {
-            backward::<T>(*self, data(l, ll)?, data(x, lx)?, data(g, lg)?, d)?
-        });
-        let shape = match self {
-            Self::Logits => ll.shape(),
-            Self::Data => lx.shape(),
-        };
-        Ok((out, shape.clone()))
+    /// `g l`, summed over the rows that share a row of data, of which there are `n`.
+    fn slopes_of_data<T: Real>(lg: [&[T]; 2], d: usize, n: usize, first: usize, out: &mut [T]) {
+        let [l, g] = lg;
+        for (i, out) in out.chunks_mut(d).enumerate() {
+            for row in (first + i..g.len()).step_by(n) {
+                for (out, l) in out.iter_mut().zip(cyclic(l, row, d)) {
+                    *out += g[row] * *l;
+                }
+            }
+        }
     }
 }
 
@@ -176,7 +109,7 @@ mod tests {
     use candle_core::{DType, Device, Var};
 
     use super::*;
-    use crate::rows::check::{close, finite_differences, irregular, twins};
+    use crate::check::{close, finite_differences, irregular, twins};
 
     #[test]
     fn fused_equals_reference_in_value_and_gradient() -> Result<()> {

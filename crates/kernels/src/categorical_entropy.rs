@@ -1,9 +1,12 @@
 //! Entropy of a categorical distribution given by logits.
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 
-use crate::log_softmax::{categories, masked_row, row_log_sum_exp};
-use crate::rows::{data, for_rows, sum, with_float};
-use crate::{Real, in_single};
+use crate::categorical_kl::{log_ratio, log_ratio_slopes};
+use crate::graph::{compute, node};
+use crate::in_single;
+use crate::log_softmax::{categories, forward as log_softmax};
+
+const NAME: &str = "categorical_entropy";
 
 /// `H = -Σ_k q_k log q_k` over the last axis, in nats.
 ///
@@ -13,7 +16,10 @@ use crate::{Real, in_single};
 /// If a row has no finite entry.
 pub fn categorical_entropy(logits: &Tensor) -> Result<Tensor> {
     in_single([logits], |[x]| {
-        if x.device().is_cpu() { x.contiguous()?.apply_op1(Forward) } else { reference(x) }
+        if !x.device().is_cpu() {
+            return reference(x);
+        }
+        fused(x)
     })
 }
 
@@ -23,91 +29,19 @@ pub fn reference(logits: &Tensor) -> Result<Tensor> {
     (log_q.exp()? * log_q)?.sum(D::Minus1)?.neg()
 }
 
-struct Forward;
-struct Backward;
-
-/// `(ln Σ exp, entropy)` of a row.
-#[inline(always)]
-fn row_entropy<T: Real>(row: &[T]) -> (T, T) {
-    let total = row_log_sum_exp(row);
-    let entropy = sum(row, |x| {
-        let log_q = x - total;
-        let prob = Real::exp(log_q);
-        if prob > T::zero() { -(prob * log_q) } else { T::zero() }
-    });
-    (total, entropy)
-}
-
-fn forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
-    let mut y = vec![T::zero(); x.len() / k];
-    for_rows(&mut y, 1, k, |first, y| {
-        for (i, y) in y.iter_mut().enumerate() {
-            let (total, entropy) = row_entropy(&x[(first + i) * k..][..k]);
-            if total == T::NEG_INFINITY {
-                return masked_row(first + i);
-            }
-            *y = entropy;
-        }
-        Ok(())
-    })?;
-    Ok(y)
-}
-
-/// `-g q_k (log q_k + H)`.
-fn backward<T: Real>(x: &[T], g: &[T], k: usize) -> Result<Vec<T>> {
-    let mut d = vec![T::zero(); x.len()];
-    for_rows(&mut d, k, k, |first, d| {
-        for (i, d) in d.chunks_mut(k).enumerate() {
-            let row = &x[(first + i) * k..][..k];
-            let (total, entropy) = row_entropy(row);
-            for (d, x) in d.iter_mut().zip(row) {
-                let log_q = *x - total;
-                let prob = Real::exp(log_q);
-                if prob > T::zero() {
-                    *d = -(g[first + i] * prob * (log_q + entropy));
-                }
-            }
-        }
-        Ok(())
-    })?;
-    Ok(d)
-}
-
-impl CustomOp1 for Forward {
-    fn name(&self) -> &'static str {
-        "categorical_entropy"
-    }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let k = categories(l.shape())?;
-        let y = with_float!(s, self.name(), T => forward::<T>(data(s, l)?, k)?);
-        let dims = l.dims();
-        Ok((y, Shape::from(&dims[..dims.len() - 1])))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(x.apply_op2_no_bwd(&g.contiguous()?, &Backward)?))
-    }
-}
-
-impl CustomOp2 for Backward {
-    fn name(&self) -> &'static str {
-        "categorical_entropy_backward"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        g: &CpuStorage,
-        lg: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let k = categories(lx.shape())?;
-        let d = with_float!(x, self.name(), T => {
-            backward::<T>(data(x, lx)?, data(g, lg)?, k)?
-        });
-        Ok((d, lx.shape().clone()))
-    }
+fn fused(x: &Tensor) -> Result<Tensor> {
+    let k = categories(x.shape())?;
+    let log_q = compute!(NAME, x.shape(), T, |x| log_softmax::<T>(x, k)?).tensor();
+    // Against a measure of 1 for every category: -H.
+    let measure = Tensor::zeros(k, x.dtype(), x.device())?;
+    let negative = log_ratio(&log_q, &measure, k)?.tensor();
+    let (shape, negative) = (&x.dims()[..x.rank() - 1], &negative);
+    let h = compute!(NAME, shape, T, |negative| negative.iter().map(|x: &T| 0. - *x).collect());
+    node(NAME, [x], h, move |_, h, g| {
+        let (negative, g) = (h.neg()?, g.neg()?);
+        let d = log_ratio_slopes(&log_q, &measure, &negative, &g, k)?;
+        Ok([Some(d.tensor())])
+    })
 }
 
 #[cfg(test)]
@@ -115,7 +49,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::rows::check::{finite_differences, irregular, twins};
+    use crate::check::{finite_differences, irregular, twins};
 
     #[test]
     fn fused_equals_reference_in_value_and_gradient() -> Result<()> {

@@ -1,9 +1,14 @@
 //! Divergence between categorical distributions given by logits.
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 
+use crate::graph::{Value, compute, node};
 use crate::log_softmax::{categories, exp_in_place, forward as log_softmax};
-use crate::rows::{align_rows, data, for_rows, with_float};
+use crate::reduce::{BLOCK, sum_zip, sum_zip_of_rows};
+use crate::rows::{align_rows, cyclic, make_rows};
+use crate::vectorised::vectorised;
 use crate::{Real, in_single};
+
+const NAME: &str = "categorical_kl";
 
 /// `KL(q ‖ p) = Σ_k q_k (log q_k - log p_k)` over the last axis, in nats.
 ///
@@ -16,7 +21,7 @@ use crate::{Real, in_single};
 pub fn categorical_kl(q_logits: &Tensor, p_logits: &Tensor) -> Result<Tensor> {
     in_single([q_logits, p_logits], |[q, p]| {
         let (q, p, leading) = align_rows(q, p)?;
-        let rows = if q.device().is_cpu() { q.apply_op2(&p, Forward)? } else { reference(&q, &p)? };
+        let rows = if q.device().is_cpu() { fused(&q, &p)? } else { reference(&q, &p)? };
         rows.reshape(leading)
     })
 }
@@ -28,174 +33,128 @@ pub fn reference(q_logits: &Tensor, p_logits: &Tensor) -> Result<Tensor> {
     log_q.exp()?.broadcast_mul(&log_q.broadcast_sub(&log_p)?)?.sum(D::Minus1)
 }
 
-struct Forward;
-
-/// Which of the two gradients a backward kernel computes.
-#[derive(Clone, Copy)]
-enum Gradient {
-    Q,
-    P,
+fn fused(q: &Tensor, p: &Tensor) -> Result<Tensor> {
+    let k = categories(q.shape())?;
+    let log_q = compute!(NAME, q.shape(), T, |q| log_softmax::<T>(q, k)?).tensor();
+    let log_p = compute!(NAME, p.shape(), T, |p| log_softmax::<T>(p, k)?).tensor();
+    let kl = log_ratio(&log_q, &log_p, k)?;
+    node(NAME, [q, p], kl, move |[q, p], kl, g| {
+        let of_q = q.track_op().then(|| log_ratio_slopes(&log_q, &log_p, kl, g, k)).transpose()?;
+        let of_p = || {
+            let (a, b, rows) = (&log_q, &log_p, p.elem_count() / k);
+            let cost = 2 * k * (g.elem_count() / rows);
+            Ok::<_, candle_core::Error>(compute!(NAME, p.shape(), T, |a, b, g| {
+                make_rows(rows, k, cost, |first, d| {
+                    slopes_of_p::<T>([a, b], g, k, first, d);
+                    Ok(())
+                })?
+            }))
+        };
+        let of_p = p.track_op().then(of_p).transpose()?;
+        Ok([of_q.map(Value::tensor), of_p.map(Value::tensor)])
+    })
 }
 
-/// Log-probabilities of every row, and probabilities.
-struct Normalised<T> {
-    log_probs: Vec<T>,
-    probs: Vec<T>,
-}
-
-impl<T: Real> Normalised<T> {
-    fn new(logits: &[T], k: usize) -> Result<Self> {
-        let log_probs = log_softmax(logits, k)?;
-        let mut probs = log_probs.clone();
-        for_rows(&mut probs, k, k, |_, probs| {
-            exp_in_place(probs);
+/// `Σ_k q_k (log q_k - log p_k)` of each row, with `q` normalised.
+pub(crate) fn log_ratio(log_q: &Tensor, log_p: &Tensor, k: usize) -> Result<Value> {
+    let rows = log_q.elem_count().max(log_p.elem_count()) / k;
+    Ok(compute!(NAME, rows, T, |log_q, log_p| {
+        make_rows(rows, 1, 2 * k, |first, y| {
+            divergences::<T>(log_q, log_p, k, first, y);
             Ok(())
-        })?;
-        Ok(Self { log_probs, probs })
-    }
-
-    /// `(log q, q)` of row `row`, counted modulo the number of rows.
-    #[inline(always)]
-    fn row(&self, row: usize, k: usize) -> (&[T], &[T]) {
-        let start = row % (self.probs.len() / k) * k;
-        (&self.log_probs[start..][..k], &self.probs[start..][..k])
-    }
+        })?
+    }))
 }
 
-/// `q_k (log q_k - log p_k)`, 0 where `q_k` is 0 whatever `p_k` is.
+/// The gradient of [`log_ratio`] in the logits of `q`, given its value.
+pub(crate) fn log_ratio_slopes(
+    log_q: &Tensor,
+    log_p: &Tensor,
+    value: &Tensor,
+    g: &Tensor,
+    k: usize,
+) -> Result<Value> {
+    let rows = log_q.elem_count() / k;
+    let cost = 2 * k * (g.elem_count() / rows);
+    Ok(compute!(NAME, log_q.shape(), T, |log_q, log_p, value, g| {
+        make_rows(rows, k, cost, |first, d| {
+            slopes_of_q::<T>([log_q, log_p], value, g, k, first, d);
+            Ok(())
+        })?
+    }))
+}
+
+/// `q (log q - log p)`, 0 where `q` is 0 whatever `p` is.
 #[inline(always)]
-fn term<T: Real>(prob: T, log_q: T, log_p: T) -> T {
-    if prob > T::zero() { prob * (log_q - log_p) } else { T::zero() }
+fn term<T: Real>(prob: T, log_ratio: T) -> T {
+    if prob > T::zero() { prob * log_ratio } else { T::zero() }
 }
 
-#[inline(always)]
-fn row_kl<T: Real>(log_q: &[T], q: &[T], log_p: &[T]) -> T {
-    if q.len() > SHORT {
-        return long_row_kl(log_q, q, log_p);
-    }
-    let mut kl = T::zero();
-    for ((log_q, q), log_p) in log_q.iter().zip(q).zip(log_p) {
-        kl += term(*q, *log_q, *log_p);
-    }
-    kl
-}
-
-/// Numbers that one running sum may hold.
-const SHORT: usize = 64;
-
-/// By halves: a running sum over a vocabulary would lose three digits.
-fn long_row_kl<T: Real>(log_q: &[T], q: &[T], log_p: &[T]) -> T {
-    let half = q.len() / 2;
-    row_kl(&log_q[..half], &q[..half], &log_p[..half])
-        + row_kl(&log_q[half..], &q[half..], &log_p[half..])
-}
-
-fn forward<T: Real>(q: &[T], p: &[T], k: usize) -> Result<Vec<T>> {
-    let (q, p) = (Normalised::new(q, k)?, Normalised::new(p, k)?);
-    let mut y = vec![T::zero(); q.probs.len().max(p.probs.len()) / k];
-    for_rows(&mut y, 1, k, |first, y| {
-        for (i, y) in y.iter_mut().enumerate() {
-            let ((log_q, q), (log_p, _)) = (q.row(first + i, k), p.row(first + i, k));
-            *y = row_kl(log_q, q, log_p);
+vectorised! {
+    /// `Σ_k q_k (log q_k - log p_k)` of rows `first..`.
+    fn divergences<T: Real>(log_q: &[T], log_p: &[T], k: usize, first: usize, y: &mut [T]) {
+        let (mut probs, mut ratios) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
+        let tile = (BLOCK / k).max(1);
+        for (i, y) in y.chunks_mut(tile).enumerate() {
+            let row = first + i * tile;
+            if k > BLOCK {
+                let (log_q, log_p) = (cyclic(log_q, row, k), cyclic(log_p, row, k));
+                for (log_q, log_p) in log_q.chunks(BLOCK).zip(log_p.chunks(BLOCK)) {
+                    let probs = &mut probs[..log_q.len()];
+                    probs.copy_from_slice(log_q);
+                    exp_in_place(probs);
+                    for ((ratio, log_q), log_p) in ratios.iter_mut().zip(log_q).zip(log_p) {
+                        *ratio = *log_q - *log_p;
+                    }
+                    y[0] += sum_zip(probs, &ratios[..log_q.len()], term);
+                }
+                continue;
+            }
+            let n = y.len() * k;
+            for (j, (prob, ratio)) in
+                probs[..n].chunks_mut(k).zip(ratios[..n].chunks_mut(k)).enumerate()
+            {
+                let (log_q, log_p) = (cyclic(log_q, row + j, k), cyclic(log_p, row + j, k));
+                prob.copy_from_slice(log_q);
+                for ((ratio, log_q), log_p) in ratio.iter_mut().zip(log_q).zip(log_p) {
+                    *ratio = *log_q - *log_p;
+                }
+            }
+            exp_in_place(&mut probs[..n]);
+            sum_zip_of_rows(&probs[..n], &ratios[..n], k, y, term);
         }
-        Ok(())
-    })?;
-    Ok(y)
-}
+    }
 
-/// `g q_k (log q_k - log p_k - KL)` for the logits of `q`, `g (p_k - q_k)` for those of `p`, summed over
-/// the rows that share one.
-fn backward<T: Real>(which: Gradient, q: &[T], p: &[T], g: &[T], k: usize) -> Result<Vec<T>> {
-    let (q, p) = (Normalised::new(q, k)?, Normalised::new(p, k)?);
-    let rows = match which {
-        Gradient::Q => q.probs.len() / k,
-        Gradient::P => p.probs.len() / k,
-    };
-    let mut out = vec![T::zero(); rows * k];
-    for_rows(&mut out, k, k * (g.len() / rows.max(1)), |first, out| {
-        for (i, out) in out.chunks_mut(k).enumerate() {
-            for row in (first + i..g.len()).step_by(rows) {
-                let ((log_q, q), (log_p, p)) = (q.row(row, k), p.row(row, k));
-                match which {
-                    Gradient::Q => {
-                        let kl = row_kl(log_q, q, log_p);
-                        for (((out, log_q), q), log_p) in
-                            out.iter_mut().zip(log_q).zip(q).zip(log_p)
-                        {
-                            *out += g[row] * (term(*q, *log_q, *log_p) - *q * kl);
-                        }
-                    }
-                    Gradient::P => {
-                        for ((out, q), p) in out.iter_mut().zip(q).zip(p) {
-                            *out += g[row] * (*p - *q);
-                        }
-                    }
+    /// `g q_k (log q_k - log p_k - KL)`, summed over the rows that share a row of `q`.
+    fn slopes_of_q<T: Real>(logs: [&[T]; 2], kl: &[T], g: &[T], k: usize, first: usize, d: &mut [T]) {
+        let [log_q, log_p] = logs;
+        let log_q_here = &log_q[first * k..][..d.len()];
+        for (i, (d, log_q_row)) in d.chunks_mut(k).zip(log_q_here.chunks(k)).enumerate() {
+            for row in (first + i..g.len()).step_by(log_q.len() / k) {
+                let log_p = cyclic(log_p, row, k);
+                for ((d, log_q), log_p) in d.iter_mut().zip(log_q_row).zip(log_p) {
+                    // Where q is 0, so is the slope, however large the logarithms are.
+                    let ratio = *log_q - *log_p - kl[row];
+                    *d += if *log_q == T::NEG_INFINITY { T::zero() } else { g[row] * ratio };
                 }
             }
         }
-        Ok(())
-    })?;
-    Ok(out)
-}
-
-impl CustomOp2 for Forward {
-    fn name(&self) -> &'static str {
-        "categorical_kl"
+        for (d, log_q) in d.iter_mut().zip(log_q_here) {
+            *d = term(Real::exp(*log_q), *d);
+        }
     }
 
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        lq: &Layout,
-        p: &CpuStorage,
-        lp: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let k = categories(lq.shape())?;
-        let y = with_float!(q, self.name(), T => {
-            forward::<T>(data(q, lq)?, data(p, lp)?, k)?
-        });
-        let rows = lq.shape().elem_count().max(lp.shape().elem_count()) / k;
-        Ok((y, Shape::from(rows)))
-    }
-
-    fn bwd(
-        &self,
-        q: &Tensor,
-        p: &Tensor,
-        _: &Tensor,
-        g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let g = g.contiguous()?;
-        let gradient = |which: Gradient, of: &Tensor| {
-            of.track_op().then(|| q.apply_op3_no_bwd(p, &g, &which)).transpose()
-        };
-        Ok((gradient(Gradient::Q, q)?, gradient(Gradient::P, p)?))
-    }
-}
-
-impl CustomOp3 for Gradient {
-    fn name(&self) -> &'static str {
-        "categorical_kl_backward"
-    }
-
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        lq: &Layout,
-        p: &CpuStorage,
-        lp: &Layout,
-        g: &CpuStorage,
-        lg: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let k = categories(lq.shape())?;
-        let out = with_float!(q, self.name(), T => {
-            backward::<T>(*self, data(q, lq)?, data(p, lp)?, data(g, lg)?, k)?
-        });
-        let shape = match self {
-            Self::Q => lq.shape(),
-            Self::P => lp.shape(),
-        };
-        Ok((out, shape.clone()))
+    /// `g (p_k - q_k)`, summed over the rows that share a row of `p`.
+    fn slopes_of_p<T: Real>(logs: [&[T]; 2], g: &[T], k: usize, first: usize, d: &mut [T]) {
+        let [log_q, log_p] = logs;
+        let p_rows = log_p.len() / k;
+        for (i, (d, log_p)) in d.chunks_mut(k).zip(log_p[first * k..].chunks(k)).enumerate() {
+            for row in (first + i..g.len()).step_by(p_rows) {
+                for ((d, log_q), log_p) in d.iter_mut().zip(cyclic(log_q, row, k)).zip(log_p) {
+                    *d += g[row] * (Real::exp(*log_p) - Real::exp(*log_q));
+                }
+            }
+        }
     }
 }
 
@@ -204,7 +163,7 @@ mod tests {
     use candle_core::{DType, Device, Var};
 
     use super::*;
-    use crate::rows::check::{finite_differences, irregular, twins};
+    use crate::check::{finite_differences, irregular, twins};
 
     #[test]
     fn fused_equals_reference_in_value_and_gradient() -> Result<()> {

@@ -1,8 +1,13 @@
 //! A Gumbel-Softmax sample, soft or straight-through.
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 
-use crate::log_softmax::{categories, exp_in_place, masked_row};
-use crate::rows::{data, for_rows, max, sum, sum_zip, with_float};
+use crate::graph::{compute, node};
+use crate::log_softmax::{
+    categories, centre_rows, masked_row, normalise_long_row, normalise_rows, softmax_slopes,
+};
+use crate::reduce::{larger, max, position};
+use crate::rows::{cyclic, make_rows};
+use crate::vectorised::vectorised;
 use crate::{Key, Real, in_single, noise, one_hot_argmax};
 
 /// What the forward pass hands out; the backward pass is that of the soft sample in both cases.
@@ -45,8 +50,7 @@ pub fn gumbel_softmax(
     }
     in_single([logits], |[logits]| {
         if logits.device().is_cpu() {
-            let op = Sample { samples, inverse: 1. / temperature, forward, key };
-            logits.contiguous()?.apply_op1(op)
+            fused(logits, samples, Noisy { inverse: 1. / temperature, key }, forward)
         } else {
             reference(logits, samples, temperature, forward, key)
         }
@@ -76,175 +80,159 @@ pub fn reference(
     }
 }
 
+fn fused(logits: &Tensor, samples: usize, noisy: Noisy, forward: Forward) -> Result<Tensor> {
+    const NAME: &str = "gumbel_softmax";
+    let k = categories(logits.shape())?;
+    let mut shape = logits.dims().to_vec();
+    shape[0] = samples;
+    let rows = shape.iter().product::<usize>() / k;
+    let y = compute!(NAME, shape, T, |logits| {
+        make_rows(rows, k, 3 * k, |first, y| match forward {
+            Forward::Soft => noisy.soft::<T>(logits, k, first, y),
+            Forward::Hard => noisy.hard::<T>(logits, k, first, y),
+        })?
+    });
+    node(NAME, [logits], y, move |[logits], y, g| {
+        let inputs = logits.elem_count() / k;
+        let d = compute!(NAME, logits.shape(), T, |logits, y, g| {
+            let slopes = Slopes { noisy, forward, logits, y, g, k };
+            make_rows(inputs, k, 2 * k * (rows / inputs), |first, d: &mut [T]| {
+                slopes.of_rows(first, d)
+            })?
+        });
+        Ok([Some(d.tensor())])
+    })
+}
+
+/// The scores `(logits + G) / temperature`.
 #[derive(Clone, Copy, Debug)]
-struct Sample {
-    samples: usize,
+struct Noisy {
     inverse: f64,
-    forward: Forward,
     key: Key,
 }
 
-/// Backward pass; its first argument is the soft sample where that was handed out, else the logits.
-#[derive(Clone, Copy, Debug)]
-struct Gradient {
-    op: Sample,
-    /// Leading axis of the logits: 1 or the number of samples.
-    leading: usize,
+impl Noisy {
+    /// Rows `first..` of the soft sample into `y`; row `r` of `logits` serves every row that is `r` modulo
+    /// their number.
+    fn soft<T: Real>(self, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
+        soft_rows(self, logits, k, first, y)
+    }
+
+    /// Rows `first..` of the hard sample, likewise.
+    fn hard<T: Real>(self, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
+        hard_rows(self, logits, k, first, y)
+    }
+
+    /// `(logits + G) / temperature` for a run of numbers whose noise starts at element `start` of the stream.
+    #[inline(always)]
+    fn scores<T: Real>(self, logits: &[T], start: u64, y: &mut [T]) {
+        let inverse = T::of(self.inverse);
+        let mut words = [0u32; RUN];
+        let (words, logits) = (&mut words[..y.len()], &logits[..y.len()]);
+        self.key.fill_words(start, words);
+        for ((y, logit), word) in y.iter_mut().zip(logits).zip(words.iter()) {
+            *y = (noise::gumbel::<T>(*word) + *logit) * inverse;
+        }
+    }
+
+    /// The scores of a long row, and the largest of them.
+    #[inline(always)]
+    fn long_row<T: Real>(self, logits: &[T], start: u64, y: &mut [T]) -> T {
+        let mut top = T::NEG_INFINITY;
+        for (i, (y, logits)) in y.chunks_mut(RUN).zip(logits.chunks(RUN)).enumerate() {
+            self.scores(logits, start + (i * RUN) as u64, y);
+            top = larger(top, max(y));
+        }
+        top
+    }
+
+    /// The scores of whole short rows `first..`.
+    #[inline(always)]
+    fn short_rows<T: Real>(self, logits: &[T], k: usize, first: usize, y: &mut [T]) {
+        let rows = logits.len() / k;
+        let (mut row, mut start, mut y) = (first % rows, (first * k) as u64, y);
+        // In runs over which the rows of logits follow each other.
+        while !y.is_empty() {
+            let run = ((rows - row).min(RUN / k) * k).min(y.len());
+            let (here, rest) = y.split_at_mut(run);
+            self.scores(&logits[row * k..][..run], start, here);
+            row = (row + run / k) % rows;
+            (y, start) = (rest, start + run as u64);
+        }
+    }
 }
 
-impl Sample {
-    /// Rows `first..` of `(logits + G) / temperature`, less their largest entry, into `y`; row `r` of
-    /// `logits` serves every row that is `r` modulo their number.
-    #[inline(always)]
-    fn score_rows<T: Real>(&self, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
-        let (rows, inverse) = (logits.len() / k, T::of(self.inverse));
-        let mut words = [0u32; 1024];
-        let start = (first * k) as u64;
-        for (i, y) in y.chunks_mut(1024).enumerate() {
-            let words = &mut words[..y.len()];
-            self.key.fill_words(start + (i * 1024) as u64, words);
-            for (y, word) in y.iter_mut().zip(words.iter()) {
-                *y = noise::gumbel::<T>(*word);
-            }
+/// Numbers whose random words are held at a time; a row of more is long.
+const RUN: usize = 512;
+
+vectorised! {
+    fn soft_rows<T: Real>(noisy: Noisy, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
+        if k <= RUN {
+            noisy.short_rows(logits, k, first, y);
+            centre_rows(y, k, first)?;
+            normalise_rows(y, k);
+            return Ok(());
         }
-        for (i, y) in y.chunks_mut(k).enumerate() {
-            let row = (first + i) % rows;
-            for (y, logit) in y.iter_mut().zip(&logits[row * k..][..k]) {
-                *y = (*y + *logit) * inverse;
-            }
-            let top = max(y);
+        for (row, y) in (first..).zip(y.chunks_exact_mut(k)) {
+            let top = noisy.long_row(cyclic(logits, row, k), (row * k) as u64, y);
             if top == T::NEG_INFINITY {
                 return masked_row(row);
             }
-            for y in y.iter_mut() {
-                *y -= top;
-            }
+            normalise_long_row(y, top);
         }
         Ok(())
     }
 
-    /// Rows `first..` of the soft sample into `y`.
-    #[inline(always)]
-    fn soft_rows<T: Real>(&self, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
-        self.score_rows(logits, k, first, y)?;
-        // Over all rows at once, because short rows would not fill a vector.
-        exp_in_place(y);
-        for y in y.chunks_mut(k) {
-            let scale = T::one() / sum(y, |y| y);
-            for y in y.iter_mut() {
-                *y *= scale;
-            }
+    fn hard_rows<T: Real>(noisy: Noisy, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
+        if k <= RUN {
+            noisy.short_rows(logits, k, first, y);
         }
-        Ok(())
-    }
-
-    fn run<T: Real>(&self, logits: &[T], k: usize, repeats: usize) -> Result<Vec<T>> {
-        let mut y = vec![T::zero(); logits.len() * repeats];
-        for_rows(&mut y, k, 2 * k, |first, y| match self.forward {
-            Forward::Soft => self.soft_rows(logits, k, first, y),
-            Forward::Hard => {
-                self.score_rows(logits, k, first, y)?;
-                y.chunks_mut(k).for_each(harden);
-                Ok(())
-            }
-        })?;
-        Ok(y)
-    }
-
-    /// How often the leading axis is repeated.
-    fn repeats(&self, shape: &Shape) -> usize {
-        if shape.dims().first() == Some(&self.samples) { 1 } else { self.samples }
-    }
-}
-
-/// Replaces a row whose largest entry is 0 by the one-hot vector of the first 0.
-fn harden<T: Real>(row: &mut [T]) {
-    let mut found = false;
-    for y in row {
-        let here = !found && *y == T::zero();
-        found |= here;
-        *y = if here { T::one() } else { T::zero() };
-    }
-}
-
-impl Gradient {
-    /// `Σ_s y_k (g_k - ⟨g, y⟩) / temperature` over the samples `s` that share a row of logits.
-    fn run<T: Real>(&self, saved: &[T], g: &[T], k: usize, inputs: usize) -> Result<Vec<T>> {
-        let (op, repeats) = (self.op, g.len() / (inputs * k).max(1));
-        let inverse = T::of(op.inverse);
-        let mut d = vec![T::zero(); inputs * k];
-        for_rows(&mut d, k, 2 * k * repeats, |first, d| {
-            let mut scratch =
-                vec![T::zero(); if op.forward == Forward::Hard { d.len() } else { 0 }];
-            for repeat in 0..repeats {
-                let start = repeat * inputs + first;
-                let y = match op.forward {
-                    Forward::Soft => &saved[start * k..][..d.len()],
-                    Forward::Hard => {
-                        op.soft_rows(saved, k, start, &mut scratch)?;
-                        &scratch[..]
-                    }
-                };
-                let g = &g[start * k..][..d.len()];
-                for (i, d) in d.chunks_mut(k).enumerate() {
-                    let (y, g) = (&y[i * k..][..k], &g[i * k..][..k]);
-                    let mean = sum_zip(y, g, |y, g| y * g);
-                    for ((d, y), g) in d.iter_mut().zip(y).zip(g) {
-                        *d += *y * (*g - mean) * inverse;
-                    }
+        for (row, y) in (first..).zip(y.chunks_exact_mut(k)) {
+            let top = if k <= RUN {
+                max(y)
+            } else {
+                noisy.long_row(cyclic(logits, row, k), (row * k) as u64, y)
+            };
+            match position(y, top) {
+                Some(at) if top > T::NEG_INFINITY => {
+                    y.fill(T::zero());
+                    y[at] = T::one();
                 }
+                _ => return masked_row(row),
             }
-            Ok(())
-        })?;
-        Ok(d)
+        }
+        Ok(())
     }
 }
 
-impl CustomOp1 for Sample {
-    fn name(&self) -> &'static str {
-        "gumbel_softmax"
-    }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (k, repeats) = (categories(l.shape())?, self.repeats(l.shape()));
-        let y = with_float!(s, self.name(), T => {
-            self.run::<T>(data(s, l)?, k, repeats)?
-        });
-        let mut shape = l.dims().to_vec();
-        shape[0] *= repeats;
-        Ok((y, Shape::from(shape)))
-    }
-
-    fn bwd(&self, logits: &Tensor, y: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        let saved = match self.forward {
-            Forward::Soft => y,
-            Forward::Hard => logits,
-        };
-        let gradient = Gradient { op: *self, leading: logits.dim(0)? };
-        Ok(Some(saved.apply_op2_no_bwd(&g.contiguous()?, &gradient)?))
-    }
+/// `Σ_s y_k (g_k - ⟨g, y⟩) / temperature` over the samples `s` that share a row of logits.
+#[derive(Clone, Copy)]
+struct Slopes<'a, T> {
+    noisy: Noisy,
+    forward: Forward,
+    logits: &'a [T],
+    y: &'a [T],
+    g: &'a [T],
+    k: usize,
 }
 
-impl CustomOp2 for Gradient {
-    fn name(&self) -> &'static str {
-        "gumbel_softmax_backward"
-    }
-
-    fn cpu_fwd(
-        &self,
-        saved: &CpuStorage,
-        layout: &Layout,
-        g: &CpuStorage,
-        lg: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let k = categories(lg.shape())?;
-        let mut shape = lg.dims().to_vec();
-        shape[0] = self.leading;
-        let inputs = shape.iter().product::<usize>() / k;
-        let d = with_float!(g, self.name(), T => {
-            self.run::<T>(data(saved, layout)?, data(g, lg)?, k, inputs)?
-        });
-        Ok((d, Shape::from(shape)))
+impl<T: Real> Slopes<'_, T> {
+    fn of_rows(self, first: usize, d: &mut [T]) -> Result<()> {
+        let (k, n) = (self.k, d.len());
+        let mut again = vec![T::zero(); if self.forward == Forward::Hard { n } else { 0 }];
+        let inputs = self.logits.len() / k;
+        for repeat in 0..self.g.len() / self.logits.len().max(1) {
+            let start = repeat * inputs + first;
+            let y = match self.forward {
+                Forward::Soft => &self.y[start * k..][..n],
+                Forward::Hard => {
+                    self.noisy.soft(self.logits, k, start, &mut again)?;
+                    &again[..]
+                }
+            };
+            softmax_slopes(y, &self.g[start * k..][..n], k, T::of(self.noisy.inverse), d);
+        }
+        Ok(())
     }
 }
 
@@ -253,7 +241,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::rows::check::{finite_differences, irregular, twins};
+    use crate::check::{finite_differences, irregular, twins};
 
     const KEY: fn() -> Key = || Key::from_seed(5).named("gumbel_softmax");
 

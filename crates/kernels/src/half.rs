@@ -37,17 +37,24 @@ mod tests {
     use candle_core::{D, Device, Var};
 
     use super::*;
-    use crate::rows::check::irregular;
+    use crate::check::irregular;
     use crate::{
-        Forward, Key, SparseMap, bernoulli_log_prob, categorical_entropy, categorical_kl,
-        gumbel_softmax, linear, log_softmax, log_sum_exp, one_hot_argmax, sigmoid, softplus,
-        sparse_map,
+        Forward, Key, SparseMap, add, attention, bernoulli_log_prob, bin_concrete,
+        bin_concrete_log_density, categorical_entropy, categorical_kl, cross_entropy, embedding,
+        exp_concrete, exp_concrete_log_density, gelu, gumbel_sigmoid, gumbel_softmax, layer_norm,
+        linear, linear_cross_entropy, log_softmax, log_sum_exp, one_hot_argmax, sigmoid, softmax,
+        softplus, sparse_map,
     };
+
+    fn ids() -> Result<Tensor> {
+        Tensor::new(&[1u32, 0, 2], &Device::Cpu)
+    }
 
     type Operation = fn(&[Tensor; 3]) -> Result<Tensor>;
 
-    const OPERATIONS: [(&str, Operation); 13] = [
+    const OPERATIONS: [(&str, Operation); 27] = [
         ("log_softmax", |t| log_softmax(&t[0])),
+        ("softmax", |t| softmax(&t[0])),
         ("log_sum_exp", |t| log_sum_exp(&t[0], D::Minus1)),
         ("categorical_entropy", |t| categorical_entropy(&t[0])),
         ("categorical_kl", |t| categorical_kl(&t[0], &t[1])),
@@ -56,9 +63,22 @@ mod tests {
         ("entmax", |t| sparse_map(&t[0], SparseMap::Entmax15)),
         ("sigmoid", |t| sigmoid(&t[0])),
         ("softplus", |t| softplus(&t[0])),
+        ("add", |t| add(&t[0], &t[1])),
+        ("gelu", |t| gelu(&t[0])),
+        ("layer_norm", |t| layer_norm(&t[0], &t[1].get(0)?, &t[1].get(1)?, 1e-5)),
+        ("attention", |t| attention(&t[0].reshape((1, 4, 3))?, 1, true)),
+        ("embedding", |t| embedding(&t[0], &ids()?)),
+        ("cross_entropy", |t| cross_entropy(&t[0], &ids()?)),
+        ("linear_cross_entropy", |t| linear_cross_entropy(&t[0], &t[1], &ids()?)),
         ("linear", |t| linear(&t[0], &t[1], &t[2])),
         ("one_hot_argmax", |t| one_hot_argmax(&t[0])),
         ("gumbel_softmax", |t| gumbel_softmax(&t[0], 3, 0.5, Forward::Soft, Key::from_seed(5))),
+        ("gumbel_sigmoid", |t| gumbel_sigmoid(&t[0], 3, 0.5, Forward::Soft, Key::from_seed(5))),
+        ("hard bit", |t| gumbel_sigmoid(&t[0], 3, 0.5, Forward::Hard, Key::from_seed(5))),
+        ("bin_concrete", |t| bin_concrete(&t[0], 3, 0.5, Key::from_seed(5))),
+        ("bin_concrete density", |t| bin_concrete_log_density(&t[0], &t[1], 0.5)),
+        ("exp_concrete", |t| exp_concrete(&t[0], 3, 0.5, Key::from_seed(5))),
+        ("exp_concrete density", |t| exp_concrete_log_density(&t[0], &t[1], 0.5)),
         ("hard", |t| gumbel_softmax(&t[0], 3, 0.5, Forward::Hard, Key::from_seed(5))),
     ];
 

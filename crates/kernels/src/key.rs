@@ -1,16 +1,17 @@
 //! Names of streams of random numbers.
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use rayon::prelude::*;
 
-use crate::noise;
-use crate::philox::philox4x32_10;
+use crate::philox::{fill_blocks, philox4x32_10};
+use crate::rows::make_rows;
+use crate::vectorised::vectorised;
+use crate::{Real, noise};
 
 /// Tweaks that keep the three uses of a key (draw, child by number, child by name) apart.
 const CHILD_BY_NUMBER: u32 = 0x6368_696c;
 const CHILD_BY_NAME: u32 = 0x6e61_6d65;
 
-/// Draws per parallel task; a multiple of 4, so that tasks start at block boundaries.
-const CHUNK: usize = 1 << 14;
+/// Draws per run, whose words stay in the cache; a multiple of 4, so that runs start at block boundaries.
+const RUN: usize = 512;
 
 /// The name of one stream of random numbers: a value that is copied, never mutated.
 ///
@@ -88,10 +89,10 @@ impl Key {
         if head > 0 {
             start.copy_from_slice(&self.block(first / 4)[skip..skip + head]);
         }
-        for (block, words) in (first.div_ceil(4)..).zip(rest.chunks_mut(4)) {
-            let whole = self.block(block);
-            words.copy_from_slice(&whole[..words.len()]);
-        }
+        let (whole, end) = rest.as_chunks_mut::<4>();
+        let block = first.div_ceil(4);
+        fill_blocks(self.key, self.nonce, block, whole);
+        end.copy_from_slice(&self.block(block + whole.len() as u64)[..end.len()]);
     }
 
     /// `U(0, 1)` number `index` of the stream: `(word + ½) 2⁻³²`, never 0 and never 1.
@@ -115,24 +116,22 @@ impl Key {
         order
     }
 
-    /// Element `i` of the result is `f(i)`; parallel over fixed chunks.
+    /// Element `i` of the result is made of word `i`, where `f` makes runs of them; parallel over fixed chunks.
     fn fill<T: Send + Copy + Default>(
         self,
         n: usize,
         f: impl Fn(&[u32], &mut [T]) + Sync,
-    ) -> Vec<T> {
-        let mut out = vec![T::default(); n];
-        out.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
-            let mut words = [0; 256];
-            let first = (chunk * CHUNK) as u64;
-            for (i, out) in out.chunks_mut(256).enumerate() {
+    ) -> Result<Vec<T>> {
+        make_rows(n, 1, 1, |first, out| {
+            let mut words = [0; RUN];
+            for (i, out) in out.chunks_mut(RUN).enumerate() {
                 // Whole blocks, because normal deviates come in pairs.
                 let words = &mut words[..out.len().next_multiple_of(4)];
-                self.fill_words(first + (i * 256) as u64, words);
+                self.fill_words((first + i * RUN) as u64, words);
                 f(words, out);
             }
-        });
-        out
+            Ok(())
+        })
     }
 
     fn tensor(
@@ -145,9 +144,9 @@ impl Key {
     ) -> Result<Tensor> {
         let n = shape.elem_count();
         let tensor = match dtype {
-            DType::F64 => Tensor::from_vec(self.fill(n, double), shape, &Device::Cpu)?,
+            DType::F64 => Tensor::from_vec(self.fill(n, double)?, shape, &Device::Cpu)?,
             DType::F32 | DType::F16 | DType::BF16 => {
-                Tensor::from_vec(self.fill(n, single), shape, &Device::Cpu)?.to_dtype(dtype)?
+                Tensor::from_vec(self.fill(n, single)?, shape, &Device::Cpu)?.to_dtype(dtype)?
             }
             other => candle_core::bail!("random numbers are floats, got dtype {other:?}"),
         };
@@ -156,25 +155,13 @@ impl Key {
 
     /// `U(0, 1)` in the open interval (`F16`/`BF16`/`F32` round it and may reach an end).
     pub fn uniform(self, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
-        self.tensor(
-            shape.into(),
-            dtype,
-            device,
-            |w, o| map(w, o, |w| noise::uniform(w) as f32),
-            |w, o| map(w, o, noise::uniform),
-        )
+        self.tensor(shape.into(), dtype, device, uniforms::<f32>, uniforms::<f64>)
     }
 
     /// `Gumbel(0, 1)` noise `-ln(-ln u)`, exact in both tails: from -3.13 to 22.87.
     pub fn gumbel(self, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
         let shape = shape.into();
-        self.tensor(
-            shape,
-            dtype,
-            device,
-            |w, o| map(w, o, noise::gumbel::<f32>),
-            |w, o| map(w, o, noise::gumbel::<f64>),
-        )
+        self.tensor(shape, dtype, device, gumbels::<f32>, gumbels::<f64>)
     }
 
     /// `Logistic(0, 1)` noise `ln u - ln(1 - u)`, exact in both tails: within ±22.87.
@@ -184,13 +171,7 @@ impl Key {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        self.tensor(
-            shape.into(),
-            dtype,
-            device,
-            |w, o| map(w, o, noise::logistic::<f32>),
-            |w, o| map(w, o, noise::logistic::<f64>),
-        )
+        self.tensor(shape.into(), dtype, device, logistics::<f32>, logistics::<f64>)
     }
 
     /// `N(0, 1)` noise by the Box–Muller transform, within ±6.77.
@@ -210,9 +191,21 @@ impl Key {
     }
 }
 
-fn map<T>(words: &[u32], out: &mut [T], f: impl Fn(u32) -> T) {
-    for (out, word) in out.iter_mut().zip(words) {
-        *out = f(*word);
+vectorised! {
+    fn uniforms<T: Real>(words: &[u32], out: &mut [T]) {
+        for (out, word) in out.iter_mut().zip(words) {
+            *out = T::of(noise::uniform(*word));
+        }
+    }
+    fn gumbels<T: Real>(words: &[u32], out: &mut [T]) {
+        for (out, word) in out.iter_mut().zip(words) {
+            *out = noise::gumbel(*word);
+        }
+    }
+    fn logistics<T: Real>(words: &[u32], out: &mut [T]) {
+        for (out, word) in out.iter_mut().zip(words) {
+            *out = noise::logistic(*word);
+        }
     }
 }
 

@@ -1,122 +1,202 @@
-//! The affine map of a layer.
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
+//! The affine map of a layer, with its nonlinearity.
+use candle_core::{Result, Tensor};
 
-use crate::rows::{data, vectorised, with_float};
+use crate::graph::{Value, compute, node};
+use crate::matmul::{Matrix, add_product, product};
+use crate::rows::make_rows;
+use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
-/// `y = x Wᵀ + b`, with the bias added in place and its gradient summed in one pass.
+/// The nonlinearity that ends a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// None: the layer is affine.
+    #[default]
+    Identity,
+    /// `max(x, 0)`, with slope 0 at 0.
+    Relu,
+    /// `tanh x`.
+    Tanh,
+}
+
+/// `y = x Wᵀ + b`.
 ///
 /// `x: [.., I]`, `weight: [O, I]`, `bias: [O]` → `[.., O]`. Differentiable in all three; no gradient of `x`
 /// is computed where `x` does not need one, which saves a third of the backward pass of a first layer.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    in_single([x, weight, bias], |[x, weight, bias]| affine(x, weight, bias))
+    linear_with_activation(x, weight, bias, Activation::Identity)
 }
 
-fn affine(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
-        return reference(x, weight, bias);
-    }
-    let (Some(inputs), (outputs, expected)) = (x.dims().last(), weight.dims2()?) else {
-        candle_core::bail!("expected x [.., I], got a scalar")
-    };
-    if *inputs != expected || bias.dims() != [outputs] {
-        candle_core::bail!(
-            "linear: x {:?} does not fit weight {:?} and bias {:?}",
-            x.shape(),
-            weight.shape(),
-            bias.shape()
-        )
-    }
-    let mut shape = x.dims().to_vec();
-    if let Some(last) = shape.last_mut() {
-        *last = outputs;
-    }
-    let rows = x.reshape(((), *inputs))?.contiguous()?;
-    rows.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Linear)?.reshape(shape)
+/// `y = f(x Wᵀ + b)`: [`linear`] and a nonlinearity in one node of the graph, whose slope is taken from `y`.
+pub fn linear_with_activation(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    activation: Activation,
+) -> Result<Tensor> {
+    in_single([x, weight, bias], |[x, weight, bias]| {
+        if !x.device().is_cpu() {
+            return reference_with_activation(x, weight, bias, activation);
+        }
+        let (Some(inputs), (outputs, expected)) = (x.dims().last(), weight.dims2()?) else {
+            candle_core::bail!("linear: expected x [.., I], got a scalar")
+        };
+        if *inputs != expected || bias.dims() != [outputs] {
+            candle_core::bail!(
+                "linear: x {:?} does not fit weight {:?} and bias {:?}",
+                x.shape(),
+                weight.shape(),
+                bias.shape()
+            )
+        }
+        fused(x, weight, bias, activation)
+    })
 }
 
 /// The twin of [`linear`] from plain candle operations.
 pub fn reference(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.broadcast_matmul(&weight.t()?)?.broadcast_add(bias)
+    reference_with_activation(x, weight, bias, Activation::Identity)
 }
 
-struct Linear;
-struct ColumnSums;
+/// The twin of [`linear_with_activation`] from plain candle operations.
+pub fn reference_with_activation(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    activation: Activation,
+) -> Result<Tensor> {
+    let y = x.broadcast_matmul(&weight.t()?)?.broadcast_add(bias)?;
+    match activation {
+        Activation::Identity => Ok(y),
+        Activation::Relu => y.relu(),
+        Activation::Tanh => y.tanh(),
+    }
+}
 
-fn add_bias<T: Real>(y: &mut [T], bias: &[T]) {
-    vectorised(|| {
-        for row in y.chunks_mut(bias.len().max(1)) {
-            for (y, b) in row.iter_mut().zip(bias) {
-                *y += *b;
+const NAME: &str = "linear";
+
+fn fused(x: &Tensor, w: &Tensor, b: &Tensor, activation: Activation) -> Result<Tensor> {
+    let inputs = w.dim(1)?;
+    let mut shape = x.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = w.dim(0)?;
+    }
+    let y = compute!(NAME, shape, T, |x, w, b| {
+        let mut y = repeated::<T>(b, x.len() / inputs.max(1))?;
+        add_product(Matrix::new(x, inputs), Matrix::new(w, inputs).transposed(), &mut y);
+        activate(&mut y, activation);
+        y
+    });
+    node(NAME, [x, w, b], y, move |[x, w, b], y, g| {
+        let outputs = w.dim(0)?;
+        let d = match activation {
+            Activation::Identity => g.clone(),
+            _ => compute!(NAME, y.shape(), T, |y, g| {
+                let run = |first: usize, d: &mut [T]| {
+                    let here = first..first + d.len();
+                    slopes::<T>(&y[here.clone()], &g[here], d, activation);
+                    Ok(())
+                };
+                make_rows(y.len(), 1, 1, run)?
+            })
+            .tensor(),
+        };
+        let d = &d;
+        let dx = || {
+            let dx = compute!(NAME, x.shape(), T, |d, w| {
+                product::<T>(Matrix::new(d, outputs), Matrix::new(w, inputs))
+            });
+            Ok::<_, candle_core::Error>(dx.tensor())
+        };
+        let dw = || {
+            let dw = compute!(NAME, w.shape(), T, |d, x| {
+                product::<T>(Matrix::new(d, outputs).transposed(), Matrix::new(x, inputs))
+            });
+            Ok::<_, candle_core::Error>(dw.tensor())
+        };
+        let db = || Ok::<_, candle_core::Error>(sum_of_columns(d, outputs)?.tensor());
+        Ok([
+            x.track_op().then(dx).transpose()?,
+            w.track_op().then(dw).transpose()?,
+            b.track_op().then(db).transpose()?,
+        ])
+    })
+}
+
+/// `rows` copies of the bias.
+fn repeated<T: Real>(bias: &[T], rows: usize) -> Result<Vec<T>> {
+    make_rows(rows, bias.len(), bias.len(), |_, y: &mut [T]| {
+        y.chunks_exact_mut(bias.len()).for_each(|y| y.copy_from_slice(bias));
+        Ok(())
+    })
+}
+
+/// Rows that are summed before their sum is added to that of the others.
+const BLOCK: usize = 256;
+
+/// The sum of all rows of `width` numbers: the gradient of what was added to each. Row by row in blocks, in parallel
+/// over columns of one block, or over blocks.
+pub(crate) fn sum_of_columns(g: &Tensor, width: usize) -> Result<Value> {
+    let rows = g.elem_count() / width.max(1);
+    Ok(compute!("sum_of_columns", width, T, |g| {
+        let columns = |g: &[T], rows: usize| {
+            make_rows(width, 1, rows, |first, sums| {
+                column_sums::<T>(g, width, first, sums);
+                Ok(())
+            })
+        };
+        if rows <= BLOCK {
+            columns(g, rows)?
+        } else {
+            let blocks = rows.div_ceil(BLOCK);
+            let sums = make_rows(blocks, width, width * BLOCK, |first, sums: &mut [T]| {
+                let g = g[first * BLOCK * width..].chunks(BLOCK * width);
+                for (sums, g) in sums.chunks_exact_mut(width).zip(g) {
+                    column_sums::<T>(g, width, 0, sums);
+                }
+                Ok(())
+            })?;
+            columns(&sums, blocks)?
+        }
+    }))
+}
+
+vectorised! {
+    fn activate<T: Real>(y: &mut [T], activation: Activation) {
+        match activation {
+            Activation::Identity => {}
+            Activation::Relu => {
+                for y in y {
+                    // Not `max`, which would hide a NaN.
+                    *y = if *y < T::zero() { T::zero() } else { *y };
+                }
+            }
+            Activation::Tanh => {
+                for y in y {
+                    *y = Real::tanh(*y);
+                }
             }
         }
-    });
-}
+    }
 
-fn column_sums<T: Real>(g: &[T], width: usize) -> Vec<T> {
-    let mut sums = vec![T::zero(); width];
-    vectorised(|| {
-        for row in g.chunks(width.max(1)) {
-            for (sum, g) in sums.iter_mut().zip(row) {
+    /// `g f'`, the slope taken from the value.
+    fn slopes<T: Real>(y: &[T], g: &[T], d: &mut [T], activation: Activation) {
+        let of = |y: T, g: T| match activation {
+            Activation::Identity => g,
+            Activation::Relu => if y <= T::zero() { T::zero() } else { g },
+            Activation::Tanh => g * (T::one() - y * y),
+        };
+        for ((d, y), g) in d.iter_mut().zip(y).zip(g) {
+            *d = of(*y, *g);
+        }
+    }
+
+    fn column_sums<T: Real>(g: &[T], width: usize, first: usize, sums: &mut [T]) {
+        for row in g.chunks_exact(width) {
+            for (sum, g) in sums.iter_mut().zip(&row[first..]) {
                 *sum += *g;
             }
         }
-    });
-    sums
-}
-
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-        b: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let ((rows, inputs), (outputs, _)) = (lx.shape().dims2()?, lw.shape().dims2()?);
-        let mut y = x.matmul(w, (1, rows, outputs, inputs), lx, &lw.transpose(0, 1)?)?;
-        match &mut y {
-            CpuStorage::F32(y) => add_bias(y, data(b, lb)?),
-            CpuStorage::F64(y) => add_bias(y, data(b, lb)?),
-            _ => candle_core::bail!("linear is for f32 and f64 tensors; convert with to_dtype"),
-        }
-        Ok((y, Shape::from((rows, outputs))))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _: &Tensor,
-        g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let g = g.contiguous()?;
-        let dx = x.track_op().then(|| g.matmul(&w.detach())).transpose()?;
-        let dw = w.track_op().then(|| g.t()?.matmul(&x.detach())).transpose()?;
-        let db = b.track_op().then(|| g.apply_op1_no_bwd(&ColumnSums)).transpose()?;
-        Ok((dx, dw, db))
-    }
-}
-
-impl CustomOp1 for ColumnSums {
-    fn name(&self) -> &'static str {
-        "column_sums"
-    }
-
-    fn cpu_fwd(&self, g: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (_, width) = l.shape().dims2()?;
-        Ok((
-            with_float!(g, self.name(), T => column_sums::<T>(data(g, l)?, width)),
-            Shape::from(width),
-        ))
     }
 }
 
@@ -125,7 +205,7 @@ mod tests {
     use candle_core::DType;
 
     use super::*;
-    use crate::rows::check::{finite_differences, irregular, twins};
+    use crate::check::{finite_differences, irregular, twins};
 
     fn inputs(x: &[usize], dtype: DType) -> Result<[Tensor; 3]> {
         let width = x[x.len() - 1];
@@ -137,12 +217,21 @@ mod tests {
         for (shape, dtype, tolerance) in [
             (vec![4, 5], DType::F64, 1e-12),
             (vec![2, 3, 5], DType::F64, 1e-12),
+            (vec![600, 2], DType::F64, 1e-12),
             (vec![100, 300], DType::F32, 2e-5),
         ] {
-            let twin = |i: &[Tensor]| reference(&i[0], &i[1], &i[2]);
-            twins(&inputs(&shape, dtype)?, tolerance, |i| linear(&i[0], &i[1], &i[2]), twin)?;
+            for activation in [Activation::Identity, Activation::Relu, Activation::Tanh] {
+                twins(
+                    &inputs(&shape, dtype)?,
+                    tolerance,
+                    |i| linear_with_activation(&i[0], &i[1], &i[2], activation),
+                    |i| reference_with_activation(&i[0], &i[1], &i[2], activation),
+                )?;
+            }
         }
-        finite_differences(&inputs(&[3, 2], DType::F64)?, |i| linear(&i[0], &i[1], &i[2]))
+        finite_differences(&inputs(&[3, 2], DType::F64)?, |i| {
+            linear_with_activation(&i[0], &i[1], &i[2], Activation::Tanh)
+        })
     }
 
     #[test]

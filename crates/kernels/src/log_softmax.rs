@@ -1,7 +1,10 @@
-//! `log softmax` over the last axis.
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+//! `softmax` and its logarithm over the last axis.
+use candle_core::{D, Result, Shape, Tensor};
 
-use crate::rows::{data, for_rows, max, sum, sum_zip, with_float};
+use crate::graph::{compute, node};
+use crate::reduce::{BLOCK, max, max_of_rows, sum, sum_of_rows, sum_zip_of_rows};
+use crate::rows::make_rows;
+use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
 /// Normalised log-probabilities: `x_k - ln Σ_j exp x_j` over the last axis.
@@ -13,7 +16,35 @@ use crate::{Real, in_single};
 /// If a row has no finite entry.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     in_single([x], |[x]| {
-        if x.device().is_cpu() { x.contiguous()?.apply_op1(Forward) } else { reference(x) }
+        if !x.device().is_cpu() {
+            return reference(x);
+        }
+        let k = categories(x.shape())?;
+        let y = compute!("log_softmax", x.shape(), T, |x| forward::<T>(x, k)?);
+        node("log_softmax", [x], y, move |_, y, g| {
+            let d = compute!("log_softmax", y.shape(), T, |y, g| backward::<T>(y, g, k)?);
+            Ok([Some(d.tensor())])
+        })
+    })
+}
+
+/// Probabilities `exp x_k / Σ_j exp x_j` over the last axis.
+///
+/// `x: [.., K]` → `[.., K]`. A `-∞` entry is a masked category of probability 0. Differentiable.
+///
+/// # Errors
+/// If a row has no finite entry.
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    in_single([x], |[x]| {
+        if !x.device().is_cpu() {
+            return softmax_reference(x);
+        }
+        let k = categories(x.shape())?;
+        let y = compute!("softmax", x.shape(), T, |x| softmax_forward::<T>(x, k)?);
+        node("softmax", [x], y, move |_, y, g| {
+            let d = compute!("softmax", y.shape(), T, |y, g| softmax_backward::<T>(y, g, k)?);
+            Ok([Some(d.tensor())])
+        })
     })
 }
 
@@ -22,10 +53,16 @@ pub fn reference(x: &Tensor) -> Result<Tensor> {
     x.broadcast_sub(&super::log_sum_exp::reference(x)?.unsqueeze(x.rank() - 1)?)
 }
 
-struct Forward;
-struct Backward;
+/// The twin of [`softmax`] from plain candle operations.
+pub fn softmax_reference(x: &Tensor) -> Result<Tensor> {
+    let weights = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)
+}
 
-/// `ln Σ exp x` of one row; an error if the row is masked entirely.
+/// Rows of a tile, whose maxima and sums are held at a time.
+pub(crate) const TILE: usize = 32;
+
+/// `ln Σ exp x` of one row; `-∞` if the row is masked entirely.
 #[inline(always)]
 pub(crate) fn row_log_sum_exp<T: Real>(row: &[T]) -> T {
     let top = max(row);
@@ -41,35 +78,24 @@ pub(crate) fn masked_row<T>(row: usize) -> Result<T> {
     )
 }
 
-/// `log softmax` of every row.
-pub(crate) fn forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
-    let mut y = vec![T::zero(); x.len()];
-    for_rows(&mut y, k, 2 * k, |first, y| {
-        let x = &x[first * k..][..y.len()];
-        for (row, (x, y)) in x.chunks(k).zip(y.chunks_mut(k)).enumerate() {
-            let top = max(x);
-            if top == T::NEG_INFINITY {
-                return masked_row(first + row);
+/// Subtracts from each row of `x`, into `y`, its largest entry, so that none is above 0; `first` is the number
+/// of the first row.
+#[inline(always)]
+pub(crate) fn centre_rows<T: Real>(y: &mut [T], k: usize, first: usize) -> Result<()> {
+    let mut tops = [T::zero(); TILE];
+    for (tile, y) in y.chunks_mut(TILE * k).enumerate() {
+        let tops = &mut tops[..y.len() / k];
+        max_of_rows(y, k, tops);
+        for (row, (y, top)) in y.chunks_exact_mut(k).zip(tops.iter()).enumerate() {
+            if *top == T::NEG_INFINITY {
+                return masked_row(first + tile * TILE + row);
             }
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = *x - top;
-            }
-        }
-        // Exponentials and logarithms over all rows at once: short rows would not fill a vector.
-        let mut weights: Vec<T> = y.to_vec();
-        exp_in_place(&mut weights);
-        let mut totals: Vec<T> = weights.chunks(k).map(|row| sum(row, |w| w)).collect();
-        for total in &mut totals {
-            *total = Real::ln(*total);
-        }
-        for (y, total) in y.chunks_mut(k).zip(totals) {
             for y in y.iter_mut() {
-                *y -= total;
+                *y -= *top;
             }
         }
-        Ok(())
-    })?;
-    Ok(y)
+    }
+    Ok(())
 }
 
 #[inline(always)]
@@ -79,24 +105,155 @@ pub(crate) fn exp_in_place<T: Real>(x: &mut [T]) {
     }
 }
 
-/// `g_k - softmax_k Σ_j g_j` over the categories that are not masked, 0 for those that are.
-fn backward<T: Real>(y: &[T], g: &[T], k: usize) -> Result<Vec<T>> {
-    let mut d = vec![T::zero(); y.len()];
-    for_rows(&mut d, k, k, |first, d| {
-        let (y, g) = (&y[first * k..][..d.len()], &g[first * k..][..d.len()]);
-        let open = |y: T, g: T| if y == T::NEG_INFINITY { T::zero() } else { g };
-        for (d, y) in d.iter_mut().zip(y) {
-            *d = Real::exp(*y);
-        }
-        for ((d, y), g) in d.chunks_mut(k).zip(y.chunks(k)).zip(g.chunks(k)) {
-            let total = sum_zip(y, g, open);
-            for ((d, y), g) in d.iter_mut().zip(y).zip(g) {
-                *d = open(*y, *g - *d * total);
+/// Makes rows of scores, of which none is above 0, probabilities.
+#[inline(always)]
+pub(crate) fn normalise_rows<T: Real>(y: &mut [T], k: usize) {
+    let mut totals = [T::zero(); TILE];
+    for y in y.chunks_mut(TILE * k) {
+        let totals = &mut totals[..y.len() / k];
+        exp_in_place(y);
+        sum_of_rows(y, k, totals);
+        for (y, total) in y.chunks_exact_mut(k).zip(totals.iter()) {
+            let scale = T::one() / *total;
+            for y in y.iter_mut() {
+                *y *= scale;
             }
         }
+    }
+}
+
+/// Makes the scores of one long row, of which the largest is `top`, probabilities.
+#[inline(always)]
+pub(crate) fn normalise_long_row<T: Real>(y: &mut [T], top: T) {
+    let mut total = T::zero();
+    for block in y.chunks_mut(BLOCK) {
+        for y in block.iter_mut() {
+            *y = Real::exp(*y - top);
+        }
+        total += sum(block, |y| y);
+    }
+    let scale = T::one() / total;
+    for y in y.iter_mut() {
+        *y *= scale;
+    }
+}
+
+/// Makes rows of scores, of which none is above 0, logarithms of probabilities.
+#[inline(always)]
+pub(crate) fn log_normalise_rows<T: Real>(y: &mut [T], k: usize) {
+    let mut totals = [T::zero(); TILE];
+    // Of a long row one block of weights is in the cache at a time, of short rows a tile.
+    let mut weights = [T::zero(); BLOCK];
+    let tile = (BLOCK / k).clamp(1, TILE);
+    for y in y.chunks_mut(tile * k) {
+        let totals = &mut totals[..y.len() / k];
+        totals.fill(T::zero());
+        for block in y.chunks(BLOCK) {
+            let weights = &mut weights[..block.len()];
+            weights.copy_from_slice(block);
+            exp_in_place(weights);
+            if k <= BLOCK {
+                sum_of_rows(weights, k, totals);
+            } else {
+                totals[0] += sum(weights, |w| w);
+            }
+        }
+        for total in totals.iter_mut() {
+            *total = Real::ln(*total);
+        }
+        for (y, total) in y.chunks_exact_mut(k).zip(totals.iter()) {
+            for y in y.iter_mut() {
+                *y -= *total;
+            }
+        }
+    }
+}
+
+/// `log softmax` of every row.
+pub(crate) fn forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
+    make_rows(x.len() / k, k, 2 * k, |first, y| log_softmax_rows(x, k, first, y))
+}
+
+fn softmax_forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
+    make_rows(x.len() / k, k, 2 * k, |first, y| softmax_rows(x, k, first, y))
+}
+
+fn backward<T: Real>(y: &[T], g: &[T], k: usize) -> Result<Vec<T>> {
+    make_rows(y.len() / k, k, k, |first, d| {
+        let start = first * k;
+        log_softmax_slopes(&y[start..][..d.len()], &g[start..][..d.len()], k, d);
         Ok(())
-    })?;
-    Ok(d)
+    })
+}
+
+fn softmax_backward<T: Real>(y: &[T], g: &[T], k: usize) -> Result<Vec<T>> {
+    make_rows(y.len() / k, k, k, |first, d| {
+        let start = first * k;
+        softmax_slopes(&y[start..][..d.len()], &g[start..][..d.len()], k, T::one(), d);
+        Ok(())
+    })
+}
+
+vectorised! {
+    fn softmax_rows<T: Real>(x: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
+        y.copy_from_slice(&x[first * k..][..y.len()]);
+        if k <= BLOCK {
+            centre_rows(y, k, first)?;
+            normalise_rows(y, k);
+            return Ok(());
+        }
+        for (row, y) in (first..).zip(y.chunks_exact_mut(k)) {
+            let top = max(y);
+            if top == T::NEG_INFINITY {
+                return masked_row(row);
+            }
+            normalise_long_row(y, top);
+        }
+        Ok(())
+    }
+
+    fn log_softmax_rows<T: Real>(x: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
+        y.copy_from_slice(&x[first * k..][..y.len()]);
+        centre_rows(y, k, first)?;
+        log_normalise_rows(y, k);
+        Ok(())
+    }
+
+    /// `g_k - softmax_k Σ_j g_j` over the categories that are not masked, 0 for those that are.
+    pub(crate) fn log_softmax_slopes<T: Real>(y: &[T], g: &[T], k: usize, d: &mut [T]) {
+        let open = |y: T, g: T| if y == T::NEG_INFINITY { T::zero() } else { g };
+        let mut totals = [T::zero(); TILE];
+        for (i, d) in d.chunks_mut(TILE * k).enumerate() {
+            let (y, g) = (&y[i * TILE * k..][..d.len()], &g[i * TILE * k..][..d.len()]);
+            let totals = &mut totals[..d.len() / k];
+            sum_zip_of_rows(y, g, k, totals, open);
+            for (d, y) in d.iter_mut().zip(y) {
+                *d = Real::exp(*y);
+            }
+            let rows = d.chunks_exact_mut(k).zip(y.chunks_exact(k)).zip(g.chunks_exact(k));
+            for (((d, y), g), total) in rows.zip(totals.iter()) {
+                for ((d, y), g) in d.iter_mut().zip(y).zip(g) {
+                    *d = open(*y, *g - *d * *total);
+                }
+            }
+        }
+    }
+
+    /// `d_k += scale y_k (g_k - Σ_j y_j g_j)` for every row: back through a softmax with the value `y`.
+    pub(crate) fn softmax_slopes<T: Real>(y: &[T], g: &[T], k: usize, scale: T, d: &mut [T]) {
+        let mut means = [T::zero(); TILE];
+        for (i, d) in d.chunks_mut(TILE * k).enumerate() {
+            let (y, g) = (&y[i * TILE * k..][..d.len()], &g[i * TILE * k..][..d.len()]);
+            let means = &mut means[..d.len() / k];
+            sum_zip_of_rows(y, g, k, means, |y, g| y * g);
+            let rows = d.chunks_exact_mut(k).zip(y.chunks_exact(k)).zip(g.chunks_exact(k));
+            for (((d, y), g), mean) in rows.zip(means.iter()) {
+                for ((d, y), g) in d.iter_mut().zip(y).zip(g) {
+                    *d += *y * (*g - *mean) * scale;
+                }
+            }
+        }
+    }
 }
 
 /// Size of the last axis; an error for a scalar or an empty axis.
@@ -107,48 +264,12 @@ pub(crate) fn categories(shape: &Shape) -> Result<usize> {
     }
 }
 
-impl CustomOp1 for Forward {
-    fn name(&self) -> &'static str {
-        "log_softmax"
-    }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let k = categories(l.shape())?;
-        let y = with_float!(s, self.name(), T => forward::<T>(data(s, l)?, k)?);
-        Ok((y, l.shape().clone()))
-    }
-
-    fn bwd(&self, _: &Tensor, y: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(y.apply_op2_no_bwd(&g.contiguous()?, &Backward)?))
-    }
-}
-
-impl CustomOp2 for Backward {
-    fn name(&self) -> &'static str {
-        "log_softmax_backward"
-    }
-
-    fn cpu_fwd(
-        &self,
-        y: &CpuStorage,
-        ly: &Layout,
-        g: &CpuStorage,
-        lg: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let k = categories(ly.shape())?;
-        let d = with_float!(y, self.name(), T => {
-            backward::<T>(data(y, ly)?, data(g, lg)?, k)?
-        });
-        Ok((d, ly.shape().clone()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device, Var};
 
     use super::*;
-    use crate::rows::check::{close, finite_differences, irregular, twins};
+    use crate::check::{close, finite_differences, irregular, twins};
 
     #[test]
     fn fused_equals_reference_in_value_and_gradient() -> Result<()> {
@@ -156,11 +277,20 @@ mod tests {
             (vec![3, 5], DType::F64, 1e-12),
             (vec![2, 700, 33], DType::F32, 2e-5),
             (vec![4, 1], DType::F64, 1e-12),
+            (vec![2, 3000], DType::F64, 1e-12),
+            (vec![75, 10], DType::F64, 1e-12),
         ] {
             let x = (irregular(&shape, 1, dtype)? * 3.)?;
-            twins(&[x], tolerance, |x| log_softmax(&x[0]), |x| reference(&x[0]))?;
+            twins(
+                std::slice::from_ref(&x),
+                tolerance,
+                |x| log_softmax(&x[0]),
+                |x| reference(&x[0]),
+            )?;
+            twins(&[x], tolerance, |x| softmax(&x[0]), |x| softmax_reference(&x[0]))?;
         }
-        finite_differences(&[irregular(&[2, 4], 2, DType::F64)?], |x| log_softmax(&x[0]))
+        finite_differences(&[irregular(&[2, 4], 2, DType::F64)?], |x| log_softmax(&x[0]))?;
+        finite_differences(&[irregular(&[2, 4], 2, DType::F64)?], |x| softmax(&x[0]))
     }
 
     #[test]
@@ -172,6 +302,7 @@ mod tests {
             &Device::Cpu,
         )?;
         close(&log_softmax(&x)?, &expected, 1e-14)?;
+        close(&softmax(&x)?, &expected.exp()?, 1e-14)?;
         // What flows into a masked entry goes nowhere: the rest is as it is without that entry.
         let x = Var::new(&[[1., 2., -inf]], &Device::Cpu)?;
         let grads = log_softmax(&x)?.sum_all()?.backward()?;

@@ -1,10 +1,14 @@
 //! `ln Σ exp` over an axis.
 use candle_core::shape::Dim;
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 
+use crate::graph::{compute, node};
 use crate::log_softmax::{categories, row_log_sum_exp};
-use crate::rows::{data, for_rows, with_float};
+use crate::rows::make_rows;
+use crate::vectorised::vectorised;
 use crate::{Real, in_single};
+
+const NAME: &str = "log_sum_exp";
 
 /// `ln Σ_k exp x_k` over the axis `dim`, which is removed.
 ///
@@ -15,7 +19,7 @@ pub fn log_sum_exp(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     order.push(dim);
     let last =
         if dim + 1 == x.rank() { x.contiguous()? } else { x.permute(order)?.contiguous()? };
-    in_single([&last], |[x]| if x.device().is_cpu() { x.apply_op1(Forward) } else { reference(x) })
+    in_single([&last], |[x]| if x.device().is_cpu() { fused(x) } else { reference(x) })
 }
 
 /// The twin of [`log_sum_exp`] over the last axis, from plain candle operations (finite rows only).
@@ -25,29 +29,36 @@ pub fn reference(x: &Tensor) -> Result<Tensor> {
     (sum.log()? + max)?.squeeze(D::Minus1)
 }
 
-struct Forward;
-struct Backward;
-
-fn without_last(shape: &Shape) -> Shape {
-    let dims = shape.dims();
-    Shape::from(&dims[..dims.len().saturating_sub(1)])
+fn fused(x: &Tensor) -> Result<Tensor> {
+    let k = categories(x.shape())?;
+    let rows = x.elem_count() / k;
+    let y = compute!(NAME, &x.dims()[..x.rank() - 1], T, |x| {
+        make_rows(rows, 1, 2 * k, |first, y| {
+            sums::<T>(x, k, first, y);
+            Ok(())
+        })?
+    });
+    node(NAME, [x], y, move |[x], y, g| {
+        let d = compute!(NAME, x.shape(), T, |x, y, g| {
+            make_rows(rows, k, k, |first, d| {
+                slopes::<T>([x, y, g], k, first, d);
+                Ok(())
+            })?
+        });
+        Ok([Some(d.tensor())])
+    })
 }
 
-fn forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
-    let mut y = vec![T::zero(); x.len() / k];
-    for_rows(&mut y, 1, k, |first, y| {
-        for (i, y) in y.iter_mut().enumerate() {
-            *y = row_log_sum_exp(&x[(first + i) * k..][..k]);
+vectorised! {
+    fn sums<T: Real>(x: &[T], k: usize, first: usize, y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x[first * k..].chunks(k)) {
+            *y = row_log_sum_exp(x);
         }
-        Ok(())
-    })?;
-    Ok(y)
-}
+    }
 
-/// `g softmax_k(x)`.
-fn backward<T: Real>(x: &[T], y: &[T], g: &[T], k: usize) -> Result<Vec<T>> {
-    let mut d = vec![T::zero(); x.len()];
-    for_rows(&mut d, k, k, |first, d| {
+    /// `g softmax_k(x)`.
+    fn slopes<T: Real>(xyg: [&[T]; 3], k: usize, first: usize, d: &mut [T]) {
+        let [x, y, g] = xyg;
         for (i, d) in d.chunks_mut(k).enumerate() {
             let row = first + i;
             if y[row] == T::NEG_INFINITY {
@@ -57,46 +68,6 @@ fn backward<T: Real>(x: &[T], y: &[T], g: &[T], k: usize) -> Result<Vec<T>> {
                 *d = g[row] * Real::exp(*x - y[row]);
             }
         }
-        Ok(())
-    })?;
-    Ok(d)
-}
-
-impl CustomOp1 for Forward {
-    fn name(&self) -> &'static str {
-        "log_sum_exp"
-    }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let k = categories(l.shape())?;
-        let y = with_float!(s, self.name(), T => forward::<T>(data(s, l)?, k)?);
-        Ok((y, without_last(l.shape())))
-    }
-
-    fn bwd(&self, x: &Tensor, y: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(x.apply_op3_no_bwd(y, &g.contiguous()?, &Backward)?))
-    }
-}
-
-impl CustomOp3 for Backward {
-    fn name(&self) -> &'static str {
-        "log_sum_exp_backward"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        y: &CpuStorage,
-        ly: &Layout,
-        g: &CpuStorage,
-        lg: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let k = categories(lx.shape())?;
-        let d = with_float!(x, self.name(), T => {
-            backward::<T>(data(x, lx)?, data(y, ly)?, data(g, lg)?, k)?
-        });
-        Ok((d, lx.shape().clone()))
     }
 }
 
@@ -105,7 +76,7 @@ mod tests {
     use candle_core::{DType, Device, Var};
 
     use super::*;
-    use crate::rows::check::{finite_differences, irregular, twins};
+    use crate::check::{finite_differences, irregular, twins};
 
     #[test]
     fn fused_equals_reference_in_value_and_gradient() -> Result<()> {

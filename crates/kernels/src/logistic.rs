@@ -1,17 +1,25 @@
 //! `sigmoid` and `softplus`, stable at any logit.
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
-use crate::rows::{data, for_rows, with_float};
+use crate::elementwise::elementwise;
+use crate::reduce::{LANES, fold};
+use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
 /// `σ(x) = 1 / (1 + e^-x)`, elementwise. Differentiable.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    apply(x, Function::Sigmoid)
+    if !x.device().is_cpu() {
+        return sigmoid_reference(x);
+    }
+    in_single([x], |[x]| elementwise!("sigmoid", x, sigmoids, sigmoid_slopes))
 }
 
 /// `ln(1 + e^x)`, elementwise: `-log σ(-x)`. Differentiable, with gradient `σ(x)`.
 pub fn softplus(x: &Tensor) -> Result<Tensor> {
-    apply(x, Function::Softplus)
+    if !x.device().is_cpu() {
+        return softplus_reference(x);
+    }
+    in_single([x], |[x]| elementwise!("softplus", x, softpluses, softplus_slopes))
 }
 
 /// The twin of [`sigmoid`] from plain candle operations.
@@ -24,86 +32,58 @@ pub fn softplus_reference(x: &Tensor) -> Result<Tensor> {
     x.relu()? + (x.abs()?.neg()?.exp()? + 1.)?.log()?
 }
 
-fn apply(x: &Tensor, function: Function) -> Result<Tensor> {
-    in_single([x], |[x]| match (x.device().is_cpu(), function) {
-        (true, _) => x.contiguous()?.apply_op1(function),
-        (false, Function::Sigmoid) => sigmoid_reference(x),
-        (false, Function::Softplus) => softplus_reference(x),
-    })
-}
-
-#[derive(Clone, Copy)]
-enum Function {
-    Sigmoid,
-    Softplus,
-}
-
-struct Gradient(Function);
-
-fn map<T: Real>(n: usize, f: impl Fn(usize) -> T + Sync) -> Result<Vec<T>> {
-    let mut y = vec![T::zero(); n];
-    for_rows(&mut y, 1, 1, |first, y| {
-        for (i, y) in y.iter_mut().enumerate() {
-            *y = f(first + i);
+/// `Σ ln(1 + e^{-|f(x_i, y_i)|})`. The logarithm is taken of products of eight factors (each at most 2): one
+/// logarithm per number would be most of the cost.
+#[inline(always)]
+pub(crate) fn sum_ln_1p_exp<T: Real>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let mut sums = [T::zero(); LANES];
+    for (xs, ys) in xs.chunks(8).zip(ys.chunks(8)) {
+        let mut products = [T::one(); LANES];
+        for (x, y) in xs.iter().zip(ys) {
+            for ((product, x), y) in products.iter_mut().zip(x).zip(y) {
+                *product *= T::one() + Real::exp(-Real::abs(f(*x, *y)));
+            }
         }
-        Ok(())
-    })?;
-    Ok(y)
-}
-
-impl Function {
-    fn forward<T: Real>(self, x: &[T]) -> Result<Vec<T>> {
-        match self {
-            Self::Sigmoid => map(x.len(), |i| Real::sigmoid(x[i])),
-            Self::Softplus => map(x.len(), |i| Real::softplus(x[i])),
+        for (sum, product) in sums.iter_mut().zip(products) {
+            *sum += Real::ln(product);
         }
     }
-
-    fn backward<T: Real>(self, x: &[T], g: &[T]) -> Result<Vec<T>> {
-        match self {
-            Self::Sigmoid => map(x.len(), |i| {
-                // σ(x) σ(-x) keeps its precision where 1 - σ(x) would be 0.
-                g[i] * Real::sigmoid(x[i]) * Real::sigmoid(-x[i])
-            }),
-            Self::Softplus => map(x.len(), |i| g[i] * Real::sigmoid(x[i])),
-        }
+    // What is left over, with ∞ in the lanes that are empty.
+    let mut sizes = [-T::NEG_INFINITY; LANES];
+    for (size, (x, y)) in sizes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
+        *size = Real::abs(f(*x, *y));
     }
+    for (sum, size) in sums.iter_mut().zip(sizes) {
+        *sum += Real::ln_1p(Real::exp(-size));
+    }
+    fold(sums)
 }
 
-impl CustomOp1 for Function {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Sigmoid => "sigmoid",
-            Self::Softplus => "softplus",
+vectorised! {
+    fn sigmoids<T: Real>(x: &[T], y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = Real::sigmoid(*x);
         }
     }
 
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = with_float!(s, self.name(), T => self.forward::<T>(data(s, l)?)?);
-        Ok((y, l.shape().clone()))
+    fn sigmoid_slopes<T: Real>(x: &[T], g: &[T], d: &mut [T]) {
+        for ((d, x), g) in d.iter_mut().zip(x).zip(g) {
+            // σ(x) σ(-x) keeps its precision where 1 - σ(x) would be 0.
+            *d = *g * Real::sigmoid(*x) * Real::sigmoid(-*x);
+        }
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(x.apply_op2_no_bwd(&g.contiguous()?, &Gradient(*self))?))
-    }
-}
-
-impl CustomOp2 for Gradient {
-    fn name(&self) -> &'static str {
-        "logistic_backward"
+    fn softpluses<T: Real>(x: &[T], y: &mut [T]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = Real::softplus(*x);
+        }
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        g: &CpuStorage,
-        lg: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let d = with_float!(x, self.name(), T => {
-            self.0.backward::<T>(data(x, lx)?, data(g, lg)?)?
-        });
-        Ok((d, lx.shape().clone()))
+    fn softplus_slopes<T: Real>(x: &[T], g: &[T], d: &mut [T]) {
+        for ((d, x), g) in d.iter_mut().zip(x).zip(g) {
+            *d = *g * Real::sigmoid(*x);
+        }
     }
 }
 
@@ -112,7 +92,7 @@ mod tests {
     use candle_core::{DType, Device, Var};
 
     use super::*;
-    use crate::rows::check::{finite_differences, irregular, twins};
+    use crate::check::{finite_differences, irregular, twins};
 
     #[test]
     fn fused_equals_reference_in_value_and_gradient() -> Result<()> {
@@ -129,6 +109,17 @@ mod tests {
         let x = [irregular(&[5], 2, DType::F64)?];
         finite_differences(&x, |x| sigmoid(&x[0]))?;
         finite_differences(&x, |x| softplus(&x[0]))
+    }
+
+    #[test]
+    fn sums_of_any_length_are_those_of_each_number() {
+        for n in [0usize, 1, 15, 16, 17, 128, 200, 300] {
+            let x: Vec<f64> = (0..n).map(|i| 7. * (0.9 * i as f64).sin()).collect();
+            let y: Vec<f64> = (0..n).map(|i| (0.4 * i as f64).cos()).collect();
+            let exact: f64 = x.iter().zip(&y).map(|(x, y)| (-(x - y).abs()).exp().ln_1p()).sum();
+            let got = sum_ln_1p_exp(&x, &y, |x, y| x - y);
+            assert!((got - exact).abs() <= 1e-13 * exact, "{n}: {got} {exact}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A word `w` stands for `u = (w + ½) 2⁻³²`. In `f32` a `u` close to 1 would round to 1, so that every
 //! function here works with the smaller of `u` and `1 - u`, which any float holds to full relative
-//! precision: `ln u` is taken as `ln_1p(-(1 - u))` in the upper half.
+//! precision, see [`Real::minus_ln_of_tail`].
 use crate::math::Real;
 
 const ULP: f64 = 1.0 / 4_294_967_296.0; // 2⁻³²
@@ -23,34 +23,44 @@ fn tail<T: Real>(word: u32) -> (T, bool) {
     (T::scaled_half_integer(folded as i32), upper)
 }
 
-/// `(-ln u, -ln(1 - u))`, each to full relative precision.
-#[inline(always)]
-fn minus_logs<T: Real>(word: u32) -> (T, T) {
-    let (t, upper) = tail::<T>(word);
-    let (far, near) = (-t.ln(), -(-t).ln_1p());
-    if upper { (near, far) } else { (far, near) }
-}
-
 /// `Exp(1)`: `-ln u`.
 #[inline(always)]
 #[must_use]
 pub fn exponential<T: Real>(word: u32) -> T {
-    minus_logs::<T>(word).0
+    let (t, upper) = tail::<T>(word);
+    T::minus_ln_of_tail(t, upper)
 }
 
 /// `Gumbel(0, 1)`: `-ln(-ln u)`.
 #[inline(always)]
 #[must_use]
 pub fn gumbel<T: Real>(word: u32) -> T {
-    -exponential::<T>(word).ln()
+    gumbel_with_exponential(word).0
+}
+
+/// `Gumbel(0, 1)` and `e^-G`, which is `-ln u`.
+#[inline(always)]
+#[must_use]
+pub fn gumbel_with_exponential<T: Real>(word: u32) -> (T, T) {
+    let exponential = exponential::<T>(word);
+    (-exponential.ln_normal(), exponential)
 }
 
 /// `Logistic(0, 1)`: `ln u - ln(1 - u)`.
 #[inline(always)]
 #[must_use]
 pub fn logistic<T: Real>(word: u32) -> T {
-    let (below, above) = minus_logs::<T>(word);
-    above - below
+    logistic_with_log_density(word).0
+}
+
+/// `Logistic(0, 1)` and the logarithm of its density there, which is `ln u + ln(1 - u)`.
+#[inline(always)]
+#[must_use]
+pub fn logistic_with_log_density<T: Real>(word: u32) -> (T, T) {
+    let (t, upper) = tail::<T>(word);
+    let (far, near) = (T::minus_ln_of_tail(t, false), T::minus_ln_of_tail(t, true));
+    let size = far - near;
+    (if upper { size } else { -size }, -(far + near))
 }
 
 /// Two independent `N(0, 1)`: Box and Muller (1958).
@@ -114,6 +124,12 @@ mod tests {
                     "{double} {by_hand}"
                 );
             }
+        }
+        for word in [0, 5, 1 << 20, 1 << 31, u32::MAX - 9, u32::MAX] {
+            let (x, density) = logistic_with_log_density::<f64>(word);
+            assert_eq!(x, logistic::<f64>(word));
+            let by_hand = -x.abs() - 2. * (-x.abs()).exp().ln_1p();
+            assert!((density - by_hand).abs() < 1e-14 * by_hand.abs(), "{density} {by_hand}");
         }
         assert!((gumbel::<f32>(u32::MAX) - 22.873_857).abs() < 1e-5);
         assert!((gumbel::<f32>(0) + 3.130_3).abs() < 1e-3);

@@ -1,8 +1,11 @@
 //! The discrete end of a relaxation.
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 
+use crate::graph::compute;
 use crate::log_softmax::{categories, masked_row};
-use crate::rows::{data, for_rows, max, with_float};
+use crate::reduce::{max, position};
+use crate::rows::make_rows;
+use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
 /// One-hot vector of the (first) largest entry of the last axis. No gradient.
@@ -15,7 +18,14 @@ use crate::{Real, in_single};
 pub fn one_hot_argmax(x: &Tensor) -> Result<Tensor> {
     let x = x.detach();
     in_single([&x], |[x]| {
-        if x.device().is_cpu() { x.contiguous()?.apply_op1_no_bwd(&OneHot) } else { reference(x) }
+        if !x.device().is_cpu() {
+            return reference(x);
+        }
+        let k = categories(x.shape())?;
+        let y = compute!("one_hot_argmax", x.shape(), T, |x| {
+            make_rows(x.len() / k, k, k, |first, y| one_hots::<T>(x, k, first, y))?
+        });
+        Ok(y.tensor())
     })
 }
 
@@ -26,33 +36,17 @@ pub fn reference(x: &Tensor) -> Result<Tensor> {
     x.argmax_keepdim(D::Minus1)?.broadcast_as(x.shape())?.eq(&classes)?.to_dtype(x.dtype())
 }
 
-struct OneHot;
-
-fn forward<T: Real>(x: &[T], k: usize) -> Result<Vec<T>> {
-    let mut y = vec![T::zero(); x.len()];
-    for_rows(&mut y, k, k, |first, y| {
+vectorised! {
+    fn one_hots<T: Real>(x: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
         for (i, y) in y.chunks_mut(k).enumerate() {
             let row = &x[(first + i) * k..][..k];
             let top = max(row);
-            match row.iter().position(|x| *x == top) {
+            match position(row, top) {
                 Some(j) if top > T::NEG_INFINITY => y[j] = T::one(),
                 _ => return masked_row(first + i),
             }
         }
         Ok(())
-    })?;
-    Ok(y)
-}
-
-impl CustomOp1 for OneHot {
-    fn name(&self) -> &'static str {
-        "one_hot_argmax"
-    }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let k = categories(l.shape())?;
-        let y = with_float!(s, self.name(), T => forward::<T>(data(s, l)?, k)?);
-        Ok((y, l.shape().clone()))
     }
 }
 
@@ -61,7 +55,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::rows::check::{close, irregular};
+    use crate::check::{close, irregular};
 
     #[test]
     fn fused_equals_reference_and_the_first_of_equals_wins() -> Result<()> {

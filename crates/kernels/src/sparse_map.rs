@@ -1,8 +1,9 @@
 //! Sparse maps onto the simplex: sparsemax and entmax.
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 
+use crate::graph::{compute, node};
 use crate::log_softmax::{categories, masked_row};
-use crate::rows::{data, for_rows, with_float};
+use crate::rows::make_rows;
 use crate::{Real, in_single};
 
 /// A map from scores to probabilities of which many are exactly 0.
@@ -23,7 +24,15 @@ pub enum SparseMap {
 /// If a row has no finite entry.
 pub fn sparse_map(x: &Tensor, map: SparseMap) -> Result<Tensor> {
     in_single([x], |[x]| {
-        if x.device().is_cpu() { x.contiguous()?.apply_op1(map) } else { reference(x, map) }
+        if !x.device().is_cpu() {
+            return reference(x, map);
+        }
+        let k = categories(x.shape())?;
+        let y = compute!("sparse_map", x.shape(), T, |x| forward::<T>(x, k, map)?);
+        node("sparse_map", [x], y, move |_, y, g| {
+            let d = compute!("sparse_map", y.shape(), T, |y, g| backward::<T>(y, g, k, map)?);
+            Ok([Some(d.tensor())])
+        })
     })
 }
 
@@ -70,9 +79,6 @@ pub fn reference(x: &Tensor, map: SparseMap) -> Result<Tensor> {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Gradient(SparseMap);
-
 /// The threshold of one row that is sorted from its largest entry, less that entry, down.
 fn threshold(sorted: &[f64], map: SparseMap) -> f64 {
     let (mut sum, mut squares, mut threshold) = (0., 0., 0.);
@@ -94,8 +100,7 @@ fn threshold(sorted: &[f64], map: SparseMap) -> f64 {
 
 fn forward<T: Real>(x: &[T], k: usize, map: SparseMap) -> Result<Vec<T>> {
     let scale = if map == SparseMap::Entmax15 { 0.5 } else { 1. };
-    let mut y = vec![T::zero(); x.len()];
-    for_rows(&mut y, k, 8 * k, |first, y| {
+    make_rows(x.len() / k, k, 8 * k, |first, y: &mut [T]| {
         let mut row = vec![0.; k];
         for (i, y) in y.chunks_mut(k).enumerate() {
             for (row, x) in row.iter_mut().zip(&x[(first + i) * k..][..k]) {
@@ -114,14 +119,12 @@ fn forward<T: Real>(x: &[T], k: usize, map: SparseMap) -> Result<Vec<T>> {
             }
         }
         Ok(())
-    })?;
-    Ok(y)
+    })
 }
 
 /// `s ⊙ (g - Σ s g / Σ s)` with `s = 1[p > 0]` for sparsemax, `√p` for entmax.
 fn backward<T: Real>(p: &[T], g: &[T], k: usize, map: SparseMap) -> Result<Vec<T>> {
-    let mut d = vec![T::zero(); p.len()];
-    for_rows(&mut d, k, 4 * k, |first, d| {
+    make_rows(p.len() / k, k, 4 * k, |first, d: &mut [T]| {
         for (i, d) in d.chunks_mut(k).enumerate() {
             let (p, g) = (&p[(first + i) * k..][..k], &g[(first + i) * k..][..k]);
             let slope = |p: &T| match map {
@@ -138,44 +141,7 @@ fn backward<T: Real>(p: &[T], g: &[T], k: usize, map: SparseMap) -> Result<Vec<T
             }
         }
         Ok(())
-    })?;
-    Ok(d)
-}
-
-impl CustomOp1 for SparseMap {
-    fn name(&self) -> &'static str {
-        "sparse_map"
-    }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let k = categories(l.shape())?;
-        let y = with_float!(s, self.name(), T => forward::<T>(data(s, l)?, k, *self)?);
-        Ok((y, l.shape().clone()))
-    }
-
-    fn bwd(&self, _: &Tensor, y: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(y.apply_op2_no_bwd(&g.contiguous()?, &Gradient(*self))?))
-    }
-}
-
-impl CustomOp2 for Gradient {
-    fn name(&self) -> &'static str {
-        "sparse_map_backward"
-    }
-
-    fn cpu_fwd(
-        &self,
-        p: &CpuStorage,
-        lp: &Layout,
-        g: &CpuStorage,
-        lg: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let k = categories(lp.shape())?;
-        let d = with_float!(p, self.name(), T => {
-            backward::<T>(data(p, lp)?, data(g, lg)?, k, self.0)?
-        });
-        Ok((d, lp.shape().clone()))
-    }
+    })
 }
 
 #[cfg(test)]
@@ -183,7 +149,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::rows::check::{finite_differences, irregular, twins};
+    use crate::check::{finite_differences, irregular, twins};
 
     const MAPS: [SparseMap; 2] = [SparseMap::Sparsemax, SparseMap::Entmax15];
 

@@ -2,9 +2,11 @@
 //! loss and no logging: an estimator brings the first, an objective the second.
 mod categorical_vae;
 mod mlp;
+mod transformer;
 
 pub use categorical_vae::{CategoricalVae, CategoricalVaeConfig, Coding, Prior};
 pub use mlp::{Activation, Mlp};
+pub use transformer::{Transformer, TransformerConfig};
 
 use candle_core::{Result, Tensor};
 use gumbel::estimators::Trace;

@@ -1,7 +1,7 @@
 //! Multi-layer perceptrons.
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
-use gumbel_kernels::linear;
+use gumbel_kernels::linear_with_activation;
 use serde::{Deserialize, Serialize};
 
 /// The nonlinearity between hidden layers.
@@ -15,11 +15,11 @@ pub enum Activation {
     Tanh,
 }
 
-impl Activation {
-    fn apply(self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Relu => x.relu(),
-            Self::Tanh => x.tanh(),
+impl From<Activation> for gumbel_kernels::Activation {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Relu => Self::Relu,
+            Activation::Tanh => Self::Tanh,
         }
     }
 }
@@ -73,12 +73,11 @@ impl Mlp {
 
     /// `[.., input]` → `[.., output]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let last = self.layers.len() - 1;
         let mut h = x.clone();
-        for (index, layer) in self.layers.iter().enumerate() {
-            if index > 0 {
-                h = self.activation.apply(&h)?;
-            }
-            h = linear(&h, &layer.weight, &layer.bias)?;
+        for (index, Layer { weight, bias }) in self.layers.iter().enumerate() {
+            let activation = if index < last { self.activation.into() } else { Default::default() };
+            h = linear_with_activation(&h, weight, bias, activation)?;
         }
         Ok(h)
     }

@@ -49,6 +49,10 @@ fn for_a_person(error: &Error) -> String {
 fn on_large_stack(body: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("train".into()).stack_size(STACK);
+        let body = || {
+            gumbel_kernels::threads::take_part();
+            body()
+        };
         let thread = thread
             .spawn_scoped(scope, body)
             .map_err(|error| Error::caller(70, format!("cannot start a thread: {error}")))?;

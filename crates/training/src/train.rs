@@ -143,7 +143,7 @@ impl Training<'_> {
                 "the learning rate at step {step} is {learning_rate}, use a finite one, at least 0"
             )));
         }
-        let mut grads = loss.backward()?;
+        let mut grads = gumbel_kernels::backward(&loss)?;
         // Frees the activations before the update.
         drop(loss);
         if let Some(norm) = self.update(&mut grads, learning_rate)? {

@@ -49,6 +49,13 @@ fn latents() -> Vec<Operation> {
             |i| log_softmax::reference(&i[0]),
         ),
         Operation::new(
+            "softmax",
+            [LOGITS],
+            Each(ELEMENTARY + 8.),
+            |i| softmax(&i[0]),
+            |i| log_softmax::softmax_reference(&i[0]),
+        ),
+        Operation::new(
             "log_sum_exp",
             [LOGITS],
             Each(2. * ELEMENTARY + 4.),
@@ -91,6 +98,20 @@ fn latents() -> Vec<Operation> {
             |i| one_hot::reference(&i[0]),
         )
         .forward_only(),
+        Operation::new(
+            "exp_concrete",
+            [variable(&[1, 100, 30, 10])],
+            Each(4. * ELEMENTARY + 8.),
+            |i| exp_concrete(&i[0], 1, 0.5, key()),
+            |i| exp_concrete::reference(&i[0], 1, 0.5, key()),
+        ),
+        Operation::new(
+            "exp_concrete_log_density",
+            [variable(&[1, 100, 30, 10]), variable(&[1, 100, 30, 10])],
+            Each(2. * ELEMENTARY + 8.),
+            |i| exp_concrete_log_density(&i[0], &i[1], 0.5),
+            |i| exp_concrete_density::reference(&i[0], &i[1], 0.5),
+        ),
     ]
 }
 
@@ -117,6 +138,27 @@ fn pixels() -> Vec<Operation> {
             Each(3. * ELEMENTARY + 4.),
             |i| softplus(&i[0]),
             |i| logistic::softplus_reference(&i[0]),
+        ),
+        Operation::new(
+            "gumbel_sigmoid soft",
+            [variable(&[1, 320, 200])],
+            Each(4. * ELEMENTARY + 6.),
+            |i| gumbel_sigmoid(&i[0], 1, 0.5, Forward::Soft, key()),
+            |i| gumbel_sigmoid::reference(&i[0], 1, 0.5, Forward::Soft, key()),
+        ),
+        Operation::new(
+            "bin_concrete",
+            [variable(&[1, 320, 200])],
+            Each(3. * ELEMENTARY + 3.),
+            |i| bin_concrete(&i[0], 1, 0.5, key()),
+            |i| bin_concrete::reference(&i[0], 1, 0.5, key()),
+        ),
+        Operation::new(
+            "bin_concrete_log_density",
+            [variable(&[1, 320, 200]), variable(&[1, 320, 200])],
+            Each(3. * ELEMENTARY + 8.),
+            |i| bin_concrete_log_density(&i[0], &i[1], 0.5),
+            |i| bin_concrete_density::reference(&i[0], &i[1], 0.5),
         ),
     ]
 }

@@ -8,6 +8,7 @@ mod training;
 mod w1;
 mod w2;
 mod w3;
+mod w4;
 
 use anyhow::{Result, bail};
 use gumbel::Key;
@@ -38,6 +39,7 @@ const ALL: &[(&str, New)] = &[
     ("W3ah", || w3::new(64, 50257, Forward::Hard)),
     ("W3bh", || w3::new(4096, 32, Forward::Hard)),
     ("W3ch", || w3::new(3000, 10, Forward::Hard)),
+    ("W4", w4::new),
     ("ADAM", micro::adam),
     ("RNG", || micro::noise(Key::uniform)),
     ("GUMBEL", || micro::noise(Key::gumbel)),

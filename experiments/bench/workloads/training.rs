@@ -24,7 +24,7 @@ impl Training {
 
     /// One step down the gradient of `loss`, which is read back.
     pub(crate) fn descend(&mut self, loss: Tensor) -> Result<f64> {
-        let gradients = loss.backward()?;
+        let gradients = gumbel_kernels::backward(&loss)?;
         let value = loss.to_scalar::<f32>()?;
         // With the loss goes the graph, and what it keeps of the forward pass.
         drop(loss);

@@ -1,6 +1,8 @@
 //! The Bernoulli distribution over bits.
 use candle_core::{DType, Result, Tensor};
-use gumbel_kernels::{Key, bernoulli_log_prob, compute_dtype, sigmoid, softplus};
+use gumbel_kernels::{
+    Forward, Key, bernoulli_log_prob, compute_dtype, gumbel_sigmoid, sigmoid, softplus,
+};
 
 use super::{BinConcrete, Temperature};
 
@@ -63,7 +65,7 @@ impl Bernoulli {
     ///
     /// The rounding of [`BinConcrete::rsample`] under the same key.
     pub fn sample(&self, samples: usize, key: Key) -> Result<Tensor> {
-        round(&self.perturbed(samples, key)?)?.to_dtype(self.dtype)
+        gumbel_sigmoid(&self.logits.detach(), samples, 1., Forward::Hard, key)?.to_dtype(self.dtype)
     }
 
     /// `logits + L` with logistic noise `L`: positive exactly where the sample is 1. `[S, B, N]`.
@@ -81,7 +83,8 @@ impl Bernoulli {
 
     /// The more probable value, `[S | 1, B, N]`; 0 at even odds. No gradient.
     pub fn mode(&self) -> Result<Tensor> {
-        round(&self.logits)?.to_dtype(self.dtype)
+        let logits = self.logits.detach();
+        logits.gt(0f64)?.to_dtype(self.dtype)
     }
 
     /// `log q(z)` of `z: [S, B, N]` in {0, 1}, in nats, summed over the variables: `[S, B]`.
@@ -114,12 +117,6 @@ impl Bernoulli {
     pub fn relax(&self, temperature: impl Into<Temperature>) -> Result<BinConcrete> {
         Ok(BinConcrete::new(&self.logits, temperature)?.with_samples_in(self.dtype))
     }
-}
-
-/// 1 where positive, else 0, in the dtype of `x`. No gradient.
-pub(crate) fn round(x: &Tensor) -> Result<Tensor> {
-    let x = x.detach();
-    x.gt(0f64)?.to_dtype(x.dtype())
 }
 
 #[cfg(test)]

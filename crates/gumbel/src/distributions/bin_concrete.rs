@@ -1,6 +1,9 @@
 //! The binary Concrete distribution, in logit coordinates.
 use candle_core::{D, DType, Result, Tensor};
-use gumbel_kernels::{Key, compute_dtype, sigmoid, softplus};
+use gumbel_kernels::{
+    Key, bin_concrete, bin_concrete_log_density, bin_concrete_with_log_density, compute_dtype,
+    sigmoid, softplus,
+};
 
 use super::special::integrate;
 use super::{Temperature, closed_form};
@@ -60,7 +63,13 @@ impl BinConcrete {
     /// Reparameterised samples `v: [S, B, N]`, differentiable in logits and temperature. The relaxed bit is
     /// [`sigmoid`] of it.
     pub fn rsample(&self, samples: usize, key: Key) -> Result<Tensor> {
-        self.transport(&self.noise(samples, key)?)?.to_dtype(self.dtype)
+        let v = match self.temperature {
+            Temperature::Fixed(temperature) => {
+                bin_concrete(&self.logits, samples, temperature, key)?
+            }
+            Temperature::Tensor(_) => self.transport(&self.noise(samples, key)?)?,
+        };
+        v.to_dtype(self.dtype)
     }
 
     /// The sample that logistic noise `[S, B, N]` is carried to: `(logits + L) / τ`.
@@ -73,6 +82,9 @@ impl BinConcrete {
     /// `ln τ - L - 2 ln(1 + e^{-L})` per variable. Both in the dtype that is computed in: a sample rounded to
     /// half precision would have another density.
     pub fn rsample_with_log_density(&self, samples: usize, key: Key) -> Result<(Tensor, Tensor)> {
+        if let Temperature::Fixed(temperature) = self.temperature {
+            return bin_concrete_with_log_density(&self.logits, samples, temperature, key);
+        }
         let noise = self.noise(samples, key)?;
         let density = self.finish(&noise.neg()?)?;
         Ok((self.transport(&noise)?, density))
@@ -87,6 +99,9 @@ impl BinConcrete {
     /// `log f(v)` in nats, summed over the variables, of `v: [S, B, N]`: `[S, B]`.
     pub fn log_density(&self, v: &Tensor) -> Result<Tensor> {
         let v = &v.to_dtype(self.logits.dtype())?;
+        if let Temperature::Fixed(temperature) = self.temperature {
+            return bin_concrete_log_density(&self.logits, v, temperature);
+        }
         self.finish(&self.logits.broadcast_sub(&self.temperature.times(v)?)?)
     }
 

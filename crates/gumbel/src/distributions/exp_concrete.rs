@@ -1,6 +1,9 @@
 //! The Concrete distribution, in log-coordinates.
 use candle_core::{D, DType, Result, Tensor};
-use gumbel_kernels::{Key, compute_dtype, log_softmax, log_sum_exp};
+use gumbel_kernels::{
+    Key, compute_dtype, exp_concrete, exp_concrete_log_density, exp_concrete_with_log_density,
+    log_softmax, log_sum_exp,
+};
 
 use super::concrete_kl::equal_temperature_kl;
 use super::mask::{Support, has_minus_infinity, zero_masked};
@@ -52,7 +55,13 @@ impl ExpConcrete {
 
     /// Reparameterised samples `y = log x: [S, B, N, K]`, differentiable in logits and temperature.
     pub fn rsample(&self, samples: usize, key: Key) -> Result<Tensor> {
-        self.transport(&self.noise(samples, key)?)?.to_dtype(self.dtype)
+        let y = match self.temperature {
+            Temperature::Fixed(temperature) => {
+                exp_concrete(&self.logits, samples, temperature, key)?
+            }
+            Temperature::Tensor(_) => self.transport(&self.noise(samples, key)?)?,
+        };
+        y.to_dtype(self.dtype)
     }
 
     /// Standard Gumbel noise for `samples` samples: `[S, B, N, K]`.
@@ -89,6 +98,11 @@ impl ExpConcrete {
     /// `log κ(y) = ln Γ(K) + (K-1) ln τ - Σ_k G_k - K ln Σ_k exp(-G_k)`: finite for every draw, and
     /// independent of the logits, as the density along a reparameterised path is.
     pub fn rsample_with_log_density(&self, samples: usize, key: Key) -> Result<(Tensor, Tensor)> {
+        if let Temperature::Fixed(temperature) = self.temperature
+            && Support::of(&self.logits)?.is_none()
+        {
+            return exp_concrete_with_log_density(&self.logits, samples, temperature, key);
+        }
         let noise = self.noise(samples, key)?;
         Ok((self.transport(&noise)?, self.log_density_of_noise(&noise)?))
     }
@@ -122,7 +136,15 @@ impl ExpConcrete {
                  same categories in every law that the value is held against"
             )
         }
-        self.finish(&logits.broadcast_sub(&self.temperature.times(&y)?)?, support.as_ref())
+        match (&self.temperature, &support) {
+            (Temperature::Fixed(temperature), None) => {
+                exp_concrete_log_density(&logits, &y, *temperature)
+            }
+            (temperature, support) => {
+                let t = logits.broadcast_sub(&temperature.times(&y)?)?;
+                self.finish(&t, support.as_ref())
+            }
+        }
     }
 
     /// `Σ_n ln Γ(K) + (K-1) ln τ + Σ_k log_softmax(t)_k` of `t: [S, B, N, K]`, over the categories that are possible.

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{D, DType, Result, Tensor};
 use gumbel_kernels::one_hot_argmax;
+use gumbel_kernels::optimizer::all_finite;
 
 /// `logits` with `-∞` where `mask` is 0: a category that is impossible.
 ///
@@ -107,8 +108,11 @@ impl Support {
     }
 }
 
-/// Whether an entry is `-∞`, and none NaN or `+∞`: a sum is much cheaper than a search.
+/// Whether an entry is `-∞`, and none NaN or `+∞`: sums are much cheaper than a search.
 pub(crate) fn has_minus_infinity(x: &Tensor) -> Result<bool> {
+    if all_finite(x)? {
+        return Ok(false);
+    }
     let total = x.detach().sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
     Ok(total == f64::NEG_INFINITY)
 }

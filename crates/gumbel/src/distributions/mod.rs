@@ -24,7 +24,6 @@ mod stick_breaking;
 mod temperature;
 
 pub use bernoulli::Bernoulli;
-pub(crate) use bernoulli::round;
 pub use bin_concrete::BinConcrete;
 pub use categorical::Categorical;
 pub use conditional::{conditional_gumbel, conditional_logistic};

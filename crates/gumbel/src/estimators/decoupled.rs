@@ -1,6 +1,6 @@
 //! Straight-through Gumbel-Softmax with two temperatures.
 use candle_core::{Result, Tensor};
-use gumbel_kernels::{Forward, Key, gumbel_softmax, sigmoid};
+use gumbel_kernels::{Forward, Key, gumbel_sigmoid, gumbel_softmax};
 
 use super::jacobian::softmax_jacobian;
 use super::{Draw, Measure, Pathwise, Sampler, Site};
@@ -48,12 +48,14 @@ fn relaxed_pair(
     key: Key,
 ) -> Result<(Tensor, Tensor)> {
     let value = q.sample(samples, key)?;
+    let logits = q.logits().detach();
     let relaxed = match q {
-        Discrete::Categorical(q) => {
-            let logits = q.logits().detach();
+        Discrete::Categorical(_) => {
             gumbel_softmax(&logits, samples, temperature, Forward::Soft, key)?
         }
-        Discrete::Bernoulli(q) => sigmoid(&q.relax(temperature)?.rsample(samples, key)?.detach())?,
+        Discrete::Bernoulli(_) => {
+            gumbel_sigmoid(&logits, samples, temperature, Forward::Soft, key)?
+        }
     };
     Ok((value, relaxed))
 }

@@ -1,6 +1,6 @@
 //! Gumbel-Softmax / Concrete: train on the relaxed variable itself.
 use candle_core::Result;
-use gumbel_kernels::{Forward, Key, gumbel_softmax, sigmoid};
+use gumbel_kernels::{Forward, Key, gumbel_sigmoid, gumbel_softmax, sigmoid};
 
 use super::{Draw, Measure, Pathwise, Sampler, Site};
 use crate::distributions::{Discrete, Temperature};
@@ -43,8 +43,11 @@ impl Sampler for GumbelSoftmax {
             (Discrete::Categorical(q), learned) => {
                 q.relax(learned.clone())?.rsample(samples, key)?.exp()?
             }
-            (Discrete::Bernoulli(q), temperature) => {
-                sigmoid(&q.relax(temperature.clone())?.rsample(samples, key)?)?
+            (Discrete::Bernoulli(q), Temperature::Fixed(temperature)) => {
+                gumbel_sigmoid(q.logits(), samples, *temperature, Forward::Soft, key)?
+            }
+            (Discrete::Bernoulli(q), learned) => {
+                sigmoid(&q.relax(learned.clone())?.rsample(samples, key)?)?
             }
         };
         let measure = Measure::Relaxed {

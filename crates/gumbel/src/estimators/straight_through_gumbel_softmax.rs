@@ -1,9 +1,9 @@
 //! Straight-through Gumbel-Softmax.
 use candle_core::Result;
-use gumbel_kernels::{Forward, Key, gumbel_softmax, sigmoid};
+use gumbel_kernels::{Forward, Key, gumbel_sigmoid, gumbel_softmax};
 
 use super::{Draw, Measure, Pathwise, Sampler, Site};
-use crate::distributions::{Discrete, round};
+use crate::distributions::Discrete;
 
 /// Straight-through Gumbel-Softmax: the one-hot sample forward, the gradient of the relaxed one backward.
 ///
@@ -27,9 +27,7 @@ impl Sampler for StraightThroughGumbelSoftmax {
                 gumbel_softmax(q.logits(), samples, temperature, Forward::Hard, key)?
             }
             Discrete::Bernoulli(q) => {
-                let relaxed = q.relax(temperature)?.rsample(samples, key)?;
-                let soft = sigmoid(&relaxed)?;
-                (round(&relaxed)? + (&soft - soft.detach())?)?
+                gumbel_sigmoid(q.logits(), samples, temperature, Forward::Hard, key)?
             }
         };
         Ok(Draw { value, measure: Measure::Discrete })

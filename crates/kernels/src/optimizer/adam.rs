@@ -3,7 +3,8 @@ use candle_core::{DType, Result, Tensor, Var};
 use rayon::prelude::*;
 
 use super::inplace::{Apart, CHUNK, Float, PARALLEL_ABOVE, fused_dtype, read, same_kind, write};
-use crate::rows::vectorised;
+use crate::threads::parallel;
+use crate::vectorised::vectorised;
 
 /// The coefficients of one update by [`adam_update`], with the bias corrections worked in.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,23 +85,26 @@ fn adam_slices<T: Float>(
     g: &[T],
     step: &AdamStep,
 ) -> Result<()> {
-    let [b1, c1] = [step.beta1, 1. - step.beta1].map(T::of);
-    let [b2, c2] = [step.beta2, 1. - step.beta2].map(T::of);
-    let [shrink, rate, scale, epsilon] =
-        [step.shrink, step.rate, step.scale, step.epsilon].map(T::of);
-    let one = move |(((p, m), v), g): (((&mut T, &mut T), &mut T), &T)| {
-        *m = b1 * *m + c1 * *g;
-        *v = b2 * *v + c2 * (*g * *g);
-        *p = shrink * *p - rate * *m / (scale * v.sqrt() + epsilon);
-    };
-    if p.len() <= PARALLEL_ABOVE {
-        vectorised(|| p.iter_mut().zip(m).zip(v).zip(g).for_each(one));
+    if p.len() <= PARALLEL_ABOVE || !parallel() {
+        adam_run(p, m, v, g, *step);
         return Ok(());
     }
     let tasks = p.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK));
     let tasks = tasks.zip(v.par_chunks_mut(CHUNK)).zip(g.par_chunks(CHUNK));
-    tasks.for_each(|(((p, m), v), g)| {
-        vectorised(|| p.iter_mut().zip(m).zip(v).zip(g).for_each(one));
-    });
+    tasks.for_each(|(((p, m), v), g)| adam_run(p, m, v, g, *step));
     Ok(())
+}
+
+vectorised! {
+    fn adam_run<T: Float>(p: &mut [T], m: &mut [T], v: &mut [T], g: &[T], step: AdamStep) {
+        let [b1, c1] = [step.beta1, 1. - step.beta1].map(T::of);
+        let [b2, c2] = [step.beta2, 1. - step.beta2].map(T::of);
+        let [shrink, rate, scale, epsilon] =
+            [step.shrink, step.rate, step.scale, step.epsilon].map(T::of);
+        for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
+            *m = b1 * *m + c1 * *g;
+            *v = b2 * *v + c2 * (*g * *g);
+            *p = shrink * *p - rate * *m / (scale * v.sqrt() + epsilon);
+        }
+    }
 }

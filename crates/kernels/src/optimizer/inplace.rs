@@ -9,24 +9,19 @@ use crate::Real;
 use crate::rows::data;
 
 /// Below this many numbers a second thread costs more than it saves.
-pub(super) const PARALLEL_ABOVE: usize = 1_000_000;
+pub(super) const PARALLEL_ABOVE: usize = 1 << 17;
 
 /// Numbers per parallel task and per partial sum. Fixed, so that no result depends on the threads.
-pub(super) const CHUNK: usize = 1 << 16;
+pub(super) const CHUNK: usize = 1 << 15;
 
 /// A float type of the fused updates.
 pub(super) trait Float: Real {
-    fn sqrt(self) -> Self;
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut Vec<Self>>;
 }
 
 macro_rules! float {
     ($t:ty, $variant:ident) => {
         impl Float for $t {
-            #[inline]
-            fn sqrt(self) -> Self {
-                self.sqrt()
-            }
             fn slice_mut(storage: &mut CpuStorage) -> Option<&mut Vec<Self>> {
                 if let CpuStorage::$variant(x) = storage { Some(x) } else { None }
             }

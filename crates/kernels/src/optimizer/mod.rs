@@ -19,7 +19,7 @@ mod tests {
 
     use super::inplace::{CHUNK, PARALLEL_ABOVE};
     use super::*;
-    use crate::rows::check::{close, irregular};
+    use crate::check::{close, irregular};
 
     const STEP: AdamStep =
         AdamStep { beta1: 0.9, beta2: 0.99, shrink: 0.999, rate: 0.01, scale: 1.5, epsilon: 1e-8 };

@@ -3,14 +3,16 @@ use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::inplace::{CHUNK, Float, PARALLEL_ABOVE, fused_dtype, read};
-use crate::rows::vectorised;
+use crate::reduce::{LANES, sum};
+use crate::threads::parallel;
+use crate::vectorised::vectorised;
 
 /// Whether no element of a float tensor, of any shape, is NaN or infinite.
 pub fn all_finite(x: &Tensor) -> Result<bool> {
     // 0 x is 0 for a finite number and NaN for any other; a sum keeps the NaN.
     match fused_dtype(x) {
-        Some(DType::F32) => read(x, |x| Ok(fold(x, |x: f32| 0. * x).iter().all(|s| *s == 0.))),
-        Some(_) => read(x, |x| Ok(fold(x, |x: f64| 0. * x).iter().all(|s| *s == 0.))),
+        Some(DType::F32) => read(x, |x| Ok(finite::<f32>(x))),
+        Some(_) => read(x, |x| Ok(finite::<f64>(x))),
         None => all_finite_reference(x),
     }
 }
@@ -35,37 +37,38 @@ pub fn sum_of_squares_reference(x: &Tensor) -> Result<f64> {
     to_f64(&x.detach().to_dtype(dtype)?.sqr()?.sum_all()?)
 }
 
-/// Sixteen interleaved sums of `f`: a fixed order that vectorises.
-#[inline]
-fn fold<T: Float, S: Float>(x: &[T], f: impl Fn(T) -> S) -> [S; 16] {
-    vectorised(|| {
-        let mut lanes = [S::zero(); 16];
-        let chunks = x.chunks_exact(16);
-        let rest = chunks.remainder();
-        for chunk in chunks {
-            for (lane, x) in lanes.iter_mut().zip(chunk) {
-                *lane += f(*x);
+vectorised! {
+    /// `Σ 0 x`: 0 if all numbers are finite, else NaN.
+    fn zeros_of<T: Float>(x: &[T]) -> T {
+        sum(x, |x| T::zero() * x)
+    }
+
+    /// Sixteen interleaved sums of squares: a fixed order that vectorises.
+    fn squares_of<T: Float>(x: &[T]) -> f64 {
+        let (chunks, rest) = x.as_chunks::<LANES>();
+        let mut lanes = [0f64; LANES];
+        for x in chunks.iter().map(<[T; LANES]>::as_slice).chain([rest]) {
+            for (lane, x) in lanes.iter_mut().zip(x) {
+                let x = x.to_f64();
+                *lane += x * x;
             }
         }
-        for (lane, x) in lanes.iter_mut().zip(rest) {
-            *lane += f(*x);
-        }
-        lanes
-    })
+        lanes.iter().sum()
+    }
+}
+
+fn finite<T: Float>(x: &[T]) -> bool {
+    if x.len() <= PARALLEL_ABOVE || !parallel() {
+        return zeros_of(x) == T::zero();
+    }
+    x.par_chunks(CHUNK).all(|x| zeros_of(x) == T::zero())
 }
 
 fn squares<T: Float>(x: &[T]) -> f64 {
-    let of_chunk = |x: &[T]| {
-        let lanes = fold(x, |x| {
-            let x = x.to_f64();
-            x * x
-        });
-        lanes.iter().sum::<f64>()
-    };
-    if x.len() <= PARALLEL_ABOVE {
-        return x.chunks(CHUNK).map(of_chunk).sum();
+    if x.len() <= PARALLEL_ABOVE || !parallel() {
+        return x.chunks(CHUNK).map(squares_of).sum();
     }
-    let partial: Vec<f64> = x.par_chunks(CHUNK).map(of_chunk).collect();
+    let partial: Vec<f64> = x.par_chunks(CHUNK).map(squares_of).collect();
     partial.iter().sum()
 }
 
@@ -78,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rows::check::irregular;
+    use crate::check::irregular;
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]

@@ -3,7 +3,8 @@ use candle_core::{DType, Result, Tensor, Var};
 use rayon::prelude::*;
 
 use super::inplace::{Apart, CHUNK, Float, PARALLEL_ABOVE, fused_dtype, read, same_kind, write};
-use crate::rows::vectorised;
+use crate::threads::parallel;
+use crate::vectorised::vectorised;
 
 /// One step of stochastic gradient descent with momentum, in place; any shape, the same for all three.
 ///
@@ -58,23 +59,29 @@ fn sgd_fused<T: Float>(
     p.inplace_op3(m, &g, &Apart)?;
     m.inplace_op2(&g, &Apart)?;
     let [rate, mu] = [learning_rate, momentum].map(T::of);
-    let one = move |((p, m), g): ((&mut T, &mut T), &T)| {
-        *m = mu * *m + *g;
-        *p -= rate * if nesterov { mu * *m + *g } else { *m };
-    };
     write::<T>(p, |p| {
         write::<T>(m, |m| {
             read(&g, |g| {
-                if p.len() <= PARALLEL_ABOVE {
-                    vectorised(|| p.iter_mut().zip(m).zip(g).for_each(one));
+                if p.len() <= PARALLEL_ABOVE || !parallel() {
+                    sgd_run(p, m, g, [rate, mu], nesterov);
                     return Ok(());
                 }
                 let tasks = p.par_chunks_mut(CHUNK).zip(m.par_chunks_mut(CHUNK));
-                tasks.zip(g.par_chunks(CHUNK)).for_each(|((p, m), g)| {
-                    vectorised(|| p.iter_mut().zip(m).zip(g).for_each(one));
-                });
+                tasks
+                    .zip(g.par_chunks(CHUNK))
+                    .for_each(|((p, m), g)| sgd_run(p, m, g, [rate, mu], nesterov));
                 Ok(())
             })
         })
     })
+}
+
+vectorised! {
+    fn sgd_run<T: Float>(p: &mut [T], m: &mut [T], g: &[T], rate_and_momentum: [T; 2], nesterov: bool) {
+        let [rate, mu] = rate_and_momentum;
+        for ((p, m), g) in p.iter_mut().zip(m).zip(g) {
+            *m = mu * *m + *g;
+            *p -= rate * if nesterov { mu * *m + *g } else { *m };
+        }
+    }
 }

@@ -1,0 +1,336 @@
+//! Scaled dot-product attention of several heads.
+use std::ops::Range;
+
+use candle_core::{D, Device, Result, Tensor};
+
+use crate::graph::{compute, node};
+use crate::log_softmax::softmax_reference;
+use crate::matmul::{Block, Matrix, multiply_into};
+use crate::reduce::{max, sum, sum_zip};
+use crate::rows::{for_units, make_rows};
+use crate::vectorised::vectorised;
+use crate::{Real, in_single};
+
+const NAME: &str = "attention";
+
+/// Queries whose scores are in memory at a time. Of causal attention the keys after them are left out.
+const QUERIES: usize = 64;
+
+/// Self-attention `softmax(Q Kᵀ / √size) V` of several heads; `causal` lets a place see itself and what came before.
+///
+/// `qkv: [B, T, 3·D]` → `[B, T, D]`. A row holds the queries of all heads, then their keys, then their values; each
+/// of the three has `D = heads · size` numbers, those of a head side by side. Differentiable. The scores of a block
+/// of queries are in memory at a time; a logarithm for each query and head is kept, and the backward pass makes the
+/// scores again.
+///
+/// Source: Vaswani et al. (2017), section 3.2.
+///
+/// # Errors
+/// If `qkv` does not have three axes, one of them is empty, or the last is not a multiple of `3 · heads`.
+pub fn attention(qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
+    let sizes = Sizes::new(qkv, heads, causal)?;
+    in_single([qkv], |[qkv]| {
+        if qkv.device().is_cpu() { fused(qkv, sizes) } else { reference(qkv, heads, causal) }
+    })
+}
+
+/// The twin of [`attention`] from plain candle operations.
+pub fn reference(qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
+    let (batch, length, width) = qkv.dims3()?;
+    let size = width / 3 / heads;
+    let parts = qkv.reshape((batch, length, 3, heads, size))?.permute((2, 0, 3, 1, 4))?;
+    let part = |i: usize| parts.get(i)?.contiguous();
+    let (q, k, v) = (part(0)?, part(1)?, part(2)?);
+    let mut scores = (q.matmul(&k.t()?.contiguous()?)? * (size as f64).sqrt().recip())?;
+    if causal {
+        let hidden = |i: usize| if i % length > i / length { f64::NEG_INFINITY } else { 0. };
+        let mask: Vec<f64> = (0..length * length).map(hidden).collect();
+        let mask = Tensor::from_vec(mask, (length, length), qkv.device())?;
+        scores = scores.broadcast_add(&mask.to_dtype(qkv.dtype())?)?;
+    }
+    let y = softmax_reference(&scores)?.matmul(&v)?;
+    y.transpose(1, 2)?.contiguous()?.flatten_from(D::Minus2)
+}
+
+fn fused(qkv: &Tensor, sizes: Sizes) -> Result<Tensor> {
+    let shape = (qkv.dim(0)?, sizes.length, sizes.heads * sizes.size);
+    let log_sums;
+    let y = compute!(NAME, shape, T, |qkv| {
+        let (y, logs) = forward::<T>(qkv, sizes)?;
+        log_sums = Tensor::from_vec(logs, shape.0 * sizes.heads * sizes.length, &Device::Cpu)?;
+        y
+    });
+    node(NAME, [qkv], y, move |[qkv], _, g| {
+        let d = compute!(NAME, qkv.shape(), T, |qkv, log_sums, g| {
+            backward::<T>(qkv, log_sums, g, sizes)?
+        });
+        Ok([Some(d.tensor())])
+    })
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    length: usize,
+    heads: usize,
+    /// Numbers of a query of one head.
+    size: usize,
+    causal: bool,
+}
+
+/// A block of queries; each sees one more key than the one before it, up to `keys`.
+#[derive(Clone, Debug)]
+struct Queries {
+    rows: Range<usize>,
+    keys: usize,
+    first_sees: usize,
+}
+
+/// The numbers of one head of one sequence, `[T, size]` each.
+#[derive(Clone, Copy)]
+struct Head<'a, T> {
+    queries: Matrix<'a, T>,
+    keys: Matrix<'a, T>,
+    values: Matrix<'a, T>,
+}
+
+impl Sizes {
+    fn new(qkv: &Tensor, heads: usize, causal: bool) -> Result<Self> {
+        match *qkv.dims() {
+            [_, length, width]
+                if length > 0 && heads > 0 && width > 0 && width.is_multiple_of(3 * heads) =>
+            {
+                Ok(Self { length, heads, size: width / 3 / heads, causal })
+            }
+            _ => candle_core::bail!(
+                "attention: expected qkv [B, T, 3·D] with D a multiple of {heads} heads, got {:?}",
+                qkv.shape()
+            ),
+        }
+    }
+
+    /// The head of number `unit`, counted over sequences and heads.
+    fn head<'a, T: Real>(&self, qkv: &'a [T], unit: usize) -> Head<'a, T> {
+        let width = self.heads * self.size;
+        let row = 3 * width;
+        let start = unit / self.heads * self.length * row + unit % self.heads * self.size;
+        let part =
+            |i: usize| Matrix::strided(&qkv[start + i * width..], self.length, self.size, row);
+        Head { queries: part(0), keys: part(1), values: part(2) }
+    }
+
+    fn scale<T: Real>(&self) -> T {
+        T::of((self.size as f64).sqrt().recip())
+    }
+
+    /// Blocks of queries.
+    fn blocks(self) -> impl Iterator<Item = Queries> {
+        let Self { length, causal, .. } = self;
+        (0..length).step_by(QUERIES).map(move |first| {
+            let rows = first..(first + QUERIES).min(length);
+            if causal {
+                Queries { keys: rows.end, first_sees: first + 1, rows }
+            } else {
+                Queries { keys: length, first_sees: length, rows }
+            }
+        })
+    }
+}
+
+/// The result, and for each head and query the logarithm of what its weights were divided by.
+fn forward<T: Real>(qkv: &[T], sizes: Sizes) -> Result<(Vec<T>, Vec<T>)> {
+    let (length, width) = (sizes.length, sizes.heads * sizes.size);
+    let mut y = zeros(qkv.len() / 3)?;
+    let mut log_sums = vec![T::zero(); y.len() / sizes.size];
+    let blocks = y.chunks_mut(length * width);
+    let blocks = blocks.flat_map(|y| Block::split(y, width, sizes.size));
+    let units = blocks.zip(log_sums.chunks_mut(length)).collect();
+    for_units(units, |unit, (mut y, log_sums)| {
+        let head = sizes.head(qkv, unit);
+        let mut scores = vec![T::zero(); QUERIES.min(length) * length];
+        for block in sizes.blocks() {
+            let scores = &mut scores[..block.rows.len() * block.keys];
+            head.scores(&block, sizes.scale(), scores);
+            normalise(scores, block.keys, block.first_sees, &mut log_sums[block.rows.clone()]);
+            let weights = Matrix::new(scores, block.keys);
+            let values = head.values.rows(0..block.keys);
+            multiply_into(T::one(), weights, values, y.rows(block.rows), false);
+        }
+    });
+    Ok((y, log_sums))
+}
+
+/// Written by all threads, for memory that nobody used before is slow to write to.
+fn zeros<T: Real>(n: usize) -> Result<Vec<T>> {
+    make_rows(n, 1, 1, |_, _| Ok(()))
+}
+
+/// Where the gradients of one head of one sequence go.
+struct Slopes<'a, T> {
+    queries: Block<'a, T>,
+    keys: Block<'a, T>,
+    values: Block<'a, T>,
+}
+
+/// The gradient of `qkv`.
+fn backward<T: Real>(qkv: &[T], log_sums: &[T], g: &[T], sizes: Sizes) -> Result<Vec<T>> {
+    let (length, width, heads) = (sizes.length, sizes.heads * sizes.size, sizes.heads);
+    let mut d = zeros(qkv.len())?;
+    let mut units = Vec::with_capacity(log_sums.len() / length);
+    for d in d.chunks_mut(length * 3 * width) {
+        let mut queries = Block::split(d, 3 * width, sizes.size);
+        let values = queries.split_off(2 * heads);
+        let keys = queries.split_off(heads);
+        for ((queries, keys), values) in queries.into_iter().zip(keys).zip(values) {
+            units.push(Slopes { queries, keys, values });
+        }
+    }
+    for_units(units, |unit, mut d: Slopes<'_, T>| {
+        let start = unit / heads * length * width + unit % heads * sizes.size;
+        let g = Matrix::strided(&g[start..], length, sizes.size, width);
+        d.add(sizes.head(qkv, unit), &log_sums[unit * length..][..length], g, sizes);
+    });
+    Ok(d)
+}
+
+impl<T: Real> Head<'_, T> {
+    fn scores(&self, block: &Queries, scale: T, scores: &mut [T]) {
+        let queries = self.queries.rows(block.rows.clone());
+        let keys = self.keys.rows(0..block.keys).transposed();
+        multiply_into(scale, queries, keys, Block::new(scores, block.keys), false);
+    }
+}
+
+impl<T: Real> Slopes<'_, T> {
+    /// Adds the gradients that come from the gradient `g` of a head's result.
+    fn add(&mut self, head: Head<'_, T>, log_sums: &[T], g: Matrix<'_, T>, sizes: Sizes) {
+        let most = QUERIES.min(sizes.length) * sizes.length;
+        let (mut weights, mut slopes) = (vec![T::zero(); most], vec![T::zero(); most]);
+        for block in sizes.blocks() {
+            let keys = block.keys;
+            let (one, scale, n) = (T::one(), sizes.scale(), block.rows.len() * keys);
+            let (weights, slopes) = (&mut weights[..n], &mut slopes[..n]);
+            let g = g.rows(block.rows.clone());
+
+            head.scores(&block, scale, weights);
+            exponentiate(weights, keys, block.first_sees, &log_sums[block.rows.clone()]);
+            let values = head.values.rows(0..keys).transposed();
+            multiply_into(one, g, values, Block::new(slopes, keys), false);
+            slopes_of_scores(weights, keys, slopes);
+
+            let (weights, slopes) = (Matrix::new(weights, keys), Matrix::new(slopes, keys));
+            multiply_into(one, weights.transposed(), g, self.values.rows(0..keys), true);
+            let of_queries = self.queries.rows(block.rows.clone());
+            multiply_into(scale, slopes, head.keys.rows(0..keys), of_queries, false);
+            let queries = head.queries.rows(block.rows);
+            multiply_into(scale, slopes.transposed(), queries, self.keys.rows(0..keys), true);
+        }
+    }
+}
+
+vectorised! {
+    /// Softmax of each row of scores over the keys that it sees, and the logarithm of what it was divided by.
+    fn normalise<T: Real>(scores: &mut [T], keys: usize, first_sees: usize, log_sums: &mut [T]) {
+        for (i, (row, log_sum)) in scores.chunks_exact_mut(keys).zip(log_sums).enumerate() {
+            row[(first_sees + i).min(keys)..].fill(T::NEG_INFINITY);
+            let top = max(row);
+            for x in row.iter_mut() {
+                *x = Real::exp(*x - top);
+            }
+            let total = sum(row, |x| x);
+            let factor = T::one() / total;
+            for x in row.iter_mut() {
+                *x *= factor;
+            }
+            *log_sum = top + Real::ln(total);
+        }
+    }
+
+    /// The same weights again, from the logarithms.
+    fn exponentiate<T: Real>(scores: &mut [T], keys: usize, first_sees: usize, log_sums: &[T]) {
+        for (i, (row, log_sum)) in scores.chunks_exact_mut(keys).zip(log_sums).enumerate() {
+            for x in row.iter_mut() {
+                *x = Real::exp(*x - *log_sum);
+            }
+            row[(first_sees + i).min(keys)..].fill(T::zero());
+        }
+    }
+
+    /// `d_k ← w_k (d_k - Σ_j w_j d_j)` for every row: back through a softmax with the value `w`.
+    fn slopes_of_scores<T: Real>(weights: &[T], keys: usize, d: &mut [T]) {
+        for (w, d) in weights.chunks_exact(keys).zip(d.chunks_exact_mut(keys)) {
+            let mean = sum_zip(w, d, |w, d| w * d);
+            for (d, w) in d.iter_mut().zip(w) {
+                *d = *w * (*d - mean);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Var};
+
+    use super::*;
+    use crate::check::{close, finite_differences, irregular, twins};
+
+    #[test]
+    fn fused_equals_reference_in_value_and_gradient() -> Result<()> {
+        for (shape, heads, dtype, tolerance) in [
+            ([2, 5, 12], 2, DType::F64, 1e-12),
+            ([1, 1, 3], 1, DType::F64, 1e-12),
+            ([3, 150, 24], 4, DType::F64, 1e-12),
+            ([2, 128, 96], 2, DType::F32, 2e-5),
+        ] {
+            for causal in [true, false] {
+                let qkv = (irregular(&shape, 1, dtype)? * 2.)?;
+                twins(
+                    &[qkv],
+                    tolerance,
+                    |i| attention(&i[0], heads, causal),
+                    |i| reference(&i[0], heads, causal),
+                )?;
+            }
+        }
+        let qkv = irregular(&[2, 3, 12], 2, DType::F64)?;
+        finite_differences(std::slice::from_ref(&qkv), |i| attention(&i[0], 2, true))?;
+        finite_differences(&[qkv], |i| attention(&i[0], 2, false))
+    }
+
+    /// What lies in the future, even infinity, changes neither value nor gradient.
+    #[test]
+    fn causal_attention_does_not_see_the_future() -> Result<()> {
+        let first = irregular(&[1, 70, 12], 3, DType::F32)?;
+        let run = |rest: f32| {
+            let rest = Tensor::full(rest, (1, 30, 12), &Device::Cpu)?;
+            let qkv = Var::from_tensor(&Tensor::cat(&[&first, &rest], 1)?)?;
+            let y = attention(&qkv, 2, true)?.narrow(1, 0, 70)?;
+            let d = y.sqr()?.sum_all()?.backward()?.get(&qkv).unwrap().narrow(1, 0, 70)?;
+            Ok::<_, candle_core::Error>((y, d))
+        };
+        let ((y, d), (other_y, other_d)) = (run(0.)?, run(1e3)?);
+        close(&y, &other_y, 0.)?;
+        close(&d, &other_d, 0.)
+    }
+
+    #[test]
+    fn huge_scores_do_not_overflow() -> Result<()> {
+        let qkv = (irregular(&[1, 9, 12], 3, DType::F32)? * 1e6)?;
+        let y = attention(&qkv, 2, true)?;
+        close(&y, &reference(&qkv, 2, true)?, 1e-6)?;
+        assert!(y.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite());
+        Ok(())
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_an_error_that_names_them() -> Result<()> {
+        let qkv = irregular(&[2, 3, 12], 1, DType::F32)?;
+        for heads in [0, 3] {
+            let error = attention(&qkv, heads, true).unwrap_err();
+            assert!(error.to_string().contains(&format!("{heads} heads, got [2, 3, 12]")));
+        }
+        assert_eq!(attention(&qkv.narrow(0, 0, 0)?, 2, true)?.dims(), [0, 3, 4]);
+        assert!(attention(&qkv.narrow(1, 0, 0)?, 2, true).is_err());
+        assert!(attention(&qkv.flatten_all()?, 2, true).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,307 @@
+//! A language model: the decoder-only transformer.
+use candle_core::Tensor;
+use candle_nn::{Init, VarBuilder};
+use gumbel_kernels::{add, attention, embedding, gelu, layer_norm, linear, linear_cross_entropy};
+use serde::{Deserialize, Serialize};
+
+/// A result whose error is candle's, unless said otherwise.
+type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
+
+/// Added to the variance in every layer normalisation.
+const EPSILON: f64 = 1e-5;
+
+/// Units of the hidden layer of a block, in widths.
+const EXPANSION: usize = 4;
+
+/// Standard deviation of the initial embeddings and of the output layer.
+const EMBEDDING_DEVIATION: f64 = 0.02;
+
+/// Sizes of a [`Transformer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransformerConfig {
+    /// Number of symbols `V`.
+    pub vocabulary: usize,
+    /// Numbers `D` that stand for a symbol in its context.
+    pub width: usize,
+    /// Heads of an attention layer; they share the width.
+    pub heads: usize,
+    /// Number of blocks of attention and hidden layer.
+    pub layers: usize,
+    /// Length of the longest sequence.
+    pub context: usize,
+}
+
+/// The size above which one is taken for a mistake.
+const MOST: usize = 1 << 20;
+
+impl TransformerConfig {
+    /// What is wrong with the sizes, if anything: key, value, what to do.
+    ///
+    /// # Errors
+    /// If a size is 0 or above 2²⁰, or `width` is not a multiple of `heads`.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let Self { vocabulary, width, heads, layers, context } = *self;
+        for (key, size) in [
+            ("vocabulary", vocabulary),
+            ("width", width),
+            ("heads", heads),
+            ("layers", layers),
+            ("context", context),
+        ] {
+            if size == 0 || size > MOST {
+                return Err(format!("{key} is {size}; use 1 to {MOST}"));
+            }
+        }
+        if !width.is_multiple_of(heads) {
+            return Err(format!("width is {width}; use a multiple of the {heads} heads"));
+        }
+        Ok(())
+    }
+}
+
+/// Decoder-only transformer: symbols and learned positions, blocks of causal attention and a hidden layer of `4·D`
+/// units (GELU, tanh approximation) with layer normalisation before each and a residual connection around, a last
+/// normalisation, and an output layer without bias, which does not share the embedding.
+///
+/// Embeddings and output layer start normal with a standard deviation of 0.02; the weights of other layers are drawn
+/// uniformly from `±√(6 / (in + out))` (Glorot and Bengio 2010), biases are 0. No dropout.
+///
+/// Parameters are named `symbols.weight`, `positions.weight`, `blocks.0.attention.{norm, qkv, output}.*`,
+/// `blocks.0.hidden.{norm, expand, contract}.*`, …, `norm.*` and `output.weight`.
+///
+/// Source: Vaswani et al. (2017); the order of Radford et al. (2019), section 2.3.
+#[derive(Clone, Debug)]
+pub struct Transformer {
+    config: TransformerConfig,
+    symbols: Tensor,
+    positions: Tensor,
+    blocks: Vec<Block>,
+    norm: Norm,
+    output: Tensor,
+}
+
+impl Transformer {
+    /// Builds the model on the parameters of `builder`.
+    ///
+    /// # Errors
+    /// If [`TransformerConfig::check`] finds something.
+    pub fn new(config: &TransformerConfig, builder: &VarBuilder<'_>) -> Result<Self> {
+        config.check().map_err(candle_core::Error::msg)?;
+        let TransformerConfig { vocabulary, width, heads, layers, context } = *config;
+        let normal = Init::Randn { mean: 0., stdev: EMBEDDING_DEVIATION };
+        let table = |name: &str, rows: usize| {
+            builder.pp(name).get_with_hints((rows, width), "weight", normal)
+        };
+        let blocks = builder.pp("blocks");
+        let block = |layer: usize| Block::new(width, heads, &blocks.pp(layer));
+        Ok(Self {
+            config: *config,
+            symbols: table("symbols", vocabulary)?,
+            positions: table("positions", context)?,
+            blocks: (0..layers).map(block).collect::<Result<_>>()?,
+            norm: Norm::new(width, &builder.pp("norm"))?,
+            output: table("output", vocabulary)?,
+        })
+    }
+
+    /// What the output layer reads: `ids: [B, T]` of `u32`, `T` at most the context → `[B, T, D]`. A place depends on
+    /// the symbols up to it and on no later ones.
+    pub fn hidden(&self, ids: &Tensor) -> Result<Tensor> {
+        let (_, length) = ids.dims2()?;
+        if length > self.config.context {
+            candle_core::bail!(
+                "a sequence of {length} symbols is longer than the context of {}",
+                self.config.context
+            )
+        }
+        let mut x = add(&embedding(&self.symbols, ids)?, &self.positions.narrow(0, 0, length)?)?;
+        for block in &self.blocks {
+            x = block.forward(&x)?;
+        }
+        self.norm.forward(&x)
+    }
+
+    /// Logits of the symbol after each place: `ids: [B, T]` → `[B, T, V]`.
+    pub fn logits(&self, ids: &Tensor) -> Result<Tensor> {
+        self.hidden(ids)?.broadcast_matmul(&self.output.t()?)
+    }
+
+    /// Mean negative log-likelihood, in nats per symbol, of `targets: [B, T]` after `ids: [B, T]`, without the logits
+    /// in memory.
+    pub fn loss(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        linear_cross_entropy(&self.hidden(ids)?, &self.output, targets)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    heads: usize,
+    attention_norm: Norm,
+    qkv: Linear,
+    attention_output: Linear,
+    hidden_norm: Norm,
+    expand: Linear,
+    contract: Linear,
+}
+
+impl Block {
+    fn new(width: usize, heads: usize, builder: &VarBuilder<'_>) -> Result<Self> {
+        let (attention, hidden) = (builder.pp("attention"), builder.pp("hidden"));
+        let units = EXPANSION * width;
+        Ok(Self {
+            heads,
+            attention_norm: Norm::new(width, &attention.pp("norm"))?,
+            qkv: Linear::new(width, 3 * width, &attention.pp("qkv"))?,
+            attention_output: Linear::new(width, width, &attention.pp("output"))?,
+            hidden_norm: Norm::new(width, &hidden.pp("norm"))?,
+            expand: Linear::new(width, units, &hidden.pp("expand"))?,
+            contract: Linear::new(units, width, &hidden.pp("contract"))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let qkv = self.qkv.forward(&self.attention_norm.forward(x)?)?;
+        let attended = attention(&qkv, self.heads, true)?;
+        let x = add(x, &self.attention_output.forward(&attended)?)?;
+        let units = gelu(&self.expand.forward(&self.hidden_norm.forward(&x)?)?)?;
+        add(&x, &self.contract.forward(&units)?)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Norm {
+    scale: Tensor,
+    shift: Tensor,
+}
+
+impl Norm {
+    fn new(width: usize, builder: &VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            scale: builder.get_with_hints(width, "scale", Init::Const(1.))?,
+            shift: builder.get_with_hints(width, "shift", Init::Const(0.))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        layer_norm(x, &self.scale, &self.shift, EPSILON)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    fn new(input: usize, output: usize, builder: &VarBuilder<'_>) -> Result<Self> {
+        let bound = (6. / (input + output) as f64).sqrt();
+        let uniform = Init::Uniform { lo: -bound, up: bound };
+        Ok(Self {
+            weight: builder.get_with_hints((output, input), "weight", uniform)?,
+            bias: builder.get_with_hints(output, "bias", Init::Const(0.))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        linear(x, &self.weight, &self.bias)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+    use candle_nn::VarMap;
+    use gumbel_kernels::cross_entropy;
+
+    use super::*;
+
+    const SIZES: TransformerConfig =
+        TransformerConfig { vocabulary: 11, width: 8, heads: 2, layers: 2, context: 6 };
+
+    fn model() -> Result<(VarMap, Transformer)> {
+        let variables = VarMap::new();
+        let builder = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+        let model = Transformer::new(&SIZES, &builder)?;
+        Ok((variables, model))
+    }
+
+    fn ids(shape: (usize, usize), factor: u32) -> Result<Tensor> {
+        let ids: Vec<u32> = (0..shape.0 * shape.1).map(|i| (i as u32 * factor) % 11).collect();
+        Tensor::from_vec(ids, shape, &Device::Cpu)
+    }
+
+    #[test]
+    fn the_loss_is_the_cross_entropy_of_the_logits_and_reaches_every_parameter() -> Result<()> {
+        let (variables, model) = model()?;
+        let (ids, targets) = (ids((3, 6), 5)?, ids((3, 6), 7)?);
+        let loss = model.loss(&ids, &targets)?;
+        let logits = model.logits(&ids)?;
+        assert_eq!(logits.dims(), [3, 6, 11]);
+        let direct = cross_entropy(&logits, &targets)?.mean_all()?;
+        let difference = (loss.to_scalar::<f32>()? - direct.to_scalar::<f32>()?).abs();
+        assert!(difference < 1e-6, "{loss} {direct}");
+        let (gradients, others) = (gumbel_kernels::backward(&loss)?, direct.backward()?);
+        // Two embeddings, 12 parameters of each block, a normalisation, the output layer.
+        assert_eq!(variables.all_vars().len(), 2 + 2 * 12 + 2 + 1);
+        for (name, variable) in variables.data().lock().unwrap().iter() {
+            let (ours, direct) = (gradients.get(variable), others.get(variable));
+            let (Some(ours), Some(direct)) = (ours, direct) else { panic!("{name}: no gradient") };
+            let difference = (ours - direct)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(difference < 1e-6, "{name}: {difference}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_place_depends_on_what_came_before_and_on_its_position() -> Result<()> {
+        let (_, model) = model()?;
+        let hidden = |ids: [u32; 5]| -> Result<Vec<Vec<f32>>> {
+            model.hidden(&Tensor::new(&[ids], &Device::Cpu)?)?.get(0)?.to_vec2()
+        };
+        let (first, second) = (hidden([1, 2, 2, 4, 5])?, hidden([1, 2, 2, 7, 5])?);
+        assert_eq!(first[..3], second[..3]);
+        assert!(first[3] != second[3] && first[4] != second[4]);
+        let equal = hidden([3; 5])?;
+        assert!(equal[1] != equal[2]);
+        Ok(())
+    }
+
+    #[test]
+    fn steps_down_the_gradient_learn_a_batch() -> Result<()> {
+        let (variables, model) = model()?;
+        let (ids, targets) = (ids((2, 6), 5)?, ids((2, 6), 7)?);
+        let loss = || model.loss(&ids, &targets)?.to_scalar::<f32>();
+        let before = loss()?;
+        assert!((before - 11f32.ln()).abs() < 0.1, "{before}");
+        for _ in 0..60 {
+            let gradients = gumbel_kernels::backward(&model.loss(&ids, &targets)?)?;
+            for variable in variables.all_vars() {
+                let Some(gradient) = gradients.get(&variable) else { panic!("no gradient") };
+                Var::set(&variable, &(variable.as_tensor() - (gradient * 0.5)?)?.detach())?;
+            }
+        }
+        let after = loss()?;
+        assert!(after < before - 1., "{before} {after}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error_that_says_so() -> Result<()> {
+        let (_, model) = model()?;
+        let error = model.hidden(&ids((1, 7), 1)?).unwrap_err().to_string();
+        assert!(error.contains("7 symbols is longer than the context of 6"), "{error}");
+        let error = model.hidden(&Tensor::new(&[[11u32]], &Device::Cpu)?).unwrap_err();
+        assert!(error.to_string().contains("id 11"), "{error}");
+        for (config, expected) in [
+            (TransformerConfig { heads: 3, ..SIZES }, "width is 8; use a multiple of the 3 heads"),
+            (TransformerConfig { layers: 0, ..SIZES }, "layers is 0"),
+            (TransformerConfig { vocabulary: 1 << 21, ..SIZES }, "vocabulary is 2097152"),
+        ] {
+            let error = config.check().unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        Ok(())
+    }
+}
