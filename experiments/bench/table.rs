@@ -8,7 +8,7 @@ use criterion::Criterion;
 use gumbel_training::Environment;
 
 use crate::machine::{Machine, vector_unit};
-use crate::operations::{Operation, Prepared, matching};
+use crate::operations::{Operation, Prepared, Work, matching};
 
 /// Samples of each operation; a median and quartiles need no more, and slow twins get done.
 const SAMPLES: usize = 20;
@@ -33,16 +33,21 @@ pub(crate) struct Settings<'a> {
 pub(crate) fn table(settings: &Settings<'_>) -> Result<String> {
     let operations = matching(settings.only);
     ensure!(!operations.is_empty(), "no operation has `{}` in its title", settings.only);
-    let machine = Machine::measure()?;
+    let before = Machine::measure()?;
     let measurement = Duration::try_from_secs_f64(settings.seconds)?;
     let mut criterion = Criterion::default()
         .without_plots()
         .sample_size(SAMPLES)
         .measurement_time(measurement)
         .warm_up_time(measurement / 3);
+    let mut rows = Vec::new();
+    for operation in &operations {
+        rows.push(Row::measure(operation, &mut criterion)?);
+    }
+    let machine = Machine::measure()?.best_of(&before);
     let mut text = head(settings.threads, &machine);
-    for operation in operations {
-        row(&operation, &machine, &mut criterion, &mut text)?;
+    for (operation, row) in operations.iter().zip(rows) {
+        row.write(operation, &machine, &mut text)?;
     }
     Ok(text)
 }
@@ -58,36 +63,46 @@ fn head(threads: usize, machine: &Machine) -> String {
     )
 }
 
-fn row(
-    operation: &Operation,
-    machine: &Machine,
-    criterion: &mut Criterion,
-    text: &mut String,
-) -> Result<()> {
-    let prepared = Prepared::new(operation)?;
-    let title = operation.title();
-    let mut time = |twin: &str, function| {
-        measure(criterion, &format!("{title}/{twin}"), &|| prepared.run(function))
-            .with_context(|| format!("{title}: {twin}"))
-    };
-    let (ours, twin) = (time("fused", operation.fused)?, time("twin", operation.twin)?);
-    let bound = machine.bound(&prepared.work);
-    let micro = |seconds: f64| format!("{:.*}", if seconds < 1e-4 { 1 } else { 0 }, seconds * 1e6);
-    writeln!(
-        text,
-        "| {} | {} | {} | {}–{} | {} | {:.1} | {} | {} | {:.0} % |",
-        operation.name,
-        operation.size(),
-        micro(ours.median),
-        micro(ours.lower),
-        micro(ours.upper),
-        micro(twin.median),
-        twin.median / ours.median,
-        micro(bound.seconds),
-        bound.by,
-        100. * bound.seconds / ours.median,
-    )?;
-    Ok(())
+/// What was measured of an operation.
+struct Row {
+    ours: Quartiles,
+    twin: Quartiles,
+    work: Work,
+}
+
+impl Row {
+    fn measure(operation: &Operation, criterion: &mut Criterion) -> Result<Self> {
+        let prepared = Prepared::new(operation)?;
+        let title = operation.title();
+        let mut time = |twin: &str, function| {
+            measure(criterion, &format!("{title}/{twin}"), &|| prepared.run(function))
+                .with_context(|| format!("{title}: {twin}"))
+        };
+        let (ours, twin) = (time("fused", operation.fused)?, time("twin", operation.twin)?);
+        Ok(Self { ours, twin, work: prepared.work })
+    }
+
+    fn write(&self, operation: &Operation, machine: &Machine, text: &mut String) -> Result<()> {
+        let Self { ours, twin, work } = self;
+        let bound = machine.bound(work);
+        let micro =
+            |seconds: f64| format!("{:.*}", if seconds < 1e-4 { 1 } else { 0 }, seconds * 1e6);
+        writeln!(
+            text,
+            "| {} | {} | {} | {}–{} | {} | {:.1} | {} | {} | {:.0} % |",
+            operation.name,
+            operation.size(),
+            micro(ours.median),
+            micro(ours.lower),
+            micro(ours.upper),
+            micro(twin.median),
+            twin.median / ours.median,
+            micro(bound.seconds),
+            bound.by,
+            100. * bound.seconds / ours.median,
+        )?;
+        Ok(())
+    }
 }
 
 /// Quartiles of the time of `pass`, as criterion samples it.
