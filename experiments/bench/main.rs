@@ -5,7 +5,6 @@ mod machine;
 mod operations;
 mod serve;
 mod table;
-mod upstream;
 mod workloads;
 
 use std::fs;

@@ -1,13 +1,12 @@
-//! Differentiable operations as nodes of candle's graph, and the way back through them.
-use std::cell::RefCell;
+//! Differentiable operations as nodes of candle's graph.
 use std::sync::{Arc, Mutex, OnceLock};
 
-use candle_core::backprop::GradStore;
 use candle_core::op::BackpropOp;
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor, TensorId,
 };
 
+use crate::backward::deliver;
 use crate::links;
 
 /// Numbers on the CPU that are not a tensor yet.
@@ -204,75 +203,13 @@ impl CustomOp1 for Link {
     }
 }
 
-thread_local! {
-    /// Gradients of variables, while [`backward`] runs on this thread.
-    static VARIABLES: RefCell<Option<Vec<(TensorId, Tensor)>>> = const { RefCell::new(None) };
-}
-
-/// Hands the gradient of an input over to its link, if it has one, or to the store of the running [`backward`], if it
-/// is a variable and there is one; else back to candle. Returns what candle is to add.
-fn deliver(input: &Tensor, gradient: Tensor) -> Result<Gradient> {
-    if let Some(link) = links::of(input) {
-        return links::hand_over(&link, gradient).map(Some);
-    }
-    if !input.is_variable() {
-        return Ok(Some(gradient));
-    }
-    VARIABLES.with_borrow_mut(|variables| {
-        let Some(variables) = variables else { return Ok(Some(gradient)) };
-        match variables.iter_mut().find(|(id, _)| *id == input.id()) {
-            Some((_, sum)) => *sum = sum.add(&gradient)?,
-            None => variables.push((input.id(), gradient)),
-        }
-        Ok(None)
-    })
-}
-
-/// The gradients of a loss, as `loss.backward()` gives them, in less time.
-///
-/// Candle adds each gradient to zeros that it makes first: three passes over the memory of every parameter. Here a
-/// kernel's gradient of a variable is stored as it is, and added to only where the variable was used again.
-///
-/// # Errors
-/// Those of `loss.backward()`.
-pub fn backward(loss: &Tensor) -> Result<GradStore> {
-    let outer = VARIABLES.replace(Some(Vec::new()));
-    let gradients = loss.backward();
-    let variables = VARIABLES.replace(outer);
-    let mut gradients = gradients?;
-    for (id, gradient) in variables.unwrap_or_default() {
-        let gradient = match gradients.get_id(id) {
-            Some(other) => (other + gradient)?,
-            None => gradient,
-        };
-        gradients.insert_id(id, gradient);
-    }
-    Ok(gradients)
-}
-
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Var};
+    use candle_core::DType;
 
     use super::*;
-    use crate::check::{close, irregular};
-    use crate::{linear, log_softmax};
-
-    /// One variable is used by two kernels and by candle, one by candle alone, one by a kernel alone.
-    #[test]
-    fn gradients_are_those_of_candle() -> Result<()> {
-        let variable =
-            |shape: &[usize], seed| Var::from_tensor(&irregular(shape, seed, DType::F64)?);
-        let (w, b, c) = (variable(&[3, 3], 1)?, variable(&[3], 2)?, variable(&[3], 3)?);
-        let x = irregular(&[5, 3], 4, DType::F64)?;
-        let h = linear(&linear(&x, &w, &b)?, &w, &b)?;
-        let loss = (log_softmax(&h)?.broadcast_mul(&c)?.sum_all()? + w.sqr()?.sum_all()?)?;
-        let (ours, theirs) = (backward(&loss)?, loss.backward()?);
-        for v in [&w, &b, &c] {
-            close(ours.get(v).unwrap(), theirs.get(v).unwrap(), 1e-13)?;
-        }
-        Ok(())
-    }
+    use crate::check::irregular;
+    use crate::log_softmax;
 
     #[test]
     fn without_a_variable_there_is_no_graph() -> Result<()> {

@@ -16,6 +16,7 @@
 //! ```
 pub mod add;
 pub mod attention;
+mod backward;
 pub mod bernoulli_log_prob;
 pub mod bin_concrete;
 pub mod bin_concrete_density;
@@ -56,6 +57,7 @@ mod vectorised;
 
 pub use add::add;
 pub use attention::attention;
+pub use backward::{backward, backward_with};
 pub use bernoulli_log_prob::bernoulli_log_prob;
 pub use bin_concrete::{bin_concrete, bin_concrete_with_log_density};
 pub use bin_concrete_density::bin_concrete_log_density;
@@ -66,7 +68,6 @@ pub use embedding::embedding;
 pub use exp_concrete::{exp_concrete, exp_concrete_with_log_density};
 pub use exp_concrete_density::exp_concrete_log_density;
 pub use gelu::gelu;
-pub use graph::backward;
 pub use gumbel_sigmoid::gumbel_sigmoid;
 pub use gumbel_softmax::{Forward, gumbel_softmax};
 pub use half::{compute_dtype, in_single};

@@ -41,9 +41,7 @@ fn sum_block<T: WithDType>(x: &[T], y: &[T], f: &impl Fn(T, T) -> T) -> T {
     let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     let mut lanes = [T::zero(); LANES];
     for (xs, ys) in xs.iter().zip(ys) {
-        for ((lane, x), y) in lanes.iter_mut().zip(xs).zip(ys) {
-            *lane += f(*x, *y);
-        }
+        lanes = std::array::from_fn(|i| lanes[i] + f(xs[i], ys[i]));
     }
     for ((lane, x), y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
         *lane += f(*x, *y);
@@ -75,9 +73,7 @@ pub(crate) fn max<T: Real>(row: &[T]) -> T {
     let (chunks, rest) = row.as_chunks::<LANES>();
     let mut lanes = [T::NEG_INFINITY; LANES];
     for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane = larger(*lane, *x);
-        }
+        lanes = std::array::from_fn(|i| larger(lanes[i], chunk[i]));
     }
     let mut top = if chunks.is_empty() { T::NEG_INFINITY } else { by_halves(lanes, larger) };
     for x in rest {

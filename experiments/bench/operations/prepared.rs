@@ -1,9 +1,9 @@
 //! An operation with its inputs, ready to be run.
 use candle_core::{DType, Device, Result, Tensor, Var};
 use gumbel::Key;
+use gumbel_kernels::backward_with;
 
 use super::{Flops, Function, Input, Operation, Pass, Values};
-use crate::upstream::Upstream;
 
 /// What a pass has to do, whoever writes it.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Work {
 pub(crate) struct Prepared {
     inputs: Vec<Tensor>,
     /// The gradient in the result, where a backward pass is wanted.
-    upstream: Option<Upstream>,
+    gradient: Option<Tensor>,
     pub(crate) work: Work,
 }
 
@@ -31,16 +31,16 @@ impl Prepared {
         let result = (operation.fused)(&inputs)?;
         let backward = operation.pass == Pass::ForwardAndBackward;
         let gradient = || standard(Key::from_seed(7), result.dims());
-        let upstream = backward.then(gradient).transpose()?.map(Upstream);
+        let gradient = backward.then(gradient).transpose()?;
         let work = work(operation, &inputs, &result);
-        Ok(Self { inputs, upstream, work })
+        Ok(Self { inputs, gradient, work })
     }
 
     /// One pass of either twin.
     pub(crate) fn run(&self, function: Function) -> Result<()> {
         let result = function(&self.inputs)?;
-        if let Some(upstream) = &self.upstream {
-            upstream.backward(&result)?;
+        if let Some(gradient) = &self.gradient {
+            backward_with(&result, gradient)?;
         }
         Ok(())
     }

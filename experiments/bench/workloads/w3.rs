@@ -1,16 +1,15 @@
 //! W3: a Gumbel-Softmax sample of standard normal logits, and its gradient.
 use anyhow::{Context, Result};
-use candle_core::{DType, Device, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use gumbel::Key;
-use gumbel_kernels::{Forward, gumbel_softmax};
+use gumbel_kernels::{Forward, backward_with, gumbel_softmax};
 
 use super::Workload;
-use crate::upstream::Upstream;
 
 /// One sample of each row at temperature 1, soft or straight-through, forward and backward.
 struct Sample {
     logits: Var,
-    upstream: Upstream,
+    gradient: Tensor,
     forward: Forward,
     noise: Key,
     steps: u64,
@@ -21,7 +20,7 @@ pub(crate) fn new(rows: usize, categories: usize, forward: Forward) -> Result<Bo
     let normal = |name| key.named(name).normal((1, rows, categories), DType::F32, &Device::Cpu);
     Ok(Box::new(Sample {
         logits: Var::from_tensor(&normal("logits")?)?,
-        upstream: Upstream(normal("gradient")?),
+        gradient: normal("gradient")?,
         forward,
         noise: key.named("noise"),
         steps: 0,
@@ -33,7 +32,7 @@ impl Workload for Sample {
         let noise = self.noise.fold_in(self.steps);
         self.steps += 1;
         let y = gumbel_softmax(&self.logits, 1, 1., self.forward, noise)?;
-        let gradients = self.upstream.backward(&y)?;
+        let gradients = backward_with(&y, &self.gradient)?;
         gradients.get(&self.logits).context("the logits have no gradient")?;
         Ok(0.)
     }
