@@ -10,7 +10,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::machine::vector_unit;
 use crate::operations::{Operation, Prepared, matching};
 use crate::say;
 
@@ -30,7 +29,7 @@ pub(crate) fn pass(title: &str) -> Result<()> {
     let operation = operation.with_context(|| format!("there is no operation `{title}`"))?;
     let prepared = Prepared::new(&operation)?;
     counted_pass(&prepared, &operation)?;
-    say(vector_unit());
+    say(gumbel_kernels::vector_unit());
     Ok(())
 }
 

@@ -133,20 +133,6 @@ fn product(side: usize) -> Result<f64> {
     Ok(2. * (side as f64).powi(3) / seconds)
 }
 
-/// The widest vector unit that is found at run time.
-pub(crate) fn vector_unit() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return "avx512";
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return "avx2";
-        }
-    }
-    if cfg!(target_arch = "aarch64") { "neon" } else { "baseline" }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

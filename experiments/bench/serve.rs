@@ -9,7 +9,6 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::machine::vector_unit;
 use crate::say;
 use crate::workloads::{Workload, by_name};
 
@@ -79,7 +78,7 @@ fn request(line: &str) -> Result<(&str, f64)> {
 pub(crate) fn serve(threads: usize, input: impl BufRead) -> Result<()> {
     let mut server = Server::default();
     let version = env!("CARGO_PKG_VERSION");
-    let ready = format!("gumbel {version}, {}, {threads} threads", vector_unit());
+    let ready = format!("gumbel {version}, {}, {threads} threads", gumbel_kernels::vector_unit());
     say(&json!({ "ready": ready }).to_string());
     for line in input.lines() {
         say(&server.answer(&line?).to_string());

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use criterion::Criterion;
 use gumbel_training::Environment;
 
-use crate::machine::{Machine, vector_unit};
+use crate::machine::Machine;
 use crate::operations::{Operation, Prepared, Work, matching};
 
 /// Samples of each operation; a median and quartiles need no more, and slow twins get done.
@@ -34,6 +34,7 @@ pub(crate) fn table(settings: &Settings<'_>) -> Result<String> {
     let operations = matching(settings.only);
     ensure!(!operations.is_empty(), "no operation has `{}` in its title", settings.only);
     let before = Machine::measure()?;
+    ensure!(settings.seconds > 0., "--seconds is {}; use more than 0", settings.seconds);
     let measurement = Duration::try_from_secs_f64(settings.seconds)?;
     let mut criterion = Criterion::default()
         .without_plots()
@@ -58,7 +59,7 @@ fn head(threads: usize, machine: &Machine) -> String {
          | operation | size | median µs | quartiles | twin µs | twin / ours | bound µs | by | of bound |\n\
          |---|---|--:|--:|--:|--:|--:|---|--:|\n",
         Environment::current(0, threads).summary(),
-        vector_unit(),
+        gumbel_kernels::vector_unit(),
         machine.summary()
     )
 }

@@ -29,7 +29,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    gumbel_kernels::threads::configure(args.run.threads());
     launch(&args.run, || train(&args))
 }
 

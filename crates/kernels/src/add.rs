@@ -1,7 +1,7 @@
 //! Addition.
 use candle_core::{Result, Tensor};
 
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::linear::sum_of_columns;
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
@@ -23,7 +23,7 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
             x.shape()
         )
     }
-    if !x.device().is_cpu() {
+    if !fusible([x, y]) {
         return reference(x, y);
     }
     in_single([x, y], |[x, y]| {

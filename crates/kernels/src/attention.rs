@@ -1,9 +1,9 @@
 //! Scaled dot-product attention of several heads.
 use std::ops::Range;
 
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{D, Result, Tensor};
 
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::log_softmax::softmax_reference;
 use crate::matmul::{Block, Matrix, multiply_into};
 use crate::reduce::{max, sum, sum_zip};
@@ -20,8 +20,7 @@ const QUERIES: usize = 64;
 ///
 /// `qkv: [B, T, 3·D]` → `[B, T, D]`. A row holds the queries of all heads, then their keys, then their values; each
 /// of the three has `D = heads · size` numbers, those of a head side by side. Differentiable. The scores of a block
-/// of queries are in memory at a time; a logarithm for each query and head is kept, and the backward pass makes the
-/// scores again.
+/// of queries are in memory at a time; the backward pass makes them again.
 ///
 /// Source: Vaswani et al. (2017), section 3.2.
 ///
@@ -29,9 +28,12 @@ const QUERIES: usize = 64;
 /// If `qkv` does not have three axes, one of them is empty, or the last is not a multiple of `3 · heads`.
 pub fn attention(qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
     let sizes = Sizes::new(qkv, heads, causal)?;
-    in_single([qkv], |[qkv]| {
-        if qkv.device().is_cpu() { fused(qkv, sizes) } else { reference(qkv, heads, causal) }
-    })
+    in_single(
+        [qkv],
+        |[qkv]| {
+            if fusible([qkv]) { fused(qkv, sizes) } else { reference(qkv, heads, causal) }
+        },
+    )
 }
 
 /// The twin of [`attention`] from plain candle operations.
@@ -54,16 +56,9 @@ pub fn reference(qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
 
 fn fused(qkv: &Tensor, sizes: Sizes) -> Result<Tensor> {
     let shape = (qkv.dim(0)?, sizes.length, sizes.heads * sizes.size);
-    let log_sums;
-    let y = compute!(NAME, shape, T, |qkv| {
-        let (y, logs) = forward::<T>(qkv, sizes)?;
-        log_sums = Tensor::from_vec(logs, shape.0 * sizes.heads * sizes.length, &Device::Cpu)?;
-        y
-    });
+    let y = compute!(NAME, shape, T, |qkv| forward::<T>(qkv, sizes)?);
     node(NAME, [qkv], y, move |[qkv], _, g| {
-        let d = compute!(NAME, qkv.shape(), T, |qkv, log_sums, g| {
-            backward::<T>(qkv, log_sums, g, sizes)?
-        });
+        let d = compute!(NAME, qkv.shape(), T, |qkv, g| backward::<T>(qkv, g, sizes)?);
         Ok([Some(d.tensor())])
     })
 }
@@ -136,27 +131,24 @@ impl Sizes {
     }
 }
 
-/// The result, and for each head and query the logarithm of what its weights were divided by.
-fn forward<T: Real>(qkv: &[T], sizes: Sizes) -> Result<(Vec<T>, Vec<T>)> {
+fn forward<T: Real>(qkv: &[T], sizes: Sizes) -> Result<Vec<T>> {
     let (length, width) = (sizes.length, sizes.heads * sizes.size);
     let mut y = zeros(qkv.len() / 3)?;
-    let mut log_sums = vec![T::zero(); y.len() / sizes.size];
     let blocks = y.chunks_mut(length * width);
-    let blocks = blocks.flat_map(|y| Block::split(y, width, sizes.size));
-    let units = blocks.zip(log_sums.chunks_mut(length)).collect();
-    for_units(units, |unit, (mut y, log_sums)| {
+    let units = blocks.flat_map(|y| Block::split(y, width, sizes.size)).collect();
+    for_units(units, |unit, mut y: Block<'_, T>| {
         let head = sizes.head(qkv, unit);
         let mut scores = vec![T::zero(); QUERIES.min(length) * length];
         for block in sizes.blocks() {
             let scores = &mut scores[..block.rows.len() * block.keys];
             head.scores(&block, sizes.scale(), scores);
-            normalise(scores, block.keys, block.first_sees, &mut log_sums[block.rows.clone()]);
+            normalise(scores, block.keys, block.first_sees);
             let weights = Matrix::new(scores, block.keys);
             let values = head.values.rows(0..block.keys);
             multiply_into(T::one(), weights, values, y.rows(block.rows), false);
         }
     });
-    Ok((y, log_sums))
+    Ok(y)
 }
 
 /// Written by all threads, for memory that nobody used before is slow to write to.
@@ -172,10 +164,10 @@ struct Slopes<'a, T> {
 }
 
 /// The gradient of `qkv`.
-fn backward<T: Real>(qkv: &[T], log_sums: &[T], g: &[T], sizes: Sizes) -> Result<Vec<T>> {
+fn backward<T: Real>(qkv: &[T], g: &[T], sizes: Sizes) -> Result<Vec<T>> {
     let (length, width, heads) = (sizes.length, sizes.heads * sizes.size, sizes.heads);
     let mut d = zeros(qkv.len())?;
-    let mut units = Vec::with_capacity(log_sums.len() / length);
+    let mut units = Vec::with_capacity(g.len() / width / length * heads);
     for d in d.chunks_mut(length * 3 * width) {
         let mut queries = Block::split(d, 3 * width, sizes.size);
         let values = queries.split_off(2 * heads);
@@ -187,7 +179,7 @@ fn backward<T: Real>(qkv: &[T], log_sums: &[T], g: &[T], sizes: Sizes) -> Result
     for_units(units, |unit, mut d: Slopes<'_, T>| {
         let start = unit / heads * length * width + unit % heads * sizes.size;
         let g = Matrix::strided(&g[start..], length, sizes.size, width);
-        d.add(sizes.head(qkv, unit), &log_sums[unit * length..][..length], g, sizes);
+        d.add(sizes.head(qkv, unit), g, sizes);
     });
     Ok(d)
 }
@@ -202,7 +194,7 @@ impl<T: Real> Head<'_, T> {
 
 impl<T: Real> Slopes<'_, T> {
     /// Adds the gradients that come from the gradient `g` of a head's result.
-    fn add(&mut self, head: Head<'_, T>, log_sums: &[T], g: Matrix<'_, T>, sizes: Sizes) {
+    fn add(&mut self, head: Head<'_, T>, g: Matrix<'_, T>, sizes: Sizes) {
         let most = QUERIES.min(sizes.length) * sizes.length;
         let (mut weights, mut slopes) = (vec![T::zero(); most], vec![T::zero(); most]);
         for block in sizes.blocks() {
@@ -212,7 +204,7 @@ impl<T: Real> Slopes<'_, T> {
             let g = g.rows(block.rows.clone());
 
             head.scores(&block, scale, weights);
-            exponentiate(weights, keys, block.first_sees, &log_sums[block.rows.clone()]);
+            normalise(weights, keys, block.first_sees);
             let values = head.values.rows(0..keys).transposed();
             multiply_into(one, g, values, Block::new(slopes, keys), false);
             slopes_of_scores(weights, keys, slopes);
@@ -228,30 +220,18 @@ impl<T: Real> Slopes<'_, T> {
 }
 
 vectorised! {
-    /// Softmax of each row of scores over the keys that it sees, and the logarithm of what it was divided by.
-    fn normalise<T: Real>(scores: &mut [T], keys: usize, first_sees: usize, log_sums: &mut [T]) {
-        for (i, (row, log_sum)) in scores.chunks_exact_mut(keys).zip(log_sums).enumerate() {
+    /// Softmax of each row of scores over the keys that it sees.
+    fn normalise<T: Real>(scores: &mut [T], keys: usize, first_sees: usize) {
+        for (i, row) in scores.chunks_exact_mut(keys).enumerate() {
             row[(first_sees + i).min(keys)..].fill(T::NEG_INFINITY);
             let top = max(row);
             for x in row.iter_mut() {
                 *x = Real::exp(*x - top);
             }
-            let total = sum(row, |x| x);
-            let factor = T::one() / total;
+            let factor = T::one() / sum(row, |x| x);
             for x in row.iter_mut() {
                 *x *= factor;
             }
-            *log_sum = top + Real::ln(total);
-        }
-    }
-
-    /// The same weights again, from the logarithms.
-    fn exponentiate<T: Real>(scores: &mut [T], keys: usize, first_sees: usize, log_sums: &[T]) {
-        for (i, (row, log_sum)) in scores.chunks_exact_mut(keys).zip(log_sums).enumerate() {
-            for x in row.iter_mut() {
-                *x = Real::exp(*x - *log_sum);
-            }
-            row[(first_sees + i).min(keys)..].fill(T::zero());
         }
     }
 
@@ -268,7 +248,7 @@ vectorised! {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Var};
+    use candle_core::{DType, Device, Var};
 
     use super::*;
     use crate::check::{close, finite_differences, irregular, twins};

@@ -9,7 +9,7 @@ use crate::links;
 
 thread_local! {
     /// Gradients of variables, while [`backward`] runs on this thread.
-    static VARIABLES: RefCell<Option<Vec<(TensorId, Tensor)>>> = const { RefCell::new(None) };
+    static VARIABLES: RefCell<Option<Variables>> = const { RefCell::new(None) };
 }
 
 /// Hands the gradient of an input over to its link, if it has one, or to the store of the running [`backward`], if it
@@ -34,16 +34,16 @@ pub(crate) fn deliver(input: &Tensor, gradient: Tensor) -> Result<Option<Tensor>
 /// The gradients of a loss, as `loss.backward()` gives them, in less time.
 ///
 /// Candle adds each gradient to zeros that it makes first: three passes over the memory of every parameter. Here a
-/// kernel's gradient of a variable is stored as it is, and added to only where the variable was used again.
+/// kernel's gradient of a variable is stored as it is, and added to only where the variable was used again. Gradients
+/// may share memory with each other. A pass that a custom operation makes inside of this one, to compute its own
+/// gradient, has to be made with this function, too.
 ///
 /// # Errors
 /// Those of `loss.backward()`.
 pub fn backward(loss: &Tensor) -> Result<GradStore> {
-    let outer = VARIABLES.replace(Some(Vec::new()));
-    let gradients = loss.backward();
-    let variables = VARIABLES.replace(outer);
-    let mut gradients = gradients?;
-    for (id, gradient) in variables.unwrap_or_default() {
+    let _outer = Outer(VARIABLES.replace(Some(Vec::new())));
+    let mut gradients = loss.backward()?;
+    for (id, gradient) in VARIABLES.take().unwrap_or_default() {
         let gradient = match gradients.get_id(id) {
             Some(other) => (other + gradient)?,
             None => gradient,
@@ -51,6 +51,17 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
         gradients.insert_id(id, gradient);
     }
     Ok(gradients)
+}
+
+type Variables = Vec<(TensorId, Tensor)>;
+
+/// What [`VARIABLES`] was before a pass and is again after it, however it ends.
+struct Outer(Option<Variables>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        VARIABLES.set(self.0.take());
+    }
 }
 
 /// The gradients `Σ_i g_i ∂y_i/∂v` of all variables `v` that `y` depends on, where `g = gradient` has the shape of `y`:

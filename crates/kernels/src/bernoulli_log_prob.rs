@@ -1,10 +1,10 @@
 //! Log-likelihood of binary data under independent Bernoulli variables given by logits.
 use candle_core::{D, Result, Shape, Tensor};
 
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::logistic::{softplus_reference, sum_ln_1p_exp};
 use crate::reduce::sum_zip;
-use crate::rows::{align_rows, cyclic, make_rows};
+use crate::rows::{align_rows, cyclic, make_rows, numbers_of_both};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
@@ -12,12 +12,12 @@ use crate::{Real, in_single};
 ///
 /// `logits: [.., D]`, `x: [.., D]` → `[..]`, shapes broadcast (logits `[S, B, D]`, data `[B, D]` give
 /// `[S, B]`). `x` may lie anywhere in `[0, 1]` (grey levels); then it is the expected log-likelihood of a
-/// pixel drawn with that probability. Differentiable in both. Finite at any logit.
+/// pixel drawn with that probability. Differentiable in both. Finite at any finite logit.
 pub fn bernoulli_log_prob(logits: &Tensor, x: &Tensor) -> Result<Tensor> {
     in_single([logits, x], |[logits, x]| {
         let (logits, x, leading) = align_rows(logits, x)?;
-        let on_cpu = logits.device().is_cpu();
-        let sums = if on_cpu { fused(&logits, &x)? } else { reference(&logits, &x)? };
+        let sums =
+            if fusible([&logits, &x]) { fused(&logits, &x)? } else { reference(&logits, &x)? };
         sums.reshape(leading)
     })
 }
@@ -30,7 +30,7 @@ pub fn reference(logits: &Tensor, x: &Tensor) -> Result<Tensor> {
 fn fused(l: &Tensor, x: &Tensor) -> Result<Tensor> {
     const NAME: &str = "bernoulli_log_prob";
     let d = width(l.shape())?;
-    let rows = l.elem_count().max(x.elem_count()) / d;
+    let rows = numbers_of_both(l, x) / d;
     let sums = compute!(NAME, rows, T, |l, x| {
         make_rows(rows, 1, 2 * d, |first, y| {
             log_probs::<T>(l, x, d, first, y);
@@ -41,7 +41,7 @@ fn fused(l: &Tensor, x: &Tensor) -> Result<Tensor> {
         let of_logits = || {
             let n = l.elem_count() / d;
             Ok(compute!(NAME, l.shape(), T, |l, x, g| {
-                make_rows(n, d, 2 * d * (rows / n), |first, out| {
+                make_rows(n, d, 2 * d * (rows / n.max(1)), |first, out| {
                     slopes_of_logits::<T>([l, x, g], d, first, out);
                     Ok(())
                 })?
@@ -51,7 +51,7 @@ fn fused(l: &Tensor, x: &Tensor) -> Result<Tensor> {
         let of_data = || {
             let n = x.elem_count() / d;
             Ok(compute!(NAME, x.shape(), T, |l, g| {
-                make_rows(n, d, d * (rows / n), |first, out| {
+                make_rows(n, d, d * (rows / n.max(1)), |first, out| {
                     slopes_of_data::<T>([l, g], d, n, first, out);
                     Ok(())
                 })?

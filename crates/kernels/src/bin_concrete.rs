@@ -1,7 +1,7 @@
 //! Samples of the binary Concrete distribution in logit coordinates, and their density from the noise.
 use candle_core::{D, Result, Tensor, WithDType};
 
-use crate::graph::{Value, compute, node};
+use crate::graph::{Value, compute, fusible, node};
 use crate::logistic::softplus_reference;
 use crate::perturbed::{Perturbed, make_pairs, sample_shape, scale_sum, sum_of_repeats};
 use crate::reduce::sum_of_rows;
@@ -25,7 +25,7 @@ pub fn bin_concrete(logits: &Tensor, samples: usize, temperature: f64, key: Key)
     let scores = Perturbed::new(temperature, key)?;
     let shape = sample_shape(logits, samples, 1)?;
     in_single([logits], |[logits]| {
-        if !logits.device().is_cpu() {
+        if !fusible([logits]) {
             return reference(logits, samples, temperature, key);
         }
         let n = shape.iter().product();
@@ -56,7 +56,7 @@ pub fn bin_concrete_with_log_density(
     let scores = Perturbed::new(temperature, key)?;
     let shape = sample_shape(logits, samples, 2)?;
     let logits = &logits.to_dtype(compute_dtype(logits.dtype()))?;
-    if !logits.device().is_cpu() {
+    if !fusible([logits]) {
         return with_log_density_reference(logits, samples, temperature, key);
     }
     let (leading, width) = (&shape[..shape.len() - 1], shape[shape.len() - 1]);

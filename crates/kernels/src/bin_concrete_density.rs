@@ -2,11 +2,11 @@
 use candle_core::{D, Result, Tensor};
 
 use crate::bernoulli_log_prob::width;
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::logistic::{softplus_reference, sum_ln_1p_exp};
 use crate::perturbed::{positive, shares};
 use crate::reduce::sum_zip;
-use crate::rows::{align_rows, cyclic, make_rows};
+use crate::rows::{align_rows, cyclic, make_rows, numbers_of_both};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
@@ -26,7 +26,7 @@ pub fn bin_concrete_log_density(logits: &Tensor, v: &Tensor, temperature: f64) -
     positive(temperature)?;
     in_single([logits, v], |[logits, v]| {
         let (logits, v, leading) = align_rows(logits, v)?;
-        if !logits.device().is_cpu() {
+        if !fusible([&logits, &v]) {
             return reference(&logits, &v, temperature);
         }
         fused(&logits, &v, temperature)?.reshape(leading)
@@ -41,7 +41,7 @@ pub fn reference(logits: &Tensor, v: &Tensor, temperature: f64) -> Result<Tensor
 
 fn fused(logits: &Tensor, v: &Tensor, temperature: f64) -> Result<Tensor> {
     let n = width(logits.shape())?;
-    let numbers = logits.elem_count().max(v.elem_count());
+    let numbers = numbers_of_both(logits, v);
     let rows = numbers / n;
     let sums = compute!(NAME, rows, T, |logits, v| {
         let constant = T::of(n as f64 * temperature.ln());

@@ -2,7 +2,7 @@
 use candle_core::{D, Result, Tensor};
 
 use crate::categorical_kl::{log_ratio, log_ratio_slopes};
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::in_single;
 use crate::log_softmax::{categories, forward as log_softmax};
 
@@ -16,7 +16,7 @@ const NAME: &str = "categorical_entropy";
 /// If a row has no finite entry.
 pub fn categorical_entropy(logits: &Tensor) -> Result<Tensor> {
     in_single([logits], |[x]| {
-        if !x.device().is_cpu() {
+        if !fusible([x]) {
             return reference(x);
         }
         fused(x)

@@ -1,10 +1,10 @@
 //! Divergence between categorical distributions given by logits.
 use candle_core::{D, Result, Tensor};
 
-use crate::graph::{Value, compute, node};
+use crate::graph::{Value, compute, fusible, node};
 use crate::log_softmax::{categories, exp_in_place, forward as log_softmax};
 use crate::reduce::{BLOCK, sum_zip, sum_zip_of_rows};
-use crate::rows::{align_rows, cyclic, make_rows};
+use crate::rows::{align_rows, cyclic, make_rows, numbers_of_both};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
@@ -21,7 +21,7 @@ const NAME: &str = "categorical_kl";
 pub fn categorical_kl(q_logits: &Tensor, p_logits: &Tensor) -> Result<Tensor> {
     in_single([q_logits, p_logits], |[q, p]| {
         let (q, p, leading) = align_rows(q, p)?;
-        let rows = if q.device().is_cpu() { fused(&q, &p)? } else { reference(&q, &p)? };
+        let rows = if fusible([&q, &p]) { fused(&q, &p)? } else { reference(&q, &p)? };
         rows.reshape(leading)
     })
 }
@@ -42,7 +42,7 @@ fn fused(q: &Tensor, p: &Tensor) -> Result<Tensor> {
         let of_q = q.track_op().then(|| log_ratio_slopes(&log_q, &log_p, kl, g, k)).transpose()?;
         let of_p = || {
             let (a, b, rows) = (&log_q, &log_p, p.elem_count() / k);
-            let cost = 2 * k * (g.elem_count() / rows);
+            let cost = 2 * k * (g.elem_count() / rows.max(1));
             Ok::<_, candle_core::Error>(compute!(NAME, p.shape(), T, |a, b, g| {
                 make_rows(rows, k, cost, |first, d| {
                     slopes_of_p::<T>([a, b], g, k, first, d);
@@ -57,7 +57,7 @@ fn fused(q: &Tensor, p: &Tensor) -> Result<Tensor> {
 
 /// `Σ_k q_k (log q_k - log p_k)` of each row, with `q` normalised.
 pub(crate) fn log_ratio(log_q: &Tensor, log_p: &Tensor, k: usize) -> Result<Value> {
-    let rows = log_q.elem_count().max(log_p.elem_count()) / k;
+    let rows = numbers_of_both(log_q, log_p) / k;
     Ok(compute!(NAME, rows, T, |log_q, log_p| {
         make_rows(rows, 1, 2 * k, |first, y| {
             divergences::<T>(log_q, log_p, k, first, y);
@@ -75,7 +75,7 @@ pub(crate) fn log_ratio_slopes(
     k: usize,
 ) -> Result<Value> {
     let rows = log_q.elem_count() / k;
-    let cost = 2 * k * (g.elem_count() / rows);
+    let cost = 2 * k * (g.elem_count() / rows.max(1));
     Ok(compute!(NAME, log_q.shape(), T, |log_q, log_p, value, g| {
         make_rows(rows, k, cost, |first, d| {
             slopes_of_q::<T>([log_q, log_p], value, g, k, first, d);

@@ -2,7 +2,7 @@
 use candle_core::{D, Device, Result, Tensor};
 
 use crate::embedding::Indices;
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::log_softmax::{categories, masked_row, row_log_sum_exp};
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
@@ -21,15 +21,15 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let rows = logits.elem_count() / k;
     let ids = checked(NAME, logits, k, targets)?;
     in_single([logits], |[logits]| {
-        if !logits.device().is_cpu() {
+        if !fusible([logits]) {
             return reference(logits, targets);
         }
         let log_sums;
         let y = compute!(NAME, targets.shape(), T, |logits| {
-            let sums = make_rows(rows, 1, 2 * k, |first, y| log_sums_of::<T>(logits, k, first, y))?;
-            let pairs = sums.iter().zip(logits.chunks_exact(k)).zip(&ids.0);
-            let y = pairs.map(|((sum, row), id)| *sum - row[*id as usize]).collect();
-            log_sums = Tensor::from_vec(sums, rows, &Device::Cpu)?;
+            let sums = make_rows(rows, 2, 2 * k, |first, y| log_sums_of::<T>(logits, k, first, y))?;
+            let pairs = sums.chunks_exact(2).zip(logits.chunks_exact(k)).zip(&ids.0);
+            let y = pairs.map(|((sum, row), id)| (sum[0] - row[*id as usize]) + sum[1]).collect();
+            log_sums = Tensor::from_vec(sums, (rows, 2), &Device::Cpu)?;
             y
         });
         node(NAME, [logits], y, move |[logits], _, g| {
@@ -63,24 +63,26 @@ pub(crate) fn checked(name: &str, x: &Tensor, k: usize, targets: &Tensor) -> Res
 }
 
 vectorised! {
+    /// For rows `first..` the largest logit, and what is to be added to it: of large logits the sum would lose digits.
     fn log_sums_of<T: Real>(logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
-        for (i, y) in y.iter_mut().enumerate() {
-            *y = row_log_sum_exp(&logits[(first + i) * k..][..k]);
-            if *y == T::NEG_INFINITY {
+        for (i, y) in y.chunks_exact_mut(2).enumerate() {
+            let (top, rest) = row_log_sum_exp(&logits[(first + i) * k..][..k]);
+            if top == T::NEG_INFINITY {
                 return masked_row(first + i);
             }
+            y.copy_from_slice(&[top, rest]);
         }
         Ok(())
     }
 
     /// `g (softmax - one-hot)` for rows `first..`; 0 where a logit is masked.
     fn slopes<T: Real>(x: &[T], log_sums: &[T], g: &[T], ids: &[u32], first: usize, d: &mut [T]) {
-        let k = x.len() / log_sums.len();
+        let k = 2 * x.len() / log_sums.len().max(1);
         for (i, d) in d.chunks_exact_mut(k).enumerate() {
             let row = first + i;
-            let (x, log_sum, g) = (&x[row * k..][..k], log_sums[row], g[row]);
+            let (x, top, rest, g) = (&x[row * k..][..k], log_sums[2 * row], log_sums[2 * row + 1], g[row]);
             for (d, x) in d.iter_mut().zip(x) {
-                *d = g * Real::exp(*x - log_sum);
+                *d = g * Real::exp((*x - top) - rest);
             }
             let id = ids[row] as usize;
             if x[id] > T::NEG_INFINITY {
@@ -130,7 +132,7 @@ mod tests {
         let x = [[1e30, -1e30, 3.], [1., 2., -inf], [0., 0., -inf]];
         let x = Var::new(&x, &Device::Cpu)?;
         let y = cross_entropy(&x, &Tensor::new(&[0u32, 1, 2], &Device::Cpu)?)?;
-        assert_eq!(y.to_vec1::<f32>()?, [0., 0.313_261_75, inf]);
+        assert_eq!(y.to_vec1::<f32>()?, [0., 0.313_261_66, inf]);
         let p = 0.268_941_43f32;
         close(
             y.sum_all()?.backward()?.get(&x).unwrap(),

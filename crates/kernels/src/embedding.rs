@@ -1,7 +1,7 @@
 //! Vectors of symbols.
 use candle_core::{DType, Result, Tensor};
 
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
@@ -16,7 +16,7 @@ use crate::{Real, in_single};
 pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (vocabulary, width) = table.dims2()?;
     let shape = [ids.dims(), &[width]].concat();
-    if !table.device().is_cpu() {
+    if !fusible([table, ids]) {
         return reference(table, ids);
     }
     let ids = Indices::below(ids, vocabulary, "embedding: id")?;

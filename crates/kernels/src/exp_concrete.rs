@@ -2,7 +2,7 @@
 use candle_core::{D, Result, Tensor, WithDType};
 
 use crate::exp_concrete_density::{sums_of_variables, variable_constant};
-use crate::graph::{Value, compute, node};
+use crate::graph::{Value, compute, fusible, node};
 use crate::log_softmax::{categories, centre_rows, log_normalise_rows, log_softmax_slopes};
 use crate::perturbed::{Perturbed, make_pairs, sample_shape, scale_sum};
 use crate::reduce::sum_of_rows;
@@ -28,7 +28,7 @@ pub fn exp_concrete(logits: &Tensor, samples: usize, temperature: f64, key: Key)
     let scores = Perturbed::new(temperature, key)?;
     let shape = sample_shape(logits, samples, 2)?;
     in_single([logits], |[logits]| {
-        if !logits.device().is_cpu() {
+        if !fusible([logits]) {
             return reference(logits, samples, temperature, key);
         }
         let k = categories(logits.shape())?;
@@ -60,19 +60,20 @@ pub fn exp_concrete_with_log_density(
     let scores = Perturbed::new(temperature, key)?;
     let shape = sample_shape(logits, samples, 3)?;
     let logits = &logits.to_dtype(compute_dtype(logits.dtype()))?;
-    if !logits.device().is_cpu() {
+    if !fusible([logits]) {
         return with_log_density_reference(logits, samples, temperature, key);
     }
     let k = categories(logits.shape())?;
     let (leading, n) = (&shape[..shape.len() - 2], shape[shape.len() - 2]);
-    let rows = leading.iter().product::<usize>() * n;
+    let sums: usize = leading.iter().product();
+    let rows = sums * n;
     let density;
     let y = compute!(NAME, shape.as_slice(), T, |logits| {
         let (y, each) = make_pairs(rows, k, |first, y: &mut [T], density| {
             samples_and_densities(scores, logits, (first, k), y, density)
         })?;
-        let sums = sums_of_variables(&each, n, variable_constant(k, temperature));
-        density = Value(T::to_cpu_storage_owned(sums), leading.into());
+        let each = sums_of_variables(&each, (sums, n), variable_constant(k, temperature));
+        density = Value(T::to_cpu_storage_owned(each), leading.into());
         y
     });
     Ok((sample(logits, y, scores)?, density.tensor()))

@@ -1,12 +1,12 @@
 //! Log-density of the Concrete distribution in log-coordinates.
 use candle_core::{D, Result, Tensor};
 
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::log_softmax::{categories, centre_rows, exp_in_place, normalise_rows};
 use crate::math::ln_gamma;
 use crate::perturbed::{positive, scale_sum, shares};
 use crate::reduce::{max_of_rows, sum_of_rows};
-use crate::rows::{align_rows, make_rows};
+use crate::rows::{align_rows, make_rows, numbers_of_both};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
@@ -33,10 +33,10 @@ pub fn exp_concrete_log_density(logits: &Tensor, y: &Tensor, temperature: f64) -
                 y.shape()
             )
         };
-        if !logits.device().is_cpu() {
+        if !fusible([&logits, &y]) {
             return reference(&logits, &y, temperature);
         }
-        fused(&logits, &y, temperature, variables)?.reshape(leading)
+        fused(&logits, &y, temperature, (leading.iter().product(), variables))?.reshape(leading)
     })
 }
 
@@ -54,25 +54,34 @@ pub(crate) fn variable_constant(k: usize, temperature: f64) -> f64 {
     ln_gamma(k) - real * real.ln() + (real - 1.) * temperature.ln()
 }
 
-/// Sums of `n` variables, each with a constant added.
-pub(crate) fn sums_of_variables<T: Real>(each: &[T], n: usize, constant: f64) -> Vec<T> {
-    let mut sums = vec![T::of(constant * n as f64); each.len() / n.max(1)];
+/// `rows` sums of `n` variables, each with a constant added.
+pub(crate) fn sums_of_variables<T: Real>(
+    each: &[T],
+    (rows, n): (usize, usize),
+    constant: f64,
+) -> Vec<T> {
+    let mut sums = vec![T::of(constant * n as f64); rows];
     for (sum, each) in sums.iter_mut().zip(each.chunks(n.max(1))) {
         *sum += crate::reduce::sum(each, |x| x);
     }
     sums
 }
 
-fn fused(logits: &Tensor, y: &Tensor, temperature: f64, variables: usize) -> Result<Tensor> {
+fn fused(
+    logits: &Tensor,
+    y: &Tensor,
+    temperature: f64,
+    sums_and_variables: (usize, usize),
+) -> Result<Tensor> {
     let k = categories(logits.shape())?;
-    let numbers = logits.elem_count().max(y.elem_count());
+    let numbers = numbers_of_both(logits, y);
     let rows = numbers / k;
-    let sums = compute!(NAME, rows / variables.max(1), T, |logits, y| {
+    let sums = compute!(NAME, sums_and_variables.0, T, |logits, y| {
         let each = make_rows(rows, 1, 2 * k, |first, out| {
             densities::<T>([logits, y], T::of(temperature), (first, k), out);
             Ok(())
         })?;
-        sums_of_variables(&each, variables, variable_constant(k, temperature))
+        sums_of_variables(&each, sums_and_variables, variable_constant(k, temperature))
     });
     node(NAME, [logits, y], sums, move |[logits, y], _, g| {
         let slopes = compute!(NAME, numbers, T, |logits, y, g| {

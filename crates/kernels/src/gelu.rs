@@ -1,6 +1,8 @@
 //! The Gaussian error linear unit.
 use candle_core::{Result, Tensor};
 
+use crate::graph::fusible;
+
 use crate::elementwise::elementwise;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
@@ -22,7 +24,7 @@ const FLAT: f64 = 30.;
 ///
 /// Source: Hendrycks and Gimpel (2016), section 2.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !fusible([x]) {
         return reference(x);
     }
     in_single([x], |[x]| elementwise!("gelu", x, gelus, gelu_slopes))

@@ -47,6 +47,11 @@ macro_rules! compute {
 }
 pub(crate) use compute;
 
+/// Whether the kernels of this crate compute with tensors: where all of them are on the CPU. Others are for the twin.
+pub(crate) fn fusible<const N: usize>(tensors: [&Tensor; N]) -> bool {
+    tensors.iter().all(|tensor| tensor.device().is_cpu())
+}
+
 /// The numbers of a contiguous tensor on the CPU.
 pub(crate) fn numbers<'a, T: candle_core::WithDType>(
     storage: &'a Storage,

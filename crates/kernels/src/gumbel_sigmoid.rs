@@ -1,7 +1,7 @@
 //! A relaxed bit: Gumbel-Softmax for two categories in logistic form, soft or straight-through.
 use candle_core::{Result, Tensor};
 
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::logistic::sigmoid_reference;
 use crate::perturbed::{Perturbed, sample_shape};
 use crate::rows::make_rows;
@@ -32,7 +32,7 @@ pub fn gumbel_sigmoid(
     let scores = Perturbed::new(temperature, key)?;
     let shape = sample_shape(logits, samples, 1)?;
     in_single([logits], |[logits]| {
-        if logits.device().is_cpu() {
+        if fusible([logits]) {
             fused(logits, &shape, scores, forward)
         } else {
             reference(logits, samples, temperature, forward, key)

@@ -1,10 +1,11 @@
 //! A Gumbel-Softmax sample, soft or straight-through.
 use candle_core::{D, Result, Tensor};
 
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::log_softmax::{
     categories, centre_rows, masked_row, normalise_long_row, normalise_rows, softmax_slopes,
 };
+use crate::perturbed::{positive, sample_shape};
 use crate::reduce::{larger, max, position};
 use crate::rows::{cyclic, make_rows};
 use crate::vectorised::vectorised;
@@ -38,19 +39,11 @@ pub fn gumbel_softmax(
     forward: Forward,
     key: Key,
 ) -> Result<Tensor> {
-    if !(temperature > 0. && temperature.is_finite()) {
-        candle_core::bail!("temperature must be positive and finite, got {temperature}")
-    }
-    let leading = logits.dims().first().copied().unwrap_or(0);
-    if logits.rank() < 2 || samples == 0 || (leading != 1 && leading != samples) {
-        candle_core::bail!(
-            "expected logits [S | 1, .., K] for S = {samples} ≥ 1 samples, got {:?}",
-            logits.shape()
-        )
-    }
+    positive(temperature)?;
+    let shape = sample_shape(logits, samples, 2)?;
     in_single([logits], |[logits]| {
-        if logits.device().is_cpu() {
-            fused(logits, samples, Noisy { inverse: 1. / temperature, key }, forward)
+        if fusible([logits]) {
+            fused(logits, shape, Noisy { inverse: 1. / temperature, key }, forward)
         } else {
             reference(logits, samples, temperature, forward, key)
         }
@@ -80,11 +73,9 @@ pub fn reference(
     }
 }
 
-fn fused(logits: &Tensor, samples: usize, noisy: Noisy, forward: Forward) -> Result<Tensor> {
+fn fused(logits: &Tensor, shape: Vec<usize>, noisy: Noisy, forward: Forward) -> Result<Tensor> {
     const NAME: &str = "gumbel_softmax";
     let k = categories(logits.shape())?;
-    let mut shape = logits.dims().to_vec();
-    shape[0] = samples;
     let rows = shape.iter().product::<usize>() / k;
     let y = compute!(NAME, shape, T, |logits| {
         make_rows(rows, k, 3 * k, |first, y| match forward {
@@ -96,7 +87,7 @@ fn fused(logits: &Tensor, samples: usize, noisy: Noisy, forward: Forward) -> Res
         let inputs = logits.elem_count() / k;
         let d = compute!(NAME, logits.shape(), T, |logits, y, g| {
             let slopes = Slopes { noisy, forward, logits, y, g, k };
-            make_rows(inputs, k, 2 * k * (rows / inputs), |first, d: &mut [T]| {
+            make_rows(inputs, k, 2 * k * (rows / inputs.max(1)), |first, d: &mut [T]| {
                 slopes.of_rows(first, d)
             })?
         });

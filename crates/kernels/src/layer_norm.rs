@@ -3,7 +3,7 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::{D, Device, Result, Tensor};
 
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::reduce::{LANES, fold, sum};
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
@@ -35,7 +35,7 @@ pub fn layer_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, epsilon: f64) -> R
         )
     }
     in_single([x, scale, shift], |[x, scale, shift]| {
-        if x.device().is_cpu() {
+        if fusible([x, scale, shift]) {
             fused(x, scale, shift, width, epsilon)
         } else {
             reference(x, scale, shift, epsilon)

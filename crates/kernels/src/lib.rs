@@ -82,3 +82,4 @@ pub use math::{Real, ln_gamma};
 pub use one_hot::one_hot_argmax;
 pub use philox::philox4x32_10;
 pub use sparse_map::{SparseMap, sparse_map};
+pub use vectorised::vector_unit;

@@ -1,7 +1,7 @@
 //! The affine map of a layer, with its nonlinearity.
 use candle_core::{Result, Tensor};
 
-use crate::graph::{Value, compute, node};
+use crate::graph::{Value, compute, fusible, node};
 use crate::matmul::{Matrix, add_product, product};
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
@@ -35,9 +35,6 @@ pub fn linear_with_activation(
     activation: Activation,
 ) -> Result<Tensor> {
     in_single([x, weight, bias], |[x, weight, bias]| {
-        if !x.device().is_cpu() {
-            return reference_with_activation(x, weight, bias, activation);
-        }
         let (Some(inputs), (outputs, expected)) = (x.dims().last(), weight.dims2()?) else {
             candle_core::bail!("linear: expected x [.., I], got a scalar")
         };
@@ -48,6 +45,10 @@ pub fn linear_with_activation(
                 weight.shape(),
                 bias.shape()
             )
+        }
+        // A sum of no products is 0, which the twin knows.
+        if !fusible([x, weight, bias]) || x.elem_count() * outputs == 0 {
+            return reference_with_activation(x, weight, bias, activation);
         }
         fused(x, weight, bias, activation)
     })

@@ -2,7 +2,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::cross_entropy::checked;
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::log_softmax::row_log_sum_exp;
 use crate::matmul::{Matrix, add_product, append_product};
 use crate::reduce::{max, sum};
@@ -40,7 +40,7 @@ pub fn linear_cross_entropy(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Re
         )
     }
     in_single([x, weight], |[x, weight]| {
-        if !x.device().is_cpu() {
+        if !fusible([x, weight]) {
             return reference(x, weight, targets);
         }
         let (mut gradients, shapes) = ([None, None], [x.shape().clone(), weight.shape().clone()]);
@@ -132,7 +132,8 @@ fn in_rows<T: Real>(
 
 vectorised! {
     fn loss<T: Real>(row: &[T], target: usize) -> T {
-        row_log_sum_exp(row) - row[target]
+        let (top, rest) = row_log_sum_exp(row);
+        (top - row[target]) + rest
     }
 
     /// The loss of a row of logits, which become its gradient times `share`.

@@ -47,6 +47,8 @@ thread_local! {
 /// a deep graph would overflow the stack if each waited for the next.
 pub(crate) fn forget(output: TensorId) {
     let Some(link) = links().remove(&output) else { return };
+    // What was handed over to it in a pass that never came to it.
+    let _ = HANDED_OVER.try_with(|all| all.borrow_mut().remove(&link.id()));
     let waits = |going: &RefCell<Option<Vec<Tensor>>>| match &mut *going.borrow_mut() {
         Some(waiting) => {
             waiting.push(link.clone());

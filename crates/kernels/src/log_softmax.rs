@@ -1,7 +1,7 @@
 //! `softmax` and its logarithm over the last axis.
 use candle_core::{D, Result, Shape, Tensor};
 
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::reduce::{BLOCK, max, max_of_rows, sum, sum_of_rows, sum_zip_of_rows};
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
@@ -16,7 +16,7 @@ use crate::{Real, in_single};
 /// If a row has no finite entry.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     in_single([x], |[x]| {
-        if !x.device().is_cpu() {
+        if !fusible([x]) {
             return reference(x);
         }
         let k = categories(x.shape())?;
@@ -36,7 +36,7 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
 /// If a row has no finite entry.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     in_single([x], |[x]| {
-        if !x.device().is_cpu() {
+        if !fusible([x]) {
             return softmax_reference(x);
         }
         let k = categories(x.shape())?;
@@ -62,14 +62,17 @@ pub fn softmax_reference(x: &Tensor) -> Result<Tensor> {
 /// Rows of a tile, whose maxima and sums are held at a time.
 pub(crate) const TILE: usize = 32;
 
-/// `ln Σ exp x` of one row; `-∞` if the row is masked entirely.
+/// The largest of a row, and what is to be added to it to make `ln Σ exp x`; `-∞` and 0 of a row that is masked entirely.
+///
+/// A NaN makes one of the two NaN.
 #[inline(always)]
-pub(crate) fn row_log_sum_exp<T: Real>(row: &[T]) -> T {
+pub(crate) fn row_log_sum_exp<T: Real>(row: &[T]) -> (T, T) {
     let top = max(row);
     if top == T::NEG_INFINITY {
-        return top;
+        // A maximum takes no notice of a NaN.
+        return (sum(row, |x| x), T::zero());
     }
-    top + Real::ln(sum(row, |x| Real::exp(x - top)))
+    (top, Real::ln(sum(row, |x| Real::exp(x - top))))
 }
 
 pub(crate) fn masked_row<T>(row: usize) -> Result<T> {

@@ -2,8 +2,9 @@
 use candle_core::shape::Dim;
 use candle_core::{D, Result, Tensor};
 
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::log_softmax::{categories, row_log_sum_exp};
+use crate::reduce::{max, sum};
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
@@ -19,7 +20,7 @@ pub fn log_sum_exp(x: &Tensor, dim: impl Dim) -> Result<Tensor> {
     order.push(dim);
     let last =
         if dim + 1 == x.rank() { x.contiguous()? } else { x.permute(order)?.contiguous()? };
-    in_single([&last], |[x]| if x.device().is_cpu() { fused(x) } else { reference(x) })
+    in_single([&last], |[x]| if fusible([x]) { fused(x) } else { reference(x) })
 }
 
 /// The twin of [`log_sum_exp`] over the last axis, from plain candle operations (finite rows only).
@@ -38,10 +39,10 @@ fn fused(x: &Tensor) -> Result<Tensor> {
             Ok(())
         })?
     });
-    node(NAME, [x], y, move |[x], y, g| {
-        let d = compute!(NAME, x.shape(), T, |x, y, g| {
+    node(NAME, [x], y, move |[x], _, g| {
+        let d = compute!(NAME, x.shape(), T, |x, g| {
             make_rows(rows, k, k, |first, d| {
-                slopes::<T>([x, y, g], k, first, d);
+                slopes::<T>([x, g], k, first, d);
                 Ok(())
             })?
         });
@@ -52,20 +53,28 @@ fn fused(x: &Tensor) -> Result<Tensor> {
 vectorised! {
     fn sums<T: Real>(x: &[T], k: usize, first: usize, y: &mut [T]) {
         for (y, x) in y.iter_mut().zip(x[first * k..].chunks(k)) {
-            *y = row_log_sum_exp(x);
+            let (top, rest) = row_log_sum_exp(x);
+            *y = top + rest;
         }
     }
 
-    /// `g softmax_k(x)`.
-    fn slopes<T: Real>(xyg: [&[T]; 3], k: usize, first: usize, d: &mut [T]) {
-        let [x, y, g] = xyg;
+    /// `g softmax_k(x)`; 0 where every entry is masked.
+    fn slopes<T: Real>(xg: [&[T]; 2], k: usize, first: usize, d: &mut [T]) {
+        let [x, g] = xg;
         for (i, d) in d.chunks_mut(k).enumerate() {
             let row = first + i;
-            if y[row] == T::NEG_INFINITY {
+            let x = &x[row * k..][..k];
+            let top = max(x);
+            if top == T::NEG_INFINITY {
                 continue;
             }
-            for (d, x) in d.iter_mut().zip(&x[row * k..][..k]) {
-                *d = g[row] * Real::exp(*x - y[row]);
+            // Not exp(x - ln Σ exp x): of large logits the logarithm has lost digits.
+            for (d, x) in d.iter_mut().zip(x) {
+                *d = Real::exp(*x - top);
+            }
+            let factor = g[row] / sum(d, |d| d);
+            for d in d.iter_mut() {
+                *d *= factor;
             }
         }
     }

@@ -1,6 +1,8 @@
 //! `sigmoid` and `softplus`, stable at any logit.
 use candle_core::{Result, Tensor};
 
+use crate::graph::fusible;
+
 use crate::elementwise::elementwise;
 use crate::reduce::{LANES, fold};
 use crate::vectorised::vectorised;
@@ -8,7 +10,7 @@ use crate::{Real, in_single};
 
 /// `σ(x) = 1 / (1 + e^-x)`, elementwise. Differentiable.
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !fusible([x]) {
         return sigmoid_reference(x);
     }
     in_single([x], |[x]| elementwise!("sigmoid", x, sigmoids, sigmoid_slopes))
@@ -16,7 +18,7 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
 
 /// `ln(1 + e^x)`, elementwise: `-log σ(-x)`. Differentiable, with gradient `σ(x)`.
 pub fn softplus(x: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !fusible([x]) {
         return softplus_reference(x);
     }
     in_single([x], |[x]| elementwise!("softplus", x, softpluses, softplus_slopes))

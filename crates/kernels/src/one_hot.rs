@@ -1,7 +1,7 @@
 //! The discrete end of a relaxation.
 use candle_core::{D, Result, Tensor};
 
-use crate::graph::compute;
+use crate::graph::{compute, fusible};
 use crate::log_softmax::{categories, masked_row};
 use crate::reduce::{max, position};
 use crate::rows::make_rows;
@@ -18,7 +18,7 @@ use crate::{Real, in_single};
 pub fn one_hot_argmax(x: &Tensor) -> Result<Tensor> {
     let x = x.detach();
     in_single([&x], |[x]| {
-        if !x.device().is_cpu() {
+        if !fusible([x]) {
             return reference(x);
         }
         let k = categories(x.shape())?;

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::graph::compute;
 use crate::rows::make_rows;
+use crate::threads::parallel;
 use crate::vectorised::vectorised;
 use crate::{Key, Real};
 
@@ -120,8 +121,13 @@ pub(crate) fn make_pairs<T: Real>(
     let (mut wide, mut narrow) = (vec![T::zero(); rows * width], vec![T::zero(); rows]);
     if !wide.is_empty() {
         let run = (TASK / width).max(1);
-        let tasks = wide.par_chunks_mut(run * width).zip(narrow.par_chunks_mut(run));
-        tasks.enumerate().try_for_each(|(task, (wide, narrow))| f(task * run, wide, narrow))?;
+        if run >= rows || !parallel() {
+            let tasks = wide.chunks_mut(run * width).zip(narrow.chunks_mut(run)).enumerate();
+            { tasks }.try_for_each(|(task, (wide, narrow))| f(task * run, wide, narrow))?;
+        } else {
+            let tasks = wide.par_chunks_mut(run * width).zip(narrow.par_chunks_mut(run));
+            tasks.enumerate().try_for_each(|(task, (wide, narrow))| f(task * run, wide, narrow))?;
+        }
     }
     Ok((wide, narrow))
 }

@@ -70,6 +70,12 @@ fn for_runs<T: Send>(
     out.par_chunks_mut(rows * width).enumerate().try_for_each(|(task, run)| f(task * rows, run))
 }
 
+/// How many numbers two tensors have where the shorter is repeated; none if one is empty.
+pub(crate) fn numbers_of_both(a: &Tensor, b: &Tensor) -> usize {
+    let (a, b) = (a.elem_count(), b.elem_count());
+    if a.min(b) == 0 { 0 } else { a.max(b) }
+}
+
 /// Row number `row` of rows of `width` numbers, counted modulo how many there are.
 #[inline(always)]
 pub(crate) fn cyclic<T>(x: &[T], row: usize, width: usize) -> &[T] {
@@ -103,7 +109,8 @@ pub(crate) fn align_rows(a: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor, Vec<
     let fit = |t: Tensor| {
         // A shape that equals the common one behind some leading 1s repeats as it lies in memory.
         let ones = t.dims().iter().take_while(|d| **d == 1).count();
-        let suffix = t.dims()[ones..] == shape.dims()[ones..];
+        let suffix =
+            t.dims()[ones..] == shape.dims()[ones..] && t.dims().last() == shape.dims().last();
         if suffix { t.contiguous() } else { t.broadcast_as(&shape)?.contiguous() }
     };
     let leading = shape.dims()[..rank.saturating_sub(1)].to_vec();

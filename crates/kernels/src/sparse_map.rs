@@ -1,7 +1,7 @@
 //! Sparse maps onto the simplex: sparsemax and entmax.
 use candle_core::{D, Result, Tensor};
 
-use crate::graph::{compute, node};
+use crate::graph::{compute, fusible, node};
 use crate::log_softmax::{categories, masked_row};
 use crate::rows::make_rows;
 use crate::{Real, in_single};
@@ -24,7 +24,7 @@ pub enum SparseMap {
 /// If a row has no finite entry.
 pub fn sparse_map(x: &Tensor, map: SparseMap) -> Result<Tensor> {
     in_single([x], |[x]| {
-        if !x.device().is_cpu() {
+        if !fusible([x]) {
             return reference(x, map);
         }
         let k = categories(x.shape())?;
@@ -112,9 +112,10 @@ fn forward<T: Real>(x: &[T], k: usize, map: SparseMap) -> Result<Vec<T>> {
             }
             let mut sorted: Vec<f64> = row.iter().map(|x| x - top).filter(|x| *x > -1.).collect();
             sorted.sort_unstable_by(|a, b| b.total_cmp(a));
-            let threshold = top + threshold(&sorted, map);
+            let threshold = threshold(&sorted, map);
             for (y, x) in y.iter_mut().zip(&row) {
-                let above = (x - threshold).max(0.);
+                let above = (x - top) - threshold;
+                let above = if above < 0. { 0. } else { above };
                 *y = T::of(if map == SparseMap::Entmax15 { above * above } else { above });
             }
         }

@@ -27,6 +27,20 @@ pub(crate) fn unit() -> Unit {
     Unit::Baseline
 }
 
+/// Name of the vector unit that the operations run on in this process: `avx512`, `avx2`, `neon` or `baseline`. Results
+/// do not depend on it.
+#[must_use]
+pub fn vector_unit() -> &'static str {
+    match unit() {
+        #[cfg(target_arch = "x86_64")]
+        Unit::Avx512 => "avx512",
+        #[cfg(target_arch = "x86_64")]
+        Unit::Avx2 => "avx2",
+        Unit::Baseline if cfg!(target_arch = "aarch64") => "neon",
+        Unit::Baseline => "baseline",
+    }
+}
+
 /// Compiles each function once for every [`Unit`], with everything that is inlined into it, and lets it run
 /// on the widest that the processor has.
 ///

@@ -8,7 +8,8 @@ const STACK: usize = 256 << 20;
 
 /// Runs `body` on a thread with a stack for deep graphs, says what went wrong, and gives the exit code.
 ///
-/// Starts the messages first, see [`logging::init`]. A panic is exit code 70; for the codes of errors
+/// For the end of `main`, before which no thread was started: sets how many threads compute, see
+/// [`gumbel_kernels::threads::configure`], and starts the messages, see [`logging::init`]. A panic is exit code 70; for the codes of errors
 /// see [`Error::exit_code`].
 ///
 /// ```no_run
@@ -25,6 +26,7 @@ const STACK: usize = 256 << 20;
 /// ```
 #[must_use]
 pub fn launch(args: &RunArgs, body: impl FnOnce() -> Result<()> + Send) -> ExitCode {
+    gumbel_kernels::threads::configure(args.threads());
     logging::init(args.quiet, args.verbose);
     match on_large_stack(body) {
         Ok(()) => ExitCode::SUCCESS,
