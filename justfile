@@ -17,6 +17,11 @@ test *ARGS:
 lab *ARGS:
     cargo run --release --locked --bin lab -- "$@"
 
+# Run the cells of a published table and write the result beside it; `just reproduce` lists the tables
+reproduce *ARGS:
+    cargo build --release --locked --bin vae --bin reproduce
+    cargo run --release --locked --bin reproduce -- "$@"
+
 # Time every operation beside its twin and the limits of the machine; `just bench --help` has the options
 bench *ARGS:
     cargo run --release --locked --bin bench -- "$@"

@@ -59,6 +59,13 @@ pub(crate) struct DataConfig {
     pub(crate) dataset: DatasetName,
     /// How grey levels become bits.
     pub(crate) binarisation: Binarisation,
+    /// Whether the validation images are kept out of training. If not, what is called validation says nothing new.
+    #[serde(default = "yes")]
+    pub(crate) held_out: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// How the model is judged: always on discrete samples.
@@ -71,6 +78,9 @@ pub(crate) struct EvaluationConfig {
     /// Samples per image on the test set, at the end.
     #[serde(default = "thousand")]
     pub(crate) final_samples: usize,
+    /// Samples per image on the training set, at the end; 0 leaves it out.
+    #[serde(default)]
+    pub(crate) train_samples: usize,
 }
 
 fn one() -> usize {

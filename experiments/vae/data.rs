@@ -68,13 +68,16 @@ impl Data {
     pub(crate) fn load(config: &Config, args: &Args) -> Result<Self> {
         let (name, regime) = (config.data.dataset, config.data.binarisation);
         let places = Places::from_env(args.data_dir.clone());
-        let split = |split| {
-            loaded(load(&name, split, &places).and_then(|i| ImageSet::new(Arc::new(i), regime)))
-        };
+        let split = |split| loaded(load(&name, split, &places));
+        let set = |images| loaded(ImageSet::new(Arc::new(images), regime));
+        let (mut train, valid) = (split(Split::Train)?, split(Split::Valid)?);
+        if !config.data.held_out {
+            train = loaded(train.and(&valid))?;
+        }
         let data = Self {
-            train: split(Split::Train)?,
-            valid: split(Split::Valid)?,
-            test: split(Split::Test)?,
+            train: set(train)?,
+            valid: set(valid)?,
+            test: set(split(Split::Test)?)?,
             synthetic: name.is_synthetic(),
         };
         let images = data.train.images();

@@ -50,6 +50,17 @@ struct Summary {
     objective: f64,
     /// What the objective is a lower bound of.
     objective_bounds: &'static str,
+    /// The same on the training set, where that was asked for.
+    train: Option<Train>,
+}
+
+/// The model on the images that it was trained on, nats per image.
+#[derive(Clone, Debug, Serialize)]
+struct Train {
+    samples: usize,
+    bound: f64,
+    elbo: f64,
+    objective: f64,
 }
 
 /// Averages over a split, in nats per image.
@@ -90,9 +101,22 @@ impl<'a> Evaluator<'a> {
             tracing::info!("evaluating {images} test images with {samples} discrete samples each");
             let test = self.averages(&self.data.test, samples, evaluation)?;
             evaluation.record("test", &self.report(&test, samples))?;
-            self.summary = Some(self.summary(&test, samples, evaluation.step()));
+            let train = self.train(evaluation)?;
+            self.summary = Some(self.summary(&test, samples, evaluation.step(), train));
         }
         Ok(())
+    }
+
+    fn train(&self, evaluation: &mut Evaluation<'_>) -> Result<Option<Train>> {
+        let samples = self.config.evaluation.train_samples;
+        if samples == 0 {
+            return Ok(None);
+        }
+        let train = self.averages(&self.data.train, samples, evaluation)?;
+        evaluation.record("train_set", &self.report(&train, samples))?;
+        let Averages { bound, elbo, objective, .. } = train;
+        let [bound, elbo, objective] = [bound, elbo, objective].map(|mean| mean.mean());
+        Ok(Some(Train { samples, bound, elbo, objective }))
     }
 
     fn key(&self) -> Key {
@@ -150,7 +174,13 @@ impl<'a> Evaluator<'a> {
             .number("active_variables", averages.usage.active_variables(0.01) as f64)
     }
 
-    fn summary(&self, test: &Averages, samples: usize, steps: u64) -> Summary {
+    fn summary(
+        &self,
+        test: &Averages,
+        samples: usize,
+        steps: u64,
+        train: Option<Train>,
+    ) -> Summary {
         Summary {
             dataset: self.data.test.images().title(),
             synthetic: self.data.is_synthetic(),
@@ -166,6 +196,7 @@ impl<'a> Evaluator<'a> {
                 BoundOf::RelaxedModel => "the relaxed model",
                 BoundOf::Nothing => "nothing",
             },
+            train,
         }
     }
 

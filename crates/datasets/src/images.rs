@@ -163,6 +163,21 @@ impl Images {
         format!("{name}/{split} rows={rows} size={height}x{width} sha256={}", sha256(pixels))
     }
 
+    /// These images and after them those of another part of the set; it counts as this part.
+    pub fn and(mut self, other: &Self) -> Result<Self> {
+        if (self.name, self.shape) != (other.name, other.shape) {
+            let [a, b] = [&self, other].map(|images| format!("{} {:?}", images.name, images.shape));
+            return Err(Error::Argument(format!(
+                "images of two sets do not go together: {a}, {b}"
+            )));
+        }
+        self.pixels.extend_from_slice(&other.pixels);
+        if let (Some(labels), Some(more)) = (&mut self.labels, &other.labels) {
+            labels.extend_from_slice(more);
+        }
+        Self::new((self.name, self.split), self.origin, self.shape, self.pixels, self.labels)
+    }
+
     /// The same images with other pixels.
     pub(crate) fn with_pixels(&self, pixels: Vec<u8>) -> Result<Self> {
         let Self { name, split, origin, shape, labels, .. } = self;
@@ -204,6 +219,16 @@ mod tests {
         let [a, b] = [[1, 2], [1, 3]].map(|pixels| images(&pixels, None).unwrap().identity());
         assert!(a.starts_with("strokes/valid rows=1 size=1x2 sha256="), "{a}");
         assert_ne!(a, b);
+    }
+
+    #[test]
+    fn two_parts_are_one_after_the_other() {
+        let all = images(&[1, 2], Some(&[7])).unwrap();
+        let all = all.and(&images(&[3, 4, 5, 6], Some(&[8, 9])).unwrap()).unwrap();
+        assert_eq!((all.len(), all.pixels()), (3, &[1, 2, 3, 4, 5, 6][..]));
+        assert_eq!(all.labels(), Some(&[7, 8, 9][..]));
+        // Labels of some are labels of none.
+        assert!(all.and(&images(&[1, 2], None).unwrap()).is_err());
     }
 
     #[test]

@@ -3,8 +3,8 @@ use candle_core::shape::Dim;
 use candle_core::{D, Result, Tensor};
 
 use crate::graph::{compute, fusible, node};
-use crate::log_softmax::{categories, row_log_sum_exp};
-use crate::reduce::{max, sum};
+use crate::log_softmax::{TILE, categories, exp_in_place, row_log_sum_exp};
+use crate::reduce::{max_of_rows, sum_of_rows};
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
@@ -60,21 +60,26 @@ vectorised! {
 
     /// `g softmax_k(x)`; 0 where every entry is masked.
     fn slopes<T: Real>(xg: [&[T]; 2], k: usize, first: usize, d: &mut [T]) {
-        let [x, g] = xg;
-        for (i, d) in d.chunks_mut(k).enumerate() {
-            let row = first + i;
-            let x = &x[row * k..][..k];
-            let top = max(x);
-            if top == T::NEG_INFINITY {
-                continue;
+        let ([x, g], [mut tops, mut totals]) = (xg, [[T::zero(); TILE]; 2]);
+        for (tile, d) in d.chunks_mut(TILE * k).enumerate() {
+            let (rows, row) = (d.len() / k, first + tile * TILE);
+            let (tops, totals) = (&mut tops[..rows], &mut totals[..rows]);
+            d.copy_from_slice(&x[row * k..][..d.len()]);
+            max_of_rows(d, k, tops);
+            for (d, top) in d.chunks_exact_mut(k).zip(tops.iter()) {
+                // Not ln Σ exp x, which has lost digits where logits are large.
+                let top = if *top == T::NEG_INFINITY { T::zero() } else { *top };
+                for d in d {
+                    *d -= top;
+                }
             }
-            // Not exp(x - ln Σ exp x): of large logits the logarithm has lost digits.
-            for (d, x) in d.iter_mut().zip(x) {
-                *d = Real::exp(*x - top);
-            }
-            let factor = g[row] / sum(d, |d| d);
-            for d in d.iter_mut() {
-                *d *= factor;
+            exp_in_place(d);
+            sum_of_rows(d, k, totals);
+            for ((d, g), total) in d.chunks_exact_mut(k).zip(&g[row..]).zip(totals.iter()) {
+                let factor = if *total == T::zero() { T::zero() } else { *g / *total };
+                for d in d {
+                    *d *= factor;
+                }
             }
         }
     }

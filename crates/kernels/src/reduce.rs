@@ -213,6 +213,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "half a million numbers")]
     fn long_sums_keep_their_digits() {
         let x = vec![0.3f32; 262_144];
         let exact = 262_144. * f64::from(0.3f32);

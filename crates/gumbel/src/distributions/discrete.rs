@@ -164,6 +164,14 @@ impl Discrete {
 }
 
 impl Relaxed {
+    /// The relaxation of a prior that is in the coordinates of this posterior, at `temperature` where it has one.
+    pub(crate) fn prior(&self, prior: &Discrete, temperature: &Temperature) -> Result<Self> {
+        match self {
+            Self::BinConcrete(_) | Self::ExpConcrete(_) => prior.relax(temperature.clone()),
+            Self::StickBreaking(_) => StickBreakingGaussian::of(prior).map(Self::StickBreaking),
+        }
+    }
+
     /// A sample in (logit, log or Gaussian) coordinates and its log-density `[S, B]`, differentiable.
     pub fn rsample_with_log_density(&self, samples: usize, key: Key) -> Result<(Tensor, Tensor)> {
         match self {

@@ -37,7 +37,7 @@ struct Copies {
 }
 
 impl Sampler for Copies {
-    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let (n, s) = (self.copies, self.samples);
         let shared = q.logits().dim(0)? == 1;
         let (value, coefficients) = match (q, self.weights, shared) {

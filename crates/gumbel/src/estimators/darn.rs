@@ -21,7 +21,7 @@ pub struct Darn {
 }
 
 impl Sampler for Darn {
-    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let value = q.sample(self.samples, key)?;
         let score = value.broadcast_sub(&q.probs()?)?;
         let step = (&value - 1. / q.categories() as f64)?;

@@ -29,7 +29,7 @@ pub struct DecoupledStraightThroughGumbelSoftmax {
 }
 
 impl Sampler for DecoupledStraightThroughGumbelSoftmax {
-    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let forward = positive("forward_temperature", self.forward_temperature)?;
         let backward = positive("backward_temperature", self.backward_temperature)?;
         let tempered = q.with_logits(&(q.logits() / forward)?)?;

@@ -32,7 +32,7 @@ struct Every {
 }
 
 impl Sampler for Count {
-    fn draw(&mut self, site: &Site, posterior: &Discrete, _: &Discrete, _: Key) -> Result<Draw> {
+    fn draw(&mut self, site: &Site, posterior: &Discrete, _: Key) -> Result<Draw> {
         self.0.push(values(posterior, site)?);
         Ok(Draw { value: posterior.mode()?, measure: Measure::Discrete })
     }
@@ -52,7 +52,7 @@ fn values(q: &Discrete, site: &Site) -> Result<usize> {
 }
 
 impl Sampler for Every {
-    fn draw(&mut self, site: &Site, posterior: &Discrete, _: &Discrete, _: Key) -> Result<Draw> {
+    fn draw(&mut self, site: &Site, posterior: &Discrete, _: Key) -> Result<Draw> {
         let (n, k, logits) = (posterior.variables(), posterior.categories(), posterior.logits());
         let batch = logits.dim(1)?;
         let digit =

@@ -50,7 +50,7 @@ impl Default for Gap {
 }
 
 impl Sampler for GappedStraightThrough {
-    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let temperature = positive("temperature", self.temperature)?;
         let value = q.sample(self.samples, key)?;
         let shifted = match q {

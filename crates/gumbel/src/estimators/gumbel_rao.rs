@@ -30,7 +30,7 @@ pub struct GumbelRao {
 }
 
 impl Sampler for GumbelRao {
-    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let temperature = positive("temperature", self.temperature)?;
         if self.draws == 0 {
             candle_core::bail!("Gumbel-Rao averages over at least one draw, got draws = 0")

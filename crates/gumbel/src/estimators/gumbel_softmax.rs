@@ -34,7 +34,7 @@ impl GumbelSoftmax {
 }
 
 impl Sampler for GumbelSoftmax {
-    fn draw(&mut self, _: &Site, posterior: &Discrete, prior: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, posterior: &Discrete, key: Key) -> Result<Draw> {
         let samples = self.samples;
         let value = match (posterior, &self.temperature) {
             (Discrete::Categorical(q), Temperature::Fixed(temperature)) => {
@@ -52,7 +52,7 @@ impl Sampler for GumbelSoftmax {
         };
         let measure = Measure::Relaxed {
             posterior: posterior.relax(self.temperature.clone())?,
-            prior: prior.relax(self.prior_temperature.clone())?,
+            prior_temperature: self.prior_temperature.clone(),
             samples,
             key,
         };

@@ -24,7 +24,7 @@ pub struct GumbelSparse {
 }
 
 impl Sampler for GumbelSparse {
-    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let temperature = positive("temperature", self.temperature)?;
         let value = match q {
             Discrete::Categorical(q) => {

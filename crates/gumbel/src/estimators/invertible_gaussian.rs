@@ -26,13 +26,13 @@ pub struct InvertibleGaussianReparameterisation {
 }
 
 impl Sampler for InvertibleGaussianReparameterisation {
-    fn draw(&mut self, _: &Site, q: &Discrete, p: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let temperature = positive("temperature", self.temperature)?;
         let posterior = StickBreakingGaussian::of(q)?;
         let value = posterior.relaxed(&posterior.rsample(self.samples, key)?, temperature)?;
         let measure = Measure::Relaxed {
             posterior: Relaxed::StickBreaking(posterior),
-            prior: Relaxed::StickBreaking(StickBreakingGaussian::of(p)?),
+            prior_temperature: temperature.into(),
             samples: self.samples,
             key,
         };

@@ -34,8 +34,8 @@ impl<'a> Leaves<'a> {
 }
 
 impl Sampler for Leaves<'_> {
-    fn draw(&mut self, site: &Site, q: &Discrete, p: &Discrete, key: Key) -> Result<Draw> {
-        let Draw { value, measure } = self.inner.draw(site, q, p, key)?;
+    fn draw(&mut self, site: &Site, q: &Discrete, key: Key) -> Result<Draw> {
+        let Draw { value, measure } = self.inner.draw(site, q, key)?;
         let zero = Var::zeros(value.shape(), value.dtype(), value.device())?;
         let value = (value + zero.as_tensor())?;
         self.zeros.push(zero);

@@ -33,7 +33,7 @@ pub struct MuProp {
 struct MeanField;
 
 impl Sampler for MeanField {
-    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, _: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, _: Key) -> Result<Draw> {
         Ok(Draw { value: q.probs()?, measure: Measure::Discrete })
     }
 }

@@ -23,7 +23,7 @@ pub struct ReinMax {
 }
 
 impl Sampler for ReinMax {
-    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let tempered = probs_at(q, 1. / positive("temperature", self.temperature)?)?;
         let value = q.sample(self.samples, key)?;
         let middle = (value.broadcast_add(&tempered)? * 0.5)?;

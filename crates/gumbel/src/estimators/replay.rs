@@ -30,14 +30,14 @@ impl<'a> Replay<'a> {
 }
 
 impl Sampler for Replay<'_> {
-    fn draw(&mut self, site: &Site, q: &Discrete, p: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, site: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let value = match self.before.next() {
             Some(earlier) => Some(earlier.draw.value.clone()),
             None => self.value.take(),
         };
         let value = match value {
             Some(value) => value,
-            None => self.after.draw(site, q, p, key)?.value,
+            None => self.after.draw(site, q, key)?.value,
         };
         // The mass of the discrete law, linear in the value, goes on meaning something.
         Ok(Draw { value, measure: Measure::Discrete })

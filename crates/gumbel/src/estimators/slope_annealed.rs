@@ -23,7 +23,7 @@ pub struct SlopeAnnealedStraightThrough {
 }
 
 impl Sampler for SlopeAnnealedStraightThrough {
-    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let probs = probs_at(q, positive("slope", self.slope)?)?;
         let gradient = (softmax_jacobian(q, &probs)? * self.slope)?;
         let value = q.sample(self.samples, key)?.broadcast_add(&gradient)?;

@@ -18,7 +18,7 @@ pub struct StraightThrough {
 }
 
 impl Sampler for StraightThrough {
-    fn draw(&mut self, _: &Site, posterior: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, posterior: &Discrete, key: Key) -> Result<Draw> {
         let probs = posterior.probs()?;
         let identity = (&probs - probs.detach())?;
         let value = posterior.sample(self.samples, key)?.broadcast_add(&identity)?;

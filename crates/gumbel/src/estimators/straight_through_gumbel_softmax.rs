@@ -20,7 +20,7 @@ pub struct StraightThroughGumbelSoftmax {
 }
 
 impl Sampler for StraightThroughGumbelSoftmax {
-    fn draw(&mut self, _: &Site, posterior: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, posterior: &Discrete, key: Key) -> Result<Draw> {
         let Self { samples, temperature } = *self;
         let value = match posterior {
             Discrete::Categorical(q) => {

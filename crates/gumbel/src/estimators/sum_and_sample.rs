@@ -42,7 +42,7 @@ fn choices(classes: usize, q: &Discrete) -> usize {
 }
 
 impl Sampler for Count {
-    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, _: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, _: Key) -> Result<Draw> {
         let branches = u32::try_from(q.variables()).ok();
         let branches = branches.and_then(|n| choices(self.classes, q).checked_pow(n));
         self.total = self.total.zip(branches).and_then(|(a, b)| a.checked_mul(b));
@@ -51,7 +51,7 @@ impl Sampler for Count {
 }
 
 impl Sampler for Branches {
-    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let logits = match q {
             Discrete::Categorical(q) => q.logits().clone(),
             // The two logits 0 and l.

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use gumbel_kernels::{Key, compute_dtype};
 
 use super::Program;
-use crate::distributions::{Discrete, Relaxed};
+use crate::distributions::{Discrete, Relaxed, Temperature};
 
 /// The name of a latent variable in a model, with an index where there are several of one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +70,8 @@ pub enum Measure {
     Relaxed {
         /// Relaxed posterior.
         posterior: Relaxed,
-        /// Relaxed prior, perhaps at a temperature of its own.
-        prior: Relaxed,
+        /// Temperature of the relaxed prior, where it has one.
+        prior_temperature: Temperature,
         /// Number of samples `S`.
         samples: usize,
         /// Key of the noise.
@@ -106,27 +106,35 @@ pub enum Divergence {
 pub struct SiteDraw {
     /// Which site.
     pub site: Site,
-    /// Posterior `q`; equal to the prior of an observed site.
+    /// Posterior `q`, which it was drawn from; equal to the prior of an observed site.
     pub posterior: Discrete,
-    /// Prior `p`.
-    pub prior: Discrete,
+    /// Prior `p`; none where the draw is one of the model itself, not an inference.
+    pub prior: Option<Discrete>,
     /// The draw.
     pub draw: Draw,
 }
 
 impl SiteDraw {
     /// The site's share of a log-weight, `[S | 1, B]` in nats: `-KL(q ‖ p)` or `log p(z) - log q(z)`;
-    /// `log p(z)` of an observed site.
+    /// `log p(z)` of an observed site, 0 of one without a prior.
     pub fn log_ratio(&self, divergence: Divergence) -> Result<Tensor> {
+        let Some(prior) = &self.prior else {
+            let value = &self.draw.value;
+            return Tensor::zeros((1, value.dim(1)?), value.dtype(), value.device());
+        };
         match (&self.draw.measure, divergence) {
-            (Measure::Observed, _) => self.prior.log_prob(&self.draw.value),
-            (_, Divergence::Analytic) => self.posterior.kl(&self.prior)?.neg(),
+            (Measure::Observed, _) => prior.log_prob(&self.draw.value),
+            (_, Divergence::Analytic) => self.posterior.kl(prior)?.neg(),
             (Measure::Discrete, _)
             | (Measure::Relaxed { .. } | Measure::Intractable, Divergence::Mass) => {
-                let log_p = self.prior.log_prob(&self.draw.value)?;
+                let log_p = prior.log_prob(&self.draw.value)?;
                 log_p.broadcast_sub(&self.posterior.log_prob(&self.draw.value)?)
             }
-            (Measure::Relaxed { posterior, prior, samples, key }, Divergence::Sampled) => {
+            (
+                Measure::Relaxed { posterior, prior_temperature, samples, key },
+                Divergence::Sampled,
+            ) => {
+                let prior = posterior.prior(prior, prior_temperature)?;
                 let (coordinates, log_q) = posterior.rsample_with_log_density(*samples, *key)?;
                 prior.log_density(&coordinates)? - log_q
             }
@@ -169,14 +177,8 @@ impl SiteDraw {
 
 /// How an estimator answers a request for a latent.
 pub trait Sampler {
-    /// Draws `site` from `posterior` (prior `prior`) with the noise that `key` names.
-    fn draw(
-        &mut self,
-        site: &Site,
-        posterior: &Discrete,
-        prior: &Discrete,
-        key: Key,
-    ) -> Result<Draw>;
+    /// Draws `site` from `posterior` with the noise that `key` names.
+    fn draw(&mut self, site: &Site, posterior: &Discrete, key: Key) -> Result<Draw>;
 }
 
 /// Independent discrete samples.
@@ -187,7 +189,7 @@ pub struct Independent {
 }
 
 impl Sampler for Independent {
-    fn draw(&mut self, _: &Site, posterior: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, posterior: &Discrete, key: Key) -> Result<Draw> {
         Ok(Draw { value: posterior.sample(self.samples, key)?, measure: Measure::Discrete })
     }
 }
@@ -197,6 +199,8 @@ pub struct Trace<'a> {
     sampler: &'a mut dyn Sampler,
     key: Key,
     sites: Vec<SiteDraw>,
+    /// Sites whose prior is still to come.
+    open: Vec<Site>,
 }
 
 impl std::fmt::Debug for Trace<'_> {
@@ -215,8 +219,11 @@ impl<'a> Trace<'a> {
         sampler: &'a mut dyn Sampler,
         key: Key,
     ) -> Result<(Tensor, Vec<SiteDraw>)> {
-        let mut trace = Trace { sampler, key, sites: Vec::new() };
+        let mut trace = Trace { sampler, key, sites: Vec::new(), open: Vec::new() };
         let log_px = program(&mut trace)?;
+        if let Some(site) = trace.open.first() {
+            candle_core::bail!("site `{}` has no prior; call `prior` for it", site.path())
+        }
         if log_px.rank() != 2 {
             candle_core::bail!(
                 "a program returns log p(x|z) of shape [S, B], got {:?}; sum over the event",
@@ -237,12 +244,58 @@ impl<'a> Trace<'a> {
         posterior: impl Into<Discrete>,
         prior: impl Into<Discrete>,
     ) -> Result<Tensor> {
-        let (site, posterior): (_, Discrete) = (site.into(), posterior.into());
+        let prior = prior.into().in_compute_dtype();
+        self.draw(site.into(), posterior.into(), Some(prior))
+    }
+
+    /// [`Self::sample`] where the prior depends on sites that come later, as in a model of several layers whose
+    /// inference starts at the data; [`Self::prior`] has to follow.
+    ///
+    /// # Errors
+    /// If the site was visited before in this run.
+    pub fn infer(
+        &mut self,
+        site: impl Into<Site>,
+        posterior: impl Into<Discrete>,
+    ) -> Result<Tensor> {
+        let site = site.into();
+        let value = self.draw(site.clone(), posterior.into(), None)?;
+        self.open.push(site);
+        Ok(value)
+    }
+
+    /// The prior of a site that [`Self::infer`] has drawn.
+    ///
+    /// # Errors
+    /// If there is no such site without a prior.
+    pub fn prior(&mut self, site: impl Into<Site>, prior: impl Into<Discrete>) -> Result<()> {
+        let site = site.into();
+        let drawn = self.sites.iter_mut().find(|drawn| drawn.site == site);
+        match (self.open.iter().position(|open| *open == site), drawn) {
+            (Some(place), Some(drawn)) => {
+                self.open.swap_remove(place);
+                drawn.prior = Some(prior.into().in_compute_dtype());
+                Ok(())
+            }
+            _ => candle_core::bail!("site `{}` does not wait for a prior", site.path()),
+        }
+    }
+
+    /// Draws `site ~ law` where the model itself draws and nothing is inferred: what is maximised is the expectation
+    /// over it, and the site adds nothing to the log-weight.
+    ///
+    /// # Errors
+    /// If the site was visited before in this run.
+    pub fn generate(&mut self, site: impl Into<Site>, law: impl Into<Discrete>) -> Result<Tensor> {
+        self.draw(site.into(), law.into(), None)
+    }
+
+    fn draw(&mut self, site: Site, posterior: Discrete, prior: Option<Discrete>) -> Result<Tensor> {
         let dtype = posterior.dtype();
         // Half precision is for the model: samplers, weights and estimates compute in single precision.
-        let (posterior, prior) = (posterior.in_compute_dtype(), prior.into().in_compute_dtype());
+        let posterior = posterior.in_compute_dtype();
         let key = site.key(self.key);
-        let draw = self.sampler.draw(&site, &posterior, &prior, key)?;
+        let draw = self.sampler.draw(&site, &posterior, key)?;
         self.record(SiteDraw { site, posterior, prior, draw })?.to_dtype(dtype)
     }
 
@@ -259,7 +312,12 @@ impl<'a> Trace<'a> {
         let prior = prior.into().in_compute_dtype();
         let wide = value.to_dtype(compute_dtype(value.dtype()))?;
         let draw = Draw { value: wide, measure: Measure::Observed };
-        self.record(SiteDraw { site: site.into(), posterior: prior.clone(), prior, draw })?;
+        self.record(SiteDraw {
+            site: site.into(),
+            posterior: prior.clone(),
+            prior: Some(prior),
+            draw,
+        })?;
         Ok(value.clone())
     }
 

@@ -21,7 +21,7 @@ pub struct Zgr {
 }
 
 impl Sampler for Zgr {
-    fn draw(&mut self, _: &Site, q: &Discrete, _: &Discrete, key: Key) -> Result<Draw> {
+    fn draw(&mut self, _: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let (value, probs) = (q.sample(self.samples, key)?, q.probs()?.detach());
         let straight = softmax_jacobian(q, &probs)?;
         let step = value.broadcast_sub(&probs)?;

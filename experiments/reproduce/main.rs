@@ -1,0 +1,110 @@
+//! The papers' tables: `just reproduce <table>`, see README.md.
+//!
+//! Runs the cells of a table (rows × columns × seeds) as runs of `vae`, skips what is done, goes on with what was
+//! interrupted, and writes what came out beside what the paper prints.
+mod cell;
+mod queue;
+mod report;
+mod results;
+mod table;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use cell::Place;
+use results::Results;
+use table::{Budget, TABLES, Table};
+
+/// Run the cells of a published table and write the result beside it.
+#[derive(Debug, Parser)]
+#[command(name = "reproduce", version, after_help = EXAMPLES)]
+struct Args {
+    /// Which table; without it, the tables there are
+    table: Option<String>,
+    /// How much of the published computation to spend
+    #[arg(long, value_enum, default_value_t = Budget::Cpu)]
+    budget: Budget,
+    /// Only cells with this in their name
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+    /// Seeds 1 to N [default: those of the budget]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: Option<u64>,
+    /// Runs at a time; each has an equal share of the cores
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
+    /// Where the data sets are looked for first
+    #[arg(long, value_name = "DIR", env = "GUMBEL_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Directory for the runs
+    #[arg(long, value_name = "DIR", default_value = "runs/reproduce")]
+    out: PathBuf,
+    /// Directory for the result; those of the quick budget stay with the runs
+    #[arg(long, value_name = "DIR", default_value = "docs/results")]
+    results: PathBuf,
+    /// Run nothing: say what is done and what is missing, and write the result again
+    #[arg(long)]
+    status: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  reproduce                                   the tables there are
+  reproduce reinmax --data-dir DIR --jobs 2
+  reproduce reinmax --budget quick --only '8x4'
+  reproduce reinmax --status
+
+Exit codes: 0 done, 2 wrong option, 70 a run failed, 75 stopped on request; the same command goes on";
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::from(if error.is::<table::Unknown>() { 2 } else { 70 })
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<u8> {
+    let Some(name) = &args.table else {
+        for (name, text, _) in TABLES {
+            say(&format!("{name:<12} {}", Table::parse(text)?.title));
+        }
+        return Ok(0);
+    };
+    let (table, config) = table::find(name)?;
+    let budget = table.budget(args.budget)?;
+    let out = args.out.join(args.budget.to_string());
+    let place = Place::new(name, config, &out, args.data_dir.clone())?;
+    let folder = if args.budget == Budget::Quick { &out } else { &args.results };
+    let mut results = Results::open(&folder.join(format!("{name}.csv")))?;
+
+    let seeds = 1..=args.seeds.unwrap_or(budget.seeds);
+    let cells = table.cells.iter().filter(|cell| cell.name().contains(&args.only));
+    // Seed by seed, so that the whole table is there early.
+    let wanted = seeds.flat_map(|seed| cells.clone().map(move |cell| (cell, seed)));
+    let wanted: Vec<_> =
+        wanted.map(|(cell, seed)| place.job(cell, budget, seed)).collect::<Result<_>>()?;
+    anyhow::ensure!(!wanted.is_empty(), "no cell of {name} has `{}` in its name", args.only);
+
+    let write = |results: &Results| -> Result<()> {
+        results.save()?;
+        let file = folder.join(format!("{name}.md"));
+        let text = report::markdown(name, &table, args.budget, results)?;
+        std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
+    };
+    let outcome = queue::work(wanted, args.jobs, args.status, &place, &mut results, &write)?;
+    write(&results)?;
+    say(&format!("{outcome}; the result is in {}", folder.join(format!("{name}.md")).display()));
+    Ok(outcome.code())
+}
+
+/// A line for a person. A reader that has gone away is no reason to stop.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

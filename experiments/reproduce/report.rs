@@ -1,0 +1,155 @@
+//! The table as a page.
+use std::fmt::Write;
+
+use anyhow::Result;
+use gumbel_metrics::Mean;
+
+use crate::results::{Numbers, Outcome, Results, Row};
+use crate::table::{Budget, Cell, Score, Table};
+
+/// The table in Markdown: published and measured, cell by cell.
+pub(crate) fn markdown(
+    name: &str,
+    table: &Table,
+    budget: Budget,
+    results: &Results,
+) -> Result<String> {
+    let mut text = format!("# {}\n\nPublished: {}.\n\n", table.title, table.source);
+    let (spent, full) = (table.budget(budget)?, table.budget(Budget::Full)?);
+    let reduced = match (spent.steps < full.steps, spent.seeds < full.seeds) {
+        (false, false) => "the published one".to_owned(),
+        (steps, _) => format!(
+            "REDUCED, {} of {} steps{}, {} of {} seeds",
+            spent.steps,
+            full.steps,
+            if steps { "" } else { " (all)" },
+            spent.seeds,
+            full.seeds
+        ),
+    };
+    writeln!(
+        text,
+        "Budget `{budget}`: {reduced}. Made by `just reproduce {name} --budget {budget}`; every run is a line of [{name}.csv]({name}.csv), with steps, configuration and commit.\n"
+    )?;
+    let score = match table.score {
+        Score::Elbo => "one sample",
+        Score::Bound => "many samples (column K)",
+    };
+    writeln!(
+        text,
+        "Negative bounds of the discrete model in nats per image, {score}; smaller is better. Mean over seeds ± standard \
+         error of that mean. The objective is what was trained, on the test images; it is a bound of what the last \
+         column but two says. Gap: ours less published.\n"
+    )?;
+    for note in &table.notes {
+        writeln!(text, "- {note}")?;
+    }
+    text.push_str(
+        "\n| | | published test | **test** | gap | published train | train | objective | a bound of | K | seeds | \
+         steps | minutes |\n|---|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|\n",
+    );
+    for cell in &table.cells {
+        writeln!(text, "{}", line(table.score, cell, results))?;
+    }
+    Ok(text)
+}
+
+fn line(score: Score, cell: &Cell, results: &Results) -> String {
+    let name = cell.name();
+    let rows: Vec<&Row> = results.of(&name).collect();
+    let done: Vec<&Row> = rows.iter().copied().filter(|row| row.outcome == Outcome::Done).collect();
+    let of = |part: fn(&Row) -> Option<Numbers>, number: &dyn Fn(Numbers) -> f64| {
+        let mut mean = Mean::new();
+        done.iter().filter_map(|row| part(row)).for_each(|numbers| mean.push(-number(numbers)));
+        mean
+    };
+    let number = |numbers: Numbers| match score {
+        Score::Elbo => numbers.elbo,
+        Score::Bound => numbers.bound,
+    };
+    let (test, train) = (of(|row| row.test, &number), of(|row| row.train, &number));
+    let objective = of(|row| row.test, &|numbers| numbers.objective);
+    let gap = match (cell.test, test.count()) {
+        (Some(published), 1..) => format!("{:+.2}", test.mean() - published),
+        _ => String::new(),
+    };
+    let range = |values: Vec<u64>| match (values.iter().min(), values.iter().max()) {
+        (Some(a), Some(b)) if a == b => a.to_string(),
+        (Some(a), Some(b)) => format!("{a}–{b}"),
+        _ => String::new(),
+    };
+    let samples = match score {
+        Score::Elbo => done.iter().map(|_| 1).collect(),
+        Score::Bound => done.iter().filter_map(|row| Some(row.test?.samples)).collect(),
+    };
+    let diverged = rows.len() - done.len();
+    let seeds = match (done.len(), diverged) {
+        (0, 0) => "not run".to_owned(),
+        (n, 0) => n.to_string(),
+        (n, lost) => format!("{n}, and {lost} diverged"),
+    };
+    let minutes: f64 =
+        done.iter().map(|row| row.seconds / 60.).sum::<f64>() / done.len().max(1) as f64;
+    let published =
+        |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
+    [
+        cell.row.clone(),
+        cell.column.clone(),
+        published(cell.test),
+        if test.count() > 0 { format!("**{}**", with_error(&test)) } else { String::new() },
+        gap,
+        published(cell.train),
+        with_error(&train),
+        with_error(&objective),
+        done.first().map_or_else(String::new, |row| row.bounds.clone()),
+        range(samples),
+        seeds,
+        range(done.iter().map(|row| row.steps).collect()),
+        if done.is_empty() { String::new() } else { format!("{minutes:.0}") },
+    ]
+    .iter()
+    .fold("|".to_owned(), |line, cell| format!("{line} {cell} |"))
+}
+
+/// Mean ± standard error; of one value there is none.
+fn with_error(mean: &Mean) -> String {
+    match mean.count() {
+        0 => String::new(),
+        1 => format!("{:.2}", mean.mean()),
+        _ => format!("{:.2} ± {:.2}", mean.mean(), mean.standard_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::tests::row;
+    use crate::table::find;
+
+    #[test]
+    fn a_line_says_what_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut results = Results::open(&folder.path().join("t.csv")).unwrap();
+        let (table, _) = find("reinmax").unwrap();
+        let cell = &table.cells[0];
+        let name = cell.name();
+        assert!(line(table.score, cell, &results).contains("not run"));
+        results.add(row(&name, 1, -130.));
+        results.add(row(&name, 2, -132.));
+        results.add(Row { outcome: Outcome::Diverged, test: None, ..row(&name, 3, 0.) });
+        let text = line(table.score, cell, &results);
+        let gap = format!("| {:+.2} |", 131. - cell.test.unwrap());
+        for part in [
+            "| **131.00 ± 1.00** |",
+            &gap,
+            "| 129.00 ± 1.00 |",
+            "| 2, and 1 diverged |",
+            "| nothing |",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert_eq!(text.matches('|').count(), 14);
+        let page = markdown("reinmax", &table, Budget::Quick, &results).unwrap();
+        assert!(page.contains("REDUCED") && page.contains(&text), "{page}");
+    }
+}

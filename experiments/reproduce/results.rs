@@ -1,0 +1,202 @@
+//! What came out, run by run: a file that is kept, and says for each cell and seed whether it is done.
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cell::Job;
+
+/// Averages over a split, nats per image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Numbers {
+    /// Samples of the bound.
+    pub(crate) samples: u64,
+    /// Of the discrete model.
+    pub(crate) bound: f64,
+    /// Of the discrete model, one sample.
+    pub(crate) elbo: f64,
+    /// The training objective.
+    pub(crate) objective: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// The loss or a parameter was not finite any more.
+    Diverged,
+}
+
+/// A run that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) cell: String,
+    pub(crate) seed: u64,
+    pub(crate) steps: u64,
+    /// Of the configuration.
+    pub(crate) fingerprint: String,
+    pub(crate) outcome: Outcome,
+    pub(crate) test: Option<Numbers>,
+    pub(crate) train: Option<Numbers>,
+    /// What the objective is a bound of.
+    pub(crate) bounds: String,
+    pub(crate) seconds: f64,
+    pub(crate) commit: String,
+}
+
+const HEAD: &str = "cell,seed,steps,config,outcome,test_samples,test_bound,test_elbo,test_objective,train_samples,\
+                    train_bound,train_elbo,train_objective,objective_bounds,seconds,commit";
+
+/// The runs that have ended, in a file of comma-separated values.
+#[derive(Debug)]
+pub(crate) struct Results {
+    file: PathBuf,
+    rows: Vec<Row>,
+}
+
+impl Results {
+    /// Those of the file, or none where there is no file yet.
+    pub(crate) fn open(file: &Path) -> Result<Self> {
+        let text = if file.exists() {
+            fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?
+        } else {
+            HEAD.to_owned()
+        };
+        let mut lines = text.lines();
+        if lines.next() != Some(HEAD) {
+            bail!("{} has other columns; move it away", file.display())
+        }
+        let rows = lines.map(Row::parse).collect::<Result<_>>();
+        Ok(Self { file: file.to_owned(), rows: rows.with_context(|| file.display().to_string())? })
+    }
+
+    /// Whether a job has ended.
+    pub(crate) fn has(&self, job: &Job) -> bool {
+        let key = (&job.cell, job.seed, &job.fingerprint);
+        self.rows.iter().any(|row| (&row.cell, row.seed, &row.fingerprint) == key)
+    }
+
+    /// Adds a run, in place of one of the same cell and seed under another configuration.
+    pub(crate) fn add(&mut self, row: Row) {
+        self.rows.retain(|other| (&other.cell, other.seed) != (&row.cell, row.seed));
+        self.rows.push(row);
+        self.rows.sort_by(|a, b| (&a.cell, a.seed).cmp(&(&b.cell, b.seed)));
+    }
+
+    /// The runs of a cell.
+    pub(crate) fn of<'a>(&'a self, cell: &'a str) -> impl Iterator<Item = &'a Row> {
+        self.rows.iter().filter(move |row| row.cell == cell)
+    }
+
+    /// Writes the file, whole or not at all.
+    pub(crate) fn save(&self) -> Result<()> {
+        if let Some(folder) = self.file.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        }
+        let lines: Vec<String> = self.rows.iter().map(Row::to_string).collect();
+        let temporary = self.file.with_extension("csv.tmp");
+        let text = format!("{HEAD}\n{}\n", lines.join("\n"));
+        fs::write(&temporary, text.trim_end().to_owned() + "\n")
+            .and_then(|()| fs::rename(&temporary, &self.file))
+            .with_context(|| format!("writing {}", self.file.display()))
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = |numbers: Option<Numbers>| match numbers {
+            Some(Numbers { samples, bound, elbo, objective }) => {
+                format!("{samples},{bound:.4},{elbo:.4},{objective:.4}")
+            }
+            None => ",,,".to_owned(),
+        };
+        let outcome = match self.outcome {
+            Outcome::Done => "done",
+            Outcome::Diverged => "diverged",
+        };
+        let Self { cell, seed, steps, fingerprint, test, train, bounds, seconds, commit, .. } =
+            self;
+        let (test, train) = (numbers(*test), numbers(*train));
+        write!(
+            f,
+            "{cell},{seed},{steps},{fingerprint},{outcome},{test},{train},{bounds},{seconds:.0},{commit}"
+        )
+    }
+}
+
+impl Row {
+    fn parse(line: &str) -> Result<Self> {
+        let fields: Vec<&str> = line.split(',').collect();
+        let [cell, seed, steps, config, outcome, rest @ ..] = &fields[..] else {
+            bail!("a short line: {line}")
+        };
+        let [t0, t1, t2, t3, r0, r1, r2, r3, bounds, seconds, commit] = rest else {
+            bail!("a line with {} fields: {line}", fields.len())
+        };
+        let numbers = |[samples, bound, elbo, objective]: [&str; 4]| -> Result<Option<Numbers>> {
+            if samples.is_empty() {
+                return Ok(None);
+            }
+            Ok(Some(Numbers {
+                samples: samples.parse()?,
+                bound: bound.parse()?,
+                elbo: elbo.parse()?,
+                objective: objective.parse()?,
+            }))
+        };
+        Ok(Self {
+            cell: (*cell).to_owned(),
+            seed: seed.parse()?,
+            steps: steps.parse()?,
+            fingerprint: (*config).to_owned(),
+            outcome: match *outcome {
+                "done" => Outcome::Done,
+                "diverged" => Outcome::Diverged,
+                other => bail!("no outcome is called `{other}`"),
+            },
+            test: numbers([t0, t1, t2, t3])?,
+            train: numbers([r0, r1, r2, r3])?,
+            bounds: (*bounds).to_owned(),
+            seconds: seconds.parse()?,
+            commit: (*commit).to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn row(cell: &str, seed: u64, elbo: f64) -> Row {
+        Row {
+            cell: cell.into(),
+            seed,
+            steps: 10,
+            fingerprint: "abc".into(),
+            outcome: Outcome::Done,
+            test: Some(Numbers { samples: 5, bound: elbo + 1., elbo, objective: elbo + 2. }),
+            train: None,
+            bounds: "nothing".into(),
+            seconds: 60.,
+            commit: "0123456789".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_there_the_next_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("results").join("t.csv");
+        let mut results = Results::open(&file).unwrap();
+        results.add(row("b/x", 1, -3.25));
+        results.add(row("a/x", 2, -1.));
+        results.add(Row { test: None, outcome: Outcome::Diverged, ..row("a/x", 2, 0.) });
+        results.save().unwrap();
+        let again = Results::open(&file).unwrap();
+        assert_eq!(again.rows, results.rows);
+        assert_eq!(again.rows.iter().map(|r| r.cell.as_str()).collect::<Vec<_>>(), ["a/x", "b/x"]);
+        assert_eq!(again.of("a/x").next().unwrap().outcome, Outcome::Diverged);
+        fs::write(&file, "something else\n").unwrap();
+        assert!(Results::open(&file).unwrap_err().to_string().contains("move it away"));
+    }
+}

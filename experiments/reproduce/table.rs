@@ -1,0 +1,165 @@
+//! What a table is: cells with their configuration and what was published for them.
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+/// Name, definition, and the configuration that all cells start from.
+pub(crate) const TABLES: [(&str, &str, &str); 2] = [
+    ("reinmax", include_str!("tables/reinmax.toml"), include_str!("../vae/configs/reinmax.toml")),
+    (
+        "jang-vae",
+        include_str!("tables/jang-vae.toml"),
+        include_str!("../vae/configs/jang-categorical.toml"),
+    ),
+];
+
+/// There is no such table.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no table `{0}`, choose one of: {1}")]
+pub(crate) struct Unknown(String, String);
+
+pub(crate) fn find(name: &str) -> Result<(Table, &'static str)> {
+    let Some((_, text, config)) = TABLES.iter().find(|(known, _, _)| *known == name) else {
+        bail!(Unknown(name.to_owned(), TABLES.map(|(known, _, _)| known).join(", ")))
+    };
+    Ok((Table::parse(text).with_context(|| format!("table {name}"))?, config))
+}
+
+/// How much of the published computation to spend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Budget {
+    /// Minutes: shows that everything runs.
+    Quick,
+    /// What two cores do in hours.
+    Cpu,
+    /// What the paper spent.
+    Full,
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quick => "quick",
+            Self::Cpu => "cpu",
+            Self::Full => "full",
+        })
+    }
+}
+
+/// Steps and seeds of a budget, and what else it changes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Spending {
+    pub(crate) steps: u64,
+    pub(crate) seeds: u64,
+    #[serde(default)]
+    pub(crate) set: Vec<String>,
+}
+
+/// Which number of a run is compared with the published one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Score {
+    /// The bound of one sample.
+    Elbo,
+    /// The bound of as many samples as the evaluation takes.
+    Bound,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Table {
+    pub(crate) title: String,
+    /// Where the published numbers are from.
+    pub(crate) source: String,
+    /// What the published numbers are, and how the set-up differs.
+    pub(crate) notes: Vec<String>,
+    pub(crate) score: Score,
+    pub(crate) budgets: BTreeMap<Budget, Spending>,
+    /// Named changes of the configuration, that cells refer to.
+    #[serde(default)]
+    settings: BTreeMap<String, Vec<String>>,
+    pub(crate) cells: Vec<Cell>,
+}
+
+/// One entry of a table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cell {
+    pub(crate) row: String,
+    pub(crate) column: String,
+    /// Names of settings.
+    #[serde(default)]
+    with: Vec<String>,
+    /// Changes of the configuration after those.
+    #[serde(default)]
+    pub(crate) set: Vec<String>,
+    /// Published, negative bounds in nats.
+    #[serde(default)]
+    pub(crate) test: Option<f64>,
+    #[serde(default)]
+    pub(crate) train: Option<f64>,
+}
+
+impl Cell {
+    /// `row/column`.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.row, self.column)
+    }
+}
+
+impl Table {
+    /// Reads a definition, with the settings of each cell in its `set`.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let mut table: Self = toml::from_str(text)?;
+        for cell in &mut table.cells {
+            let mut set = Vec::new();
+            for name in &cell.with {
+                let setting = table.settings.get(name);
+                set.extend_from_slice(
+                    setting.with_context(|| format!("there is no setting `{name}`"))?,
+                );
+            }
+            set.append(&mut cell.set);
+            cell.set = set;
+        }
+        let mut names: Vec<String> = table.cells.iter().map(Cell::name).collect();
+        names.sort();
+        ensure!(names.windows(2).all(|pair| pair[0] != pair[1]), "two cells have one name");
+        Ok(table)
+    }
+
+    pub(crate) fn budget(&self, budget: Budget) -> Result<&Spending> {
+        self.budgets.get(&budget).with_context(|| format!("the table has no budget `{budget}`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_complete() {
+        for (name, ..) in TABLES {
+            let (table, _) = find(name).unwrap();
+            assert!(!table.cells.is_empty() && !table.source.is_empty(), "{name}");
+            let steps =
+                [Budget::Quick, Budget::Cpu, Budget::Full].map(|b| table.budget(b).unwrap().steps);
+            assert!(steps[0] < steps[1] && steps[1] <= steps[2], "{name}");
+            for cell in &table.cells {
+                assert!(cell.test.is_some_and(|test| test > 0.), "{name}: {}", cell.name());
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = find("reinmx").unwrap_err();
+        assert!(error.is::<Unknown>() && error.to_string().contains("reinmax"), "{error}");
+        let text = TABLES[0].1.replacen("with = [\"8x4\"", "with = [\"9x4\"", 1);
+        assert!(Table::parse(&text).unwrap_err().to_string().contains("`9x4`"));
+    }
+}
