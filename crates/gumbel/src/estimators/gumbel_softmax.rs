@@ -35,6 +35,7 @@ impl GumbelSoftmax {
 
 impl Sampler for GumbelSoftmax {
     fn draw(&mut self, _: &Site, posterior: &Discrete, key: Key) -> Result<Draw> {
+        self.prior_temperature.check()?;
         let samples = self.samples;
         let value = match (posterior, &self.temperature) {
             (Discrete::Categorical(q), Temperature::Fixed(temperature)) => {
