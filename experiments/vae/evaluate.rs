@@ -2,7 +2,7 @@
 use candle_core::{DType, Device, Tensor};
 use gumbel::Key;
 use gumbel::distributions::Discrete;
-use gumbel::estimators::{BoundOf, ScheduledEstimator, Trace};
+use gumbel::estimators::{BoundOf, Divergence, Independent, ScheduledEstimator, Trace};
 use gumbel::objectives::multi_sample_bound;
 use gumbel_datasets::{Dataset, ImageSet, in_order};
 use gumbel_metrics::{CodeUsage, Mean, Report, bits_per_dim};
@@ -155,9 +155,14 @@ impl<'a> Evaluator<'a> {
             let surrogate = estimator.surrogate(&program, &*objective, key.named("objective"))?;
             averages.objective.push_tensor(&surrogate.bound)?;
             averages.bounds = objective.bounds(&surrogate.sites);
-            let posterior = self.model.posterior(&x)?;
-            averages.kl.push_tensor(&posterior.kl(self.model.prior())?)?;
-            averages.usage.push(&code_probs(&posterior)?)?;
+            let mut kl = Vec::new();
+            let (_, sites) =
+                Trace::run(&program, &mut Independent { samples: 1 }, key.named("kl"))?;
+            for site in &sites {
+                kl.push(site.log_ratio(Divergence::Analytic)?.neg()?.squeeze(0)?);
+            }
+            averages.kl.push_tensor(&Tensor::stack(&kl, 0)?.sum(0)?)?;
+            averages.usage.push(&code_probs(&self.model.posterior(&x)?)?)?;
         }
         Ok(averages)
     }

@@ -11,7 +11,7 @@ const COLUMNS: usize = 12;
 
 /// Pixel probabilities of 96 codes drawn from the prior.
 pub(crate) fn prior(model: &CategoricalVae, data: &Data, key: Key) -> Result<Vec<u8>> {
-    let z = model.prior().sample(COLUMNS * 8, key.named("prior"))?;
+    let z = model.sample_prior(COLUMNS * 8, key.named("prior"))?;
     grid(&model.decode_probs(&z)?, data)
 }
 

@@ -3,7 +3,7 @@ use candle_core::{D, Device, Result, Tensor};
 
 use crate::embedding::Indices;
 use crate::graph::{compute, fusible, node};
-use crate::log_softmax::{categories, masked_row, row_log_sum_exp};
+use crate::log_softmax::{categories, for_log_sums, masked_row};
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
@@ -65,12 +65,17 @@ pub(crate) fn checked(name: &str, x: &Tensor, k: usize, targets: &Tensor) -> Res
 vectorised! {
     /// For rows `first..` the largest logit, and what is to be added to it: of large logits the sum would lose digits.
     fn log_sums_of<T: Real>(logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {
-        for (i, y) in y.chunks_exact_mut(2).enumerate() {
-            let (top, rest) = row_log_sum_exp(&logits[(first + i) * k..][..k]);
-            if top == T::NEG_INFINITY {
-                return masked_row(first + i);
+        let logits = &logits[first * k..][..y.len() / 2 * k];
+        let mut masked = None;
+        for_log_sums(logits, k, |row, top, rest| {
+            if top == T::NEG_INFINITY && masked.is_none() {
+                masked = Some(first + row);
             }
-            y.copy_from_slice(&[top, rest]);
+            y[2 * row] = top;
+            y[2 * row + 1] = rest;
+        });
+        if let Some(row) = masked {
+            return masked_row(row);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 use candle_core::{D, Result, Shape, Tensor};
 
 use crate::graph::{compute, fusible, node};
-use crate::reduce::{BLOCK, max, max_of_rows, sum, sum_of_rows, sum_zip_of_rows};
+use crate::reduce::{BLOCK, LANES, max, max_of_rows, sum, sum_of_rows, sum_zip_of_rows};
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
@@ -62,17 +62,61 @@ pub fn softmax_reference(x: &Tensor) -> Result<Tensor> {
 /// Rows of a tile, whose maxima and sums are held at a time.
 pub(crate) const TILE: usize = 32;
 
-/// The largest of a row, and what is to be added to it to make `ln Σ exp x`; `-∞` and 0 of a row that is masked entirely.
+/// The largest of a row, and what is to be added to it to make `ln Σ exp x`.
 ///
-/// A NaN makes one of the two NaN.
+/// Both are `-∞` where the row is masked entirely; a NaN makes the second NaN.
 #[inline(always)]
 pub(crate) fn row_log_sum_exp<T: Real>(row: &[T]) -> (T, T) {
     let top = max(row);
-    if top == T::NEG_INFINITY {
-        // A maximum takes no notice of a NaN.
-        return (sum(row, |x| x), T::zero());
+    let base = finite_or_zero(top);
+    (top, Real::ln(sum(row, |x| Real::exp(x - base))))
+}
+
+/// What to subtract from a row whose largest entry is `top`.
+#[inline(always)]
+fn finite_or_zero<T: Real>(top: T) -> T {
+    if top == T::NEG_INFINITY { T::zero() } else { top }
+}
+
+/// `put(row, top, rest)` with [`row_log_sum_exp`] of each row.
+#[inline(always)]
+pub(crate) fn for_log_sums<T: Real>(x: &[T], k: usize, mut put: impl FnMut(usize, T, T)) {
+    if k > LANES {
+        for (row, x) in x.chunks_exact(k).enumerate() {
+            let (top, rest) = row_log_sum_exp(x);
+            put(row, top, rest);
+        }
+        return;
     }
-    (top, Real::ln(sum(row, |x| Real::exp(x - top))))
+    // Side by side, as the numbers of one row would not fill a vector.
+    let (mut weights, mut tops, mut totals) =
+        ([T::zero(); LANES * TILE], [T::zero(); TILE], [T::zero(); TILE]);
+    for (tile, x) in x.chunks(TILE * k).enumerate() {
+        let rows = x.len() / k;
+        let (weights, tops) = (&mut weights[..x.len()], &mut tops[..rows]);
+        max_of_rows(x, k, tops);
+        weights.copy_from_slice(x);
+        subtract_tops(weights, k, tops);
+        exp_in_place(weights);
+        sum_of_rows(weights, k, &mut totals[..rows]);
+        for total in &mut totals[..rows] {
+            *total = Real::ln(*total);
+        }
+        for (row, (top, total)) in tops.iter().zip(&totals).enumerate() {
+            put(tile * TILE + row, *top, *total);
+        }
+    }
+}
+
+/// Subtracts from each row its largest entry, if that is not `-∞`.
+#[inline(always)]
+pub(crate) fn subtract_tops<T: Real>(x: &mut [T], k: usize, tops: &[T]) {
+    for (x, top) in x.chunks_exact_mut(k).zip(tops) {
+        let base = finite_or_zero(*top);
+        for x in x {
+            *x -= base;
+        }
+    }
 }
 
 pub(crate) fn masked_row<T>(row: usize) -> Result<T> {

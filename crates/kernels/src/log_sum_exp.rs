@@ -3,7 +3,7 @@ use candle_core::shape::Dim;
 use candle_core::{D, Result, Tensor};
 
 use crate::graph::{compute, fusible, node};
-use crate::log_softmax::{TILE, categories, exp_in_place, row_log_sum_exp};
+use crate::log_softmax::{TILE, categories, exp_in_place, for_log_sums, subtract_tops};
 use crate::reduce::{max_of_rows, sum_of_rows};
 use crate::rows::make_rows;
 use crate::vectorised::vectorised;
@@ -52,10 +52,8 @@ fn fused(x: &Tensor) -> Result<Tensor> {
 
 vectorised! {
     fn sums<T: Real>(x: &[T], k: usize, first: usize, y: &mut [T]) {
-        for (y, x) in y.iter_mut().zip(x[first * k..].chunks(k)) {
-            let (top, rest) = row_log_sum_exp(x);
-            *y = top + rest;
-        }
+        let x = &x[first * k..][..y.len() * k];
+        for_log_sums(x, k, |row, top, rest| y[row] = top + rest);
     }
 
     /// `g softmax_k(x)`; 0 where every entry is masked.
@@ -66,13 +64,8 @@ vectorised! {
             let (tops, totals) = (&mut tops[..rows], &mut totals[..rows]);
             d.copy_from_slice(&x[row * k..][..d.len()]);
             max_of_rows(d, k, tops);
-            for (d, top) in d.chunks_exact_mut(k).zip(tops.iter()) {
-                // Not ln Σ exp x, which has lost digits where logits are large.
-                let top = if *top == T::NEG_INFINITY { T::zero() } else { *top };
-                for d in d {
-                    *d -= top;
-                }
-            }
+            // Not ln Σ exp x, which has lost digits where logits are large.
+            subtract_tops(d, k, tops);
             exp_in_place(d);
             sum_of_rows(d, k, totals);
             for ((d, g), total) in d.chunks_exact_mut(k).zip(&g[row..]).zip(totals.iter()) {

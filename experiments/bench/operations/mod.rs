@@ -24,7 +24,7 @@ pub(crate) struct Operation {
     size: Option<&'static str>,
     inputs: Vec<Input>,
     pass: Pass,
-    flops: Flops,
+    pub(crate) flops: Flops,
     pub(crate) fused: Function,
     pub(crate) twin: Function,
 }
@@ -42,7 +42,7 @@ enum Pass {
 
 /// Additions, multiplications and the like that the pass cannot do without.
 #[derive(Clone, Copy, Debug)]
-enum Flops {
+pub(crate) enum Flops {
     /// For each number of the first input; of the result, where there is no input.
     Each(f64),
     Total(f64),

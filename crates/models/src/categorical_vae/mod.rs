@@ -1,0 +1,319 @@
+//! The variational autoencoder with layers of discrete latents.
+mod config;
+
+use candle_core::{D, Tensor};
+use candle_nn::{Init, VarBuilder};
+use gumbel::Key;
+use gumbel::distributions::{Bernoulli, Categorical, Discrete};
+use gumbel::estimators::Trace;
+use gumbel_kernels::{bernoulli_log_prob, sigmoid};
+
+pub use config::{CategoricalVaeConfig, Coding, Prior};
+
+use crate::{LatentVariableModel, Mlp};
+
+/// A result whose error is candle's, unless said otherwise.
+type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
+
+/// VAE with `L` layers of `N` latents of `K` values and a Bernoulli decoder:
+/// `p(z_L) p(z_{L-1}|z_L) … p(z_1|z_2) Π_d Bernoulli(x_d; σ(decoder(z_1)_d))`, inferred from the data up by
+/// `q(z_1|x) q(z_2|z_1) … q(z_L|z_{L-1})`, where `q(z_1|x) = Π_n Categorical(encoder(x - mean)_n)`.
+///
+/// Parameters are named `encoder.*`, `decoder.*`, from the second layer on `encoder_2.*`, `decoder_2.*`, …, and with a
+/// learned prior `prior.logits`. Sites are `("z", 0)`, the layer next to the data, to `("z", L - 1)`.
+///
+/// Source: Jang, Gu, Poole (2017), section 4.2, for one layer; Maddison, Mnih, Teh (2017), section 5.1, for more, which
+/// also centres what the inference networks of upper layers see.
+#[derive(Clone, Debug)]
+pub struct CategoricalVae {
+    config: CategoricalVaeConfig,
+    /// Of each layer, from the data up.
+    encoders: Vec<Mlp>,
+    /// Of each layer, to the one below it or the data.
+    decoders: Vec<Mlp>,
+    prior: Discrete,
+    mean: Tensor,
+    /// The codes of the categories, where they are not one-hot vectors.
+    corners: Option<Tensor>,
+}
+
+impl CategoricalVae {
+    /// Builds the model on the parameters of `builder`, for data whose mean over the training set is
+    /// `mean: [D]`; the encoder sees the data less its mean.
+    ///
+    /// # Errors
+    /// Those of [`CategoricalVaeConfig::check`].
+    pub fn new(
+        config: &CategoricalVaeConfig,
+        mean: &Tensor,
+        builder: &VarBuilder<'_>,
+    ) -> Result<Self> {
+        config.check().map_err(candle_core::Error::msg)?;
+        let CategoricalVaeConfig { latents: n, categories: k, activation, .. } = *config;
+        let (logits, code) = (config.logits().unwrap_or(n), config.code().unwrap_or(n));
+        let d = mean.dims1()?;
+        let (mut encoders, mut decoders) = (Vec::new(), Vec::new());
+        for layer in 0..config.layers {
+            let name = |part: &str| match layer {
+                0 => builder.pp(part),
+                _ => builder.pp(format!("{part}_{}", layer + 1)),
+            };
+            let first = layer == 0;
+            let (input, output) = if first { (d, d) } else { (code, logits) };
+            let up = if first { &config.encoder } else { &config.between };
+            let down = if first { &config.decoder } else { &config.between };
+            encoders.push(Mlp::new(input, up, logits, activation, &name("encoder"))?);
+            decoders.push(Mlp::new(code, down, output, activation, &name("decoder"))?);
+        }
+        let shape = if k == 2 { vec![1, 1, n] } else { vec![1, 1, n, k] };
+        let prior = match config.prior {
+            Prior::Uniform => Tensor::zeros(shape, builder.dtype(), builder.device())?,
+            Prior::Learned => {
+                builder.pp("prior").get_with_hints(shape, "logits", Init::Const(0.))?
+            }
+        };
+        let corners = (config.coding == Coding::Signs && k > 2)
+            .then(|| config.corners(builder.dtype(), builder.device()))
+            .transpose()?;
+        Ok(Self {
+            encoders,
+            decoders,
+            prior: config.law(&prior)?,
+            mean: mean.to_dtype(builder.dtype())?.to_device(builder.device())?,
+            corners,
+            config: config.clone(),
+        })
+    }
+
+    /// Name of the decoder's output bias, and the value `logit(mean)` that makes the untrained decoder
+    /// reproduce the base rate of each pixel (clipped to `[0.001, 0.999]`).
+    pub fn base_rate_bias(&self) -> Result<(String, Tensor)> {
+        let rate = self.mean.clamp(0.001, 0.999)?;
+        let bias = (rate.log()? - (1. - rate)?.log()?)?;
+        Ok((format!("decoder.{}.bias", self.config.decoder.len()), bias))
+    }
+
+    /// `q(z_1 | x)` of `x: [B, D]`.
+    pub fn posterior(&self, x: &Tensor) -> Result<Discrete> {
+        let logits = self.encoders[0].forward(&x.broadcast_sub(&self.mean)?)?;
+        self.config.law(&logits.unsqueeze(0)?)
+    }
+
+    /// Pixel logits `[S, B, D]` of latents of the first layer `z: [S, B, N]` (bits) or `[S, B, N, K]` (one-hot).
+    pub fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        self.decoders[0].forward(&self.code(z)?)
+    }
+
+    /// Pixel probabilities `[S, B, D]` of latents of the first layer.
+    pub fn decode_probs(&self, z: &Tensor) -> Result<Tensor> {
+        sigmoid(&self.decode(z)?)
+    }
+
+    /// `samples` draws `[S, 1, N]` or `[S, 1, N, K]` of the latents of the first layer from the model.
+    pub fn sample_prior(&self, samples: usize, key: Key) -> Result<Tensor> {
+        let mut z = self.prior.sample(samples, key)?;
+        for (layer, decoder) in self.decoders.iter().enumerate().skip(1).rev() {
+            let law = self.config.law(&decoder.forward(&self.code(&z)?)?)?;
+            z = law.sample(samples, key.fold_in(layer as u64))?;
+        }
+        Ok(z)
+    }
+
+    /// What the networks see of latents.
+    fn code(&self, z: &Tensor) -> Result<Tensor> {
+        match (&self.corners, self.config.coding) {
+            (Some(corners), _) => z.broadcast_matmul(corners)?.flatten_from(2),
+            (None, Coding::Signs) => z.affine(2., -1.),
+            (None, Coding::Bits) => z.flatten_from(2),
+        }
+    }
+}
+
+impl CategoricalVaeConfig {
+    /// The law of a layer with these logits `[.., N]` or `[.., N · K]`.
+    fn law(&self, logits: &Tensor) -> Result<Discrete> {
+        if self.categories == 2 {
+            return Ok(Discrete::from(&Bernoulli::from_logits(logits)?));
+        }
+        let (s, b) = (logits.dim(0)?, logits.dim(1)?);
+        let logits = logits.reshape((s, b, self.latents, self.categories))?;
+        Ok(Discrete::from(&Categorical::from_logits(&logits)?))
+    }
+}
+
+impl LatentVariableModel for CategoricalVae {
+    /// Pixels in `[0, 1]`: `[B, D]`.
+    type Batch = Tensor;
+
+    fn log_likelihood(&self, x: &Tensor, trace: &mut Trace<'_>) -> Result<Tensor> {
+        if x.dim(D::Minus1)? != self.mean.dim(0)? {
+            candle_core::bail!(
+                "the model is for images of {} pixels, got {:?}",
+                self.mean.dim(0)?,
+                x.shape()
+            )
+        }
+        // q(z_1 | x) q(z_2 | z_1) …
+        let mut codes = vec![self.code(&trace.infer("z", self.posterior(x)?)?)?];
+        for (layer, encoder) in self.encoders.iter().enumerate().skip(1) {
+            let posterior = self.config.law(&encoder.forward(&codes[layer - 1])?)?;
+            codes.push(self.code(&trace.infer(("z", layer), posterior)?)?); // [S, B, code]
+        }
+        // … p(z_1 | z_2)
+        let top = self.config.layers - 1;
+        trace.prior(("z", top), &self.prior)?;
+        for layer in 0..top {
+            let prior = self.config.law(&self.decoders[layer + 1].forward(&codes[layer + 1])?)?;
+            trace.prior(("z", layer), prior)?;
+        }
+        // p(x | z_1)
+        bernoulli_log_prob(&self.decoders[0].forward(&codes[0])?, x) // [S, B]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+    use gumbel::estimators::{Enumerate, Estimator, GumbelSoftmax, LeaveOneOut};
+    use gumbel::objectives::{Elbo, multi_sample_bound};
+
+    use candle_nn::VarMap;
+
+    use super::*;
+    use crate::Activation;
+
+    fn config(categories: usize) -> CategoricalVaeConfig {
+        CategoricalVaeConfig {
+            latents: 3,
+            categories,
+            encoder: vec![6],
+            decoder: vec![],
+            layers: 1,
+            between: vec![],
+            activation: Activation::Tanh,
+            prior: Prior::Learned,
+            coding: Coding::Signs,
+        }
+    }
+
+    /// A model whose parameters are irregular numbers.
+    fn model(config: &CategoricalVaeConfig, mean: &Tensor) -> Result<CategoricalVae> {
+        Ok(with_variables(config, mean)?.0)
+    }
+
+    #[expect(clippy::iter_over_hash_type, reason = "each variable is set by its own name")]
+    fn with_variables(
+        config: &CategoricalVaeConfig,
+        mean: &Tensor,
+    ) -> Result<(CategoricalVae, Vec<Var>)> {
+        let map = VarMap::new();
+        let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let model = CategoricalVae::new(config, mean, &builder)?;
+        for (name, var) in map.data().lock().unwrap().iter() {
+            let key = Key::from_seed(1).named(name);
+            var.set(&key.normal(var.shape(), DType::F32, &Device::Cpu)?)?;
+        }
+        Ok((model, map.all_vars()))
+    }
+
+    #[test]
+    fn bits_and_one_hot_vectors_run_through_the_same_story() -> Result<()> {
+        let mean = Tensor::new(&[0.2f32, 0., 0.5, 1., 0.9], &Device::Cpu)?;
+        let x = Tensor::new(&[[1f32, 0., 1., 1., 0.], [0., 0., 0., 1., 1.]], &Device::Cpu)?;
+        for (categories, layers, between) in
+            [(2, 1, vec![]), (4, 1, vec![]), (2, 3, vec![4]), (8, 2, vec![])]
+        {
+            let config = CategoricalVaeConfig { layers, between, ..config(categories) };
+            let model = model(&config, &mean)?;
+            let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
+            let estimator = GumbelSoftmax::new(3, 0.5);
+            let surrogate = estimator.surrogate(&program, &Elbo::default(), Key::from_seed(2))?;
+            assert_eq!(surrogate.log_px.dims(), [3, 2]);
+            let bound = multi_sample_bound(&program, 70, 30, Key::from_seed(3))?;
+            assert!(bound.to_vec1::<f32>()?.iter().all(|b| b.is_finite() && *b < 0.));
+            let (name, bias) = model.base_rate_bias()?;
+            assert_eq!((name.as_str(), bias.dims()), ("decoder.0.bias", &[5][..]));
+            let narrow = x.narrow(1, 0, 4)?;
+            let wrong = |trace: &mut Trace<'_>| model.log_likelihood(&narrow, trace);
+            assert!(multi_sample_bound(&wrong, 1, 1, Key::from_seed(3)).is_err());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn impossible_sizes_are_errors() -> Result<()> {
+        let mean = Tensor::new(&[0.2f32; 5], &Device::Cpu)?;
+        for (latents, categories) in [(0, 2), (3, 1), (3, 6), (1 << 21, 2), (usize::MAX, 4)] {
+            let config = CategoricalVaeConfig { latents, ..config(categories) };
+            assert!(model(&config, &mean).is_err());
+        }
+        for layers in [0, 65, usize::MAX] {
+            assert!(model(&CategoricalVaeConfig { layers, ..config(2) }, &mean).is_err());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn corners_are_all_signs_and_no_two_alike() -> Result<()> {
+        let corners = config(8).corners(DType::F32, &Device::Cpu)?;
+        assert_eq!(corners.dims(), [8, 3]);
+        let corners = corners.to_vec2::<f32>()?;
+        assert_eq!((&corners[0][..], &corners[6][..]), (&[-1., -1., -1.][..], &[-1., 1., 1.][..]));
+        for (i, a) in corners.iter().enumerate() {
+            assert!(a.iter().all(|x| x.abs() == 1.) && corners[..i].iter().all(|b| a != b));
+        }
+        Ok(())
+    }
+
+    /// Draws of the model itself have the frequency that its story says: exact marginals of two layers.
+    #[test]
+    fn samples_of_two_layers_follow_the_prior() -> Result<()> {
+        let mean = Tensor::new(&[0.2f32, 0., 0.5, 1., 0.9], &Device::Cpu)?;
+        let config =
+            CategoricalVaeConfig { latents: 2, layers: 2, prior: Prior::Learned, ..config(2) };
+        let model = model(&config, &mean)?;
+        let p = model.prior.probs()?.flatten_all()?.to_vec1::<f32>()?;
+        let mut expected = [0f32; 2];
+        for code in 0..4usize {
+            let bits = [code & 1, code >> 1];
+            let weight: f32 = (0..2).map(|i| if bits[i] == 1 { p[i] } else { 1. - p[i] }).product();
+            let signs = bits.map(|bit| if bit == 1 { 1f32 } else { -1. });
+            let z = Tensor::new(&[[signs]], &Device::Cpu)?;
+            let below =
+                sigmoid(&model.decoders[1].forward(&z)?)?.flatten_all()?.to_vec1::<f32>()?;
+            (0..2).for_each(|i| expected[i] += weight * below[i]);
+        }
+        let samples = 40_000;
+        let z = model.sample_prior(samples, Key::from_seed(5))?.mean(0)?.flatten_all()?;
+        for (found, expected) in z.to_vec1::<f32>()?.into_iter().zip(expected) {
+            let error = (expected * (1. - expected) / samples as f32).sqrt();
+            assert!((found - expected).abs() < 4.5 * error, "{found} {expected}");
+        }
+        Ok(())
+    }
+
+    /// The gradient of the bound of two layers, whose priors come after the draws, against the exact one.
+    #[test]
+    fn gradients_of_two_layers_are_those_of_enumeration() -> Result<()> {
+        let mean = Tensor::new(&[0.2f32, 0., 0.5, 1., 0.9], &Device::Cpu)?;
+        let rows = 20_000;
+        let x = Tensor::new(&[[1f32, 0., 1., 1., 0.]], &Device::Cpu)?;
+        let config =
+            CategoricalVaeConfig { latents: 2, layers: 2, prior: Prior::Learned, ..config(2) };
+        let (model, variables) = with_variables(&config, &mean)?;
+        let gradient = |estimator: &dyn Estimator, x: &Tensor| -> Result<Tensor> {
+            let program = |trace: &mut Trace<'_>| model.log_likelihood(x, trace);
+            let surrogate = estimator.surrogate(&program, &Elbo::default(), Key::from_seed(4))?;
+            let grads = surrogate.loss.backward()?;
+            let parts = variables.iter().map(|v| grads.get(v).unwrap().flatten_all());
+            Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+        };
+        let exact = gradient(&Enumerate { samples: 1 }, &x)?;
+        let many = x.broadcast_as((rows, 5))?.contiguous()?;
+        let estimate = gradient(&LeaveOneOut { samples: 2 }, &many)?;
+        let length = |x: &Tensor| x.sqr()?.sum_all()?.to_scalar::<f32>();
+        let error = length(&(&exact - estimate)?)?;
+        assert!(error < 1e-3 * length(&exact)?, "{error} of {}", length(&exact)?);
+        Ok(())
+    }
+}
