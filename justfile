@@ -9,6 +9,10 @@ _default:
 run-vae *ARGS:
     cargo run --release --locked --bin vae -- "$@"
 
+# Train a network of discrete units to complete images; `just run-predict --help` has the options
+run-predict *ARGS:
+    cargo run --release --locked --bin predict -- "$@"
+
 # Run all tests; no network, no files
 test *ARGS:
     cargo test --workspace --locked "$@"
@@ -19,7 +23,7 @@ lab *ARGS:
 
 # Run the cells of a published table and write the result beside it; `just reproduce` lists the tables
 reproduce *ARGS:
-    cargo build --release --locked --bin vae --bin reproduce
+    cargo build --release --locked --bin vae --bin predict --bin reproduce
     cargo run --release --locked --bin reproduce -- "$@"
 
 # Time every operation beside its twin and the limits of the machine; `just bench --help` has the options

@@ -8,11 +8,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::results::{Numbers, Outcome, Row};
-use crate::table::{Cell, Spending};
+use crate::table::{Cell, Experiment, Spending};
 
 /// Where a table is computed.
 #[derive(Debug)]
 pub(crate) struct Place {
+    experiment: &'static str,
     program: PathBuf,
     table: String,
     config: PathBuf,
@@ -43,25 +44,33 @@ pub(crate) enum State {
 
 impl Place {
     pub(crate) fn new(
-        table: &str,
-        config: &str,
+        experiment: Experiment,
+        (table, config): (&str, &str),
         out: &Path,
         data_dir: Option<PathBuf>,
     ) -> Result<Self> {
-        let program =
-            std::env::current_exe()?.with_file_name(format!("vae{}", std::env::consts::EXE_SUFFIX));
+        let experiment = experiment.name();
+        let file = format!("{experiment}{}", std::env::consts::EXE_SUFFIX);
+        let program = std::env::current_exe()?.with_file_name(file);
         ensure!(
             program.is_file(),
-            "{} is not there; build it with `cargo build --release --locked --bin vae`",
+            "{} is not there; build it with `cargo build --release --locked --bin {experiment}`",
             program.display()
         );
         fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
         let file = out.join(format!("{table}.toml"));
         fs::write(&file, config).with_context(|| format!("writing {}", file.display()))?;
-        Ok(Self { program, table: table.to_owned(), config: file, out: out.to_owned(), data_dir })
+        Ok(Self {
+            experiment,
+            program,
+            table: table.to_owned(),
+            config: file,
+            out: out.to_owned(),
+            data_dir,
+        })
     }
 
-    /// The cell under a seed, with the configuration that `vae` makes of it.
+    /// The cell under a seed, with the configuration that the program makes of it.
     pub(crate) fn job(&self, cell: &Cell, budget: &Spending, seed: u64) -> Result<Job> {
         let set: Vec<String> = cell.set.iter().chain(&budget.set).cloned().collect();
         let mut job = Job {
@@ -112,7 +121,7 @@ impl Place {
 
     /// Looks for the run of a job: one of its name, seed and configuration.
     pub(crate) fn state(&self, job: &Job) -> Result<State> {
-        let parent = self.out.join("vae");
+        let parent = self.out.join(self.experiment);
         let stem = format!("-{}-s{}-", self.run_name(job), job.seed);
         let mut state = State::Missing;
         let Ok(entries) = fs::read_dir(&parent) else { return Ok(state) };

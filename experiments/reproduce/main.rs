@@ -1,6 +1,6 @@
 //! The papers' tables: `just reproduce <table>`, see README.md.
 //!
-//! Runs the cells of a table (rows × columns × seeds) as runs of `vae`, skips what is done, goes on with what was
+//! Runs the cells of a table (rows × columns × seeds) as runs of `vae` or `predict`, skips what is done, goes on with what was
 //! interrupted, and writes what came out beside what the paper prints.
 mod cell;
 mod queue;
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            say(&format!("error: {error:#}"));
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::from(if error.is::<table::Unknown>() { 2 } else { 70 })
         }
     }
@@ -80,7 +80,7 @@ fn run(args: &Args) -> Result<u8> {
     let (table, config) = table::find(name)?;
     let budget = table.budget(args.budget)?;
     let out = args.out.join(args.budget.to_string());
-    let place = Place::new(name, config, &out, args.data_dir.clone())?;
+    let place = Place::new(table.experiment, (name, config), &out, args.data_dir.clone())?;
     let folder = if args.budget == Budget::Quick { &out } else { &args.results };
     let mut results = Results::open(&folder.join(format!("{name}.csv")))?;
 

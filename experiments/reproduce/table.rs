@@ -6,14 +6,19 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 /// Name, definition, and the configuration that all cells start from.
-pub(crate) const TABLES: [(&str, &str, &str); 2] = [
-    ("reinmax", include_str!("tables/reinmax.toml"), include_str!("../vae/configs/reinmax.toml")),
-    (
-        "jang-vae",
-        include_str!("tables/jang-vae.toml"),
-        include_str!("../vae/configs/jang-categorical.toml"),
-    ),
+pub(crate) const TABLES: [(&str, &str, &str); 5] = [
+    ("jang-vae", include_str!("tables/jang-vae.toml"), VAE_JANG),
+    ("jang-sbn", include_str!("tables/jang-sbn.toml"), PREDICT_JANG),
+    ("maddison-prediction", include_str!("tables/maddison-prediction.toml"), PREDICT_MADDISON),
+    ("maddison-density", include_str!("tables/maddison-density.toml"), VAE_MADDISON),
+    ("reinmax", include_str!("tables/reinmax.toml"), VAE_REINMAX),
 ];
+
+const VAE_JANG: &str = include_str!("../vae/configs/jang-categorical.toml");
+const VAE_MADDISON: &str = include_str!("../vae/configs/maddison.toml");
+const VAE_REINMAX: &str = include_str!("../vae/configs/reinmax.toml");
+const PREDICT_JANG: &str = include_str!("../predict/configs/jang-categorical.toml");
+const PREDICT_MADDISON: &str = include_str!("../predict/configs/maddison.toml");
 
 /// There is no such table.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +74,23 @@ pub(crate) enum Score {
     Bound,
 }
 
+/// A program of this package, and the folder of its runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Experiment {
+    Vae,
+    Predict,
+}
+
+impl Experiment {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Vae => "vae",
+            Self::Predict => "predict",
+        }
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Table {
@@ -78,6 +100,8 @@ pub(crate) struct Table {
     /// What the published numbers are, and how the set-up differs.
     pub(crate) notes: Vec<String>,
     pub(crate) score: Score,
+    /// The program that runs the cells.
+    pub(crate) experiment: Experiment,
     pub(crate) budgets: BTreeMap<Budget, Spending>,
     /// Named changes of the configuration, that cells refer to.
     #[serde(default)]
@@ -128,6 +152,7 @@ impl Table {
         }
         let mut names: Vec<String> = table.cells.iter().map(Cell::name).collect();
         names.sort();
+        ensure!(names.iter().all(|name| !name.contains(',')), "a name has a comma in it");
         ensure!(names.windows(2).all(|pair| pair[0] != pair[1]), "two cells have one name");
         Ok(table)
     }
@@ -159,7 +184,8 @@ mod tests {
     fn mistakes_are_named() {
         let error = find("reinmx").unwrap_err();
         assert!(error.is::<Unknown>() && error.to_string().contains("reinmax"), "{error}");
-        let text = TABLES[0].1.replacen("with = [\"8x4\"", "with = [\"9x4\"", 1);
+        let text =
+            include_str!("tables/reinmax.toml").replacen("with = [\"8x4\"", "with = [\"9x4\"", 1);
         assert!(Table::parse(&text).unwrap_err().to_string().contains("`9x4`"));
     }
 }

@@ -4,11 +4,7 @@
 //! drawn digits in under three minutes on two cores; `configs/` has those of the paper, README.md what they
 //! reach.
 mod config;
-mod data;
-mod evaluate;
-mod output;
 mod pictures;
-mod probe;
 
 use std::process::ExitCode;
 
@@ -16,13 +12,12 @@ use candle_core::{DType, Tensor};
 use clap::Parser;
 use gumbel::Key;
 use gumbel::estimators::Trace;
+use gumbel_experiments::{Data, Evaluator, Judged, loaded, print, probe, variables};
 use gumbel_metrics::Report;
 use gumbel_models::{CategoricalVae, LatentVariableModel};
 use gumbel_training::{Params, Result, Run, Step, config::to_toml, launch};
 
 use config::Args;
-use data::Data;
-use evaluate::Evaluator;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -36,21 +31,22 @@ fn train(args: &Args) -> Result<()> {
     let config = args.config()?;
     let toml = to_toml(&config)?;
     if args.run.print_config {
-        return output::print(&toml);
+        return print(&toml);
     }
     let device = args.run.device.open()?;
-    let data = Data::load(&config, args)?;
+    let data = Data::load(&config.data, &args.images)?;
     let mut run = Run::start("vae", &args.run, &toml, config.seed)?;
     data.identify(&mut run)?;
     let key = Key::from_seed(config.seed);
 
     let params = Params::new(key.named("init"), DType::F32, &device);
     let mean = Tensor::new(data.train.mean(), &device)?;
-    let model = CategoricalVae::new(&config.model, &mean, &params.var_builder())?;
+    let mut model = CategoricalVae::new(&config.model, &mean, &params.var_builder())?;
+    model.centre(|name, initial| params.statistic(name, initial))?;
     let (bias, base_rate) = model.base_rate_bias()?;
     params.set(&bias, &base_rate)?;
 
-    let first = data::loaded(data.train.batch(0, config.batch_size, key.named("data"), &device))?;
+    let first = loaded(data.train.batch(0, config.batch_size, key.named("data"), &device))?;
     let estimators = config.estimator.build(
         &|trace| model.log_likelihood(&first, trace),
         &mut params.clone(),
@@ -58,22 +54,26 @@ fn train(args: &Args) -> Result<()> {
     )?;
     run.write_file("citations.bib", estimators.at(0).bibtex().as_bytes())?;
 
-    let frozen = CategoricalVae::new(&config.model, &mean, &params.frozen())?;
-    let variables = probe::variables(&params);
-    let mut evaluator = Evaluator::new(&config, &data, frozen, &estimators, &device);
-    let names = data.names();
+    let mut frozen = CategoricalVae::new(&config.model, &mean, &params.frozen())?;
+    frozen.share_centres(&model);
+    let mut evaluator = Evaluator::new(Judged {
+        model: frozen,
+        seed: config.seed,
+        settings: config.evaluation,
+        objective: config.objective,
+        estimators: &estimators,
+        data: &data,
+        pixels: data.test.dim(),
+        device: &device,
+    });
+    let (names, variables) = (data.names(), variables(&params));
 
     run.train(
         &config.train,
         &params,
         config.batch_size,
         &mut |step| {
-            let x = data::loaded(data.train.batch(
-                step,
-                config.batch_size,
-                key.named("data"),
-                &device,
-            ))?;
+            let x = loaded(data.train.batch(step, config.batch_size, key.named("data"), &device))?;
             let estimator = estimators.at(step); // for example Gumbel-Softmax at τ(step)
             let objective = config.objective.at(step);
 
@@ -81,6 +81,7 @@ fn train(args: &Args) -> Result<()> {
             let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
             let surrogate = estimator.surrogate(&program, &*objective, noise)?;
             surrogate.update_statistics()?; // of an estimator with a running baseline
+            model.update_centres(&surrogate.sites)?; // of upper layers
             let mut report = Report::new()
                 .mean(names.objective(objective.bounds(&surrogate.sites)), &surrogate.bound)
                 .mean(names.log_likelihood, &surrogate.log_px);
@@ -88,11 +89,11 @@ fn train(args: &Args) -> Result<()> {
                 report = report.number("temperature", temperature);
             }
             let pair = (&*estimator, &*objective);
-            report = probe::probe(&config, step, pair, &program, &variables, key, report)?;
+            report = probe(&config, step, pair, &program, &variables, key, report)?;
             let learning_rate = config.learning_rate.at(step);
             Ok(Step { loss: surrogate.loss, learning_rate, report })
         },
-        &mut |evaluation| evaluator.evaluate(evaluation),
+        &mut |evaluation| evaluator.evaluate(evaluation, pictures::all),
     )?;
     evaluator.summarise(&run)
 }

@@ -2,21 +2,30 @@
 use candle_core::{Device, Tensor};
 use gumbel::Key;
 use gumbel_datasets::Dataset;
+use gumbel_experiments::{Data, Judged, loaded};
 use gumbel_models::CategoricalVae;
 use gumbel_training::{Result, png};
 
-use crate::data::{Data, loaded};
-
 const COLUMNS: usize = 12;
 
+/// Draws of the model, and reconstructions.
+pub(crate) fn all(
+    judged: &Judged<'_, CategoricalVae>,
+    key: Key,
+) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let Judged { model, data, device, .. } = judged;
+    let reconstructions = reconstructions(model, data, device, key)?;
+    Ok(vec![("prior", prior(model, data, key)?), ("reconstructions", reconstructions)])
+}
+
 /// Pixel probabilities of 96 codes drawn from the prior.
-pub(crate) fn prior(model: &CategoricalVae, data: &Data, key: Key) -> Result<Vec<u8>> {
+fn prior(model: &CategoricalVae, data: &Data, key: Key) -> Result<Vec<u8>> {
     let z = model.sample_prior(COLUMNS * 8, key.named("prior"))?;
     grid(&model.decode_probs(&z)?, data)
 }
 
 /// Validation images over their reconstructions from one discrete sample of the posterior each.
-pub(crate) fn reconstructions(
+fn reconstructions(
     model: &CategoricalVae,
     data: &Data,
     device: &Device,

@@ -1,11 +1,15 @@
 //! Latent-variable models, written as programs over a [`Trace`]. They have no randomness of their own, no
 //! loss and no logging: an estimator brings the first, an objective the second.
 mod categorical_vae;
+mod latents;
 mod mlp;
+mod structured_prediction;
 mod transformer;
 
-pub use categorical_vae::{CategoricalVae, CategoricalVaeConfig, Coding, Prior};
+pub use categorical_vae::{CategoricalVae, CategoricalVaeConfig, Prior};
+pub use latents::Coding;
 pub use mlp::{Activation, Mlp};
+pub use structured_prediction::{StructuredPrediction, StructuredPredictionConfig};
 pub use transformer::{Transformer, TransformerConfig};
 
 use candle_core::{Result, Tensor};

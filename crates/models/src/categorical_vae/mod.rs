@@ -1,15 +1,17 @@
 //! The variational autoencoder with layers of discrete latents.
+mod centre;
 mod config;
 
-use candle_core::{D, Tensor};
+use candle_core::{D, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 use gumbel::Key;
-use gumbel::distributions::{Bernoulli, Categorical, Discrete};
+use gumbel::distributions::Discrete;
 use gumbel::estimators::Trace;
 use gumbel_kernels::{bernoulli_log_prob, sigmoid};
 
-pub use config::{CategoricalVaeConfig, Coding, Prior};
+pub use config::{CategoricalVaeConfig, Prior};
 
+use crate::latents::Latents;
 use crate::{LatentVariableModel, Mlp};
 
 /// A result whose error is candle's, unless said otherwise.
@@ -27,14 +29,15 @@ type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 #[derive(Clone, Debug)]
 pub struct CategoricalVae {
     config: CategoricalVaeConfig,
+    latents: Latents,
     /// Of each layer, from the data up.
     encoders: Vec<Mlp>,
     /// Of each layer, to the one below it or the data.
     decoders: Vec<Mlp>,
     prior: Discrete,
     mean: Tensor,
-    /// The codes of the categories, where they are not one-hot vectors.
-    corners: Option<Tensor>,
+    /// Running means of the codes of all layers but the last, where those are centred.
+    centres: Vec<Var>,
 }
 
 impl CategoricalVae {
@@ -49,9 +52,10 @@ impl CategoricalVae {
         builder: &VarBuilder<'_>,
     ) -> Result<Self> {
         config.check().map_err(candle_core::Error::msg)?;
-        let CategoricalVaeConfig { latents: n, categories: k, activation, .. } = *config;
-        let (logits, code) = (config.logits().unwrap_or(n), config.code().unwrap_or(n));
-        let d = mean.dims1()?;
+        let CategoricalVaeConfig { latents, categories, coding, activation, .. } = *config;
+        let place = (builder.dtype(), builder.device());
+        let latents = Latents::new(latents, categories, coding, place)?;
+        let (d, logits, code) = (mean.dims1()?, latents.logits(), latents.width());
         let (mut encoders, mut decoders) = (Vec::new(), Vec::new());
         for layer in 0..config.layers {
             let name = |part: &str| match layer {
@@ -65,22 +69,19 @@ impl CategoricalVae {
             encoders.push(Mlp::new(input, up, logits, activation, &name("encoder"))?);
             decoders.push(Mlp::new(code, down, output, activation, &name("decoder"))?);
         }
-        let shape = if k == 2 { vec![1, 1, n] } else { vec![1, 1, n, k] };
         let prior = match config.prior {
-            Prior::Uniform => Tensor::zeros(shape, builder.dtype(), builder.device())?,
+            Prior::Uniform => Tensor::zeros(latents.shape(), builder.dtype(), builder.device())?,
             Prior::Learned => {
-                builder.pp("prior").get_with_hints(shape, "logits", Init::Const(0.))?
+                builder.pp("prior").get_with_hints(latents.shape(), "logits", Init::Const(0.))?
             }
         };
-        let corners = (config.coding == Coding::Signs && k > 2)
-            .then(|| config.corners(builder.dtype(), builder.device()))
-            .transpose()?;
         Ok(Self {
             encoders,
             decoders,
-            prior: config.law(&prior)?,
+            prior: latents.law(&prior)?,
             mean: mean.to_dtype(builder.dtype())?.to_device(builder.device())?,
-            corners,
+            latents,
+            centres: Vec::new(),
             config: config.clone(),
         })
     }
@@ -96,12 +97,12 @@ impl CategoricalVae {
     /// `q(z_1 | x)` of `x: [B, D]`.
     pub fn posterior(&self, x: &Tensor) -> Result<Discrete> {
         let logits = self.encoders[0].forward(&x.broadcast_sub(&self.mean)?)?;
-        self.config.law(&logits.unsqueeze(0)?)
+        self.latents.law(&logits.unsqueeze(0)?)
     }
 
     /// Pixel logits `[S, B, D]` of latents of the first layer `z: [S, B, N]` (bits) or `[S, B, N, K]` (one-hot).
     pub fn decode(&self, z: &Tensor) -> Result<Tensor> {
-        self.decoders[0].forward(&self.code(z)?)
+        self.decoders[0].forward(&self.latents.code(z)?)
     }
 
     /// Pixel probabilities `[S, B, D]` of latents of the first layer.
@@ -113,31 +114,10 @@ impl CategoricalVae {
     pub fn sample_prior(&self, samples: usize, key: Key) -> Result<Tensor> {
         let mut z = self.prior.sample(samples, key)?;
         for (layer, decoder) in self.decoders.iter().enumerate().skip(1).rev() {
-            let law = self.config.law(&decoder.forward(&self.code(&z)?)?)?;
+            let law = self.latents.law(&decoder.forward(&self.latents.code(&z)?)?)?;
             z = law.sample(samples, key.fold_in(layer as u64))?;
         }
         Ok(z)
-    }
-
-    /// What the networks see of latents.
-    fn code(&self, z: &Tensor) -> Result<Tensor> {
-        match (&self.corners, self.config.coding) {
-            (Some(corners), _) => z.broadcast_matmul(corners)?.flatten_from(2),
-            (None, Coding::Signs) => z.affine(2., -1.),
-            (None, Coding::Bits) => z.flatten_from(2),
-        }
-    }
-}
-
-impl CategoricalVaeConfig {
-    /// The law of a layer with these logits `[.., N]` or `[.., N · K]`.
-    fn law(&self, logits: &Tensor) -> Result<Discrete> {
-        if self.categories == 2 {
-            return Ok(Discrete::from(&Bernoulli::from_logits(logits)?));
-        }
-        let (s, b) = (logits.dim(0)?, logits.dim(1)?);
-        let logits = logits.reshape((s, b, self.latents, self.categories))?;
-        Ok(Discrete::from(&Categorical::from_logits(&logits)?))
     }
 }
 
@@ -154,16 +134,18 @@ impl LatentVariableModel for CategoricalVae {
             )
         }
         // q(z_1 | x) q(z_2 | z_1) …
-        let mut codes = vec![self.code(&trace.infer("z", self.posterior(x)?)?)?];
+        let mut codes = vec![self.latents.code(&trace.infer("z", self.posterior(x)?)?)?];
         for (layer, encoder) in self.encoders.iter().enumerate().skip(1) {
-            let posterior = self.config.law(&encoder.forward(&codes[layer - 1])?)?;
-            codes.push(self.code(&trace.infer(("z", layer), posterior)?)?); // [S, B, code]
+            let posterior = self
+                .latents
+                .law(&encoder.forward(&self.centred(layer - 1, &codes[layer - 1])?)?)?;
+            codes.push(self.latents.code(&trace.infer(("z", layer), posterior)?)?); // [S, B, code]
         }
         // … p(z_1 | z_2)
         let top = self.config.layers - 1;
         trace.prior(("z", top), &self.prior)?;
         for layer in 0..top {
-            let prior = self.config.law(&self.decoders[layer + 1].forward(&codes[layer + 1])?)?;
+            let prior = self.latents.law(&self.decoders[layer + 1].forward(&codes[layer + 1])?)?;
             trace.prior(("z", layer), prior)?;
         }
         // p(x | z_1)
@@ -173,14 +155,14 @@ impl LatentVariableModel for CategoricalVae {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device, Var};
-    use gumbel::estimators::{Enumerate, Estimator, GumbelSoftmax, LeaveOneOut};
+    use candle_core::{DType, Device};
+    use gumbel::estimators::{Enumerate, Estimator, GumbelSoftmax, LeaveOneOut, SiteDraw};
     use gumbel::objectives::{Elbo, multi_sample_bound};
 
     use candle_nn::VarMap;
 
     use super::*;
-    use crate::Activation;
+    use crate::{Activation, Coding};
 
     fn config(categories: usize) -> CategoricalVaeConfig {
         CategoricalVaeConfig {
@@ -190,6 +172,7 @@ mod tests {
             decoder: vec![],
             layers: 1,
             between: vec![],
+            centred: false,
             activation: Activation::Tanh,
             prior: Prior::Learned,
             coding: Coding::Signs,
@@ -253,18 +236,6 @@ mod tests {
         Ok(())
     }
 
-    #[test]
-    fn corners_are_all_signs_and_no_two_alike() -> Result<()> {
-        let corners = config(8).corners(DType::F32, &Device::Cpu)?;
-        assert_eq!(corners.dims(), [8, 3]);
-        let corners = corners.to_vec2::<f32>()?;
-        assert_eq!((&corners[0][..], &corners[6][..]), (&[-1., -1., -1.][..], &[-1., 1., 1.][..]));
-        for (i, a) in corners.iter().enumerate() {
-            assert!(a.iter().all(|x| x.abs() == 1.) && corners[..i].iter().all(|b| a != b));
-        }
-        Ok(())
-    }
-
     /// Draws of the model itself have the frequency that its story says: exact marginals of two layers.
     #[test]
     fn samples_of_two_layers_follow_the_prior() -> Result<()> {
@@ -314,6 +285,44 @@ mod tests {
         let length = |x: &Tensor| x.sqr()?.sum_all()?.to_scalar::<f32>();
         let error = length(&(&exact - estimate)?)?;
         assert!(error < 1e-3 * length(&exact)?, "{error} of {}", length(&exact)?);
+        Ok(())
+    }
+
+    #[test]
+    fn centres_follow_the_codes_and_change_what_the_encoder_above_sees() -> Result<()> {
+        let mean = Tensor::new(&[0.2f32, 0., 0.5, 1., 0.9], &Device::Cpu)?;
+        let x = Tensor::new(&[[1f32, 0., 1., 1., 0.], [0., 0., 0., 1., 1.]], &Device::Cpu)?;
+        let config = CategoricalVaeConfig { layers: 2, centred: true, ..config(2) };
+        let (plain, mut model) = (model(&config, &mean)?, model(&config, &mean)?);
+        let mut held = Vec::new();
+        model.centre(|name, initial| {
+            held.push((name.to_owned(), Var::from_tensor(initial)?));
+            Ok(held[held.len() - 1].1.clone())
+        })?;
+        assert_eq!(
+            held.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["encoder_2.centre"]
+        );
+        let sites = |model: &CategoricalVae| {
+            let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
+            let estimator = LeaveOneOut { samples: 3 };
+            Ok::<_, candle_core::Error>(
+                estimator.surrogate(&program, &Elbo::default(), Key::from_seed(2))?.sites,
+            )
+        };
+        let logits =
+            |sites: &[SiteDraw]| sites[1].posterior.logits().flatten_all()?.to_vec1::<f32>();
+        let before = sites(&model)?;
+        assert_eq!(logits(&before)?, logits(&sites(&plain)?)?);
+        model.update_centres(&before)?;
+        let codes = before[0].draw.value.affine(2., -1.)?.flatten_to(1)?;
+        let expected = (codes.mean(0)? * 0.1)?.to_vec1::<f32>()?;
+        for (found, expected) in held[0].1.to_vec1::<f32>()?.into_iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6);
+        }
+        let changed = logits(&sites(&model)?)? != logits(&before)?;
+        assert!(changed || held[0].1.abs()?.sum_all()?.to_scalar::<f32>()? == 0.);
+        assert!(model.update_centres(&[]).is_err());
         Ok(())
     }
 }

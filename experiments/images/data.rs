@@ -5,25 +5,28 @@ use gumbel::estimators::BoundOf;
 use gumbel_datasets::{ImageSet, Places, Split, load};
 use gumbel_training::{Error, Result, Run};
 
-use crate::config::{Args, Config};
+use crate::{DataConfig, ImageArgs};
 
 /// The three splits of a set.
 #[derive(Debug)]
-pub(crate) struct Data {
-    pub(crate) train: ImageSet,
-    pub(crate) valid: ImageSet,
-    pub(crate) test: ImageSet,
+pub struct Data {
+    /// What is trained on.
+    pub train: ImageSet,
+    /// What choices are made by.
+    pub valid: ImageSet,
+    /// What is looked at once, at the end.
+    pub test: ImageSet,
     synthetic: bool,
 }
 
 /// Names in the reports; those of synthetic data are marked, so that nobody takes one for the other.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Names {
+pub struct Names {
     objective: &'static str,
     objective_bound: &'static str,
     relaxed_bound: &'static str,
-    pub(crate) log_likelihood: &'static str,
-    /// Bound of the discrete model.
+    /// Log-likelihood of the images given the draws.
+    pub log_likelihood: &'static str,
     pub(crate) bound: &'static str,
     pub(crate) standard_error: &'static str,
     pub(crate) elbo: &'static str,
@@ -54,7 +57,8 @@ const SYNTHETIC: Names = Names {
 
 impl Names {
     /// The objective as it was trained, by what it is a bound of.
-    pub(crate) fn objective(&self, bounds: BoundOf) -> &'static str {
+    #[must_use]
+    pub fn objective(&self, bounds: BoundOf) -> &'static str {
         match bounds {
             BoundOf::DiscreteModel => self.objective_bound,
             BoundOf::RelaxedModel => self.relaxed_bound,
@@ -65,13 +69,13 @@ impl Names {
 
 impl Data {
     /// Loads, verifies and binarises; says in one line where the images come from.
-    pub(crate) fn load(config: &Config, args: &Args) -> Result<Self> {
-        let (name, regime) = (config.data.dataset, config.data.binarisation);
+    pub fn load(config: &DataConfig, args: &ImageArgs) -> Result<Self> {
+        let (name, regime) = (config.dataset, config.binarisation);
         let places = Places::from_env(args.data_dir.clone());
         let split = |split| loaded(load(&name, split, &places));
         let set = |images| loaded(ImageSet::new(Arc::new(images), regime));
         let (mut train, valid) = (split(Split::Train)?, split(Split::Valid)?);
-        if !config.data.held_out {
+        if !config.held_out {
             train = loaded(train.and(&valid))?;
         }
         let data = Self {
@@ -91,22 +95,26 @@ impl Data {
     }
 
     /// Makes the images part of the run's identity.
-    pub(crate) fn identify(&self, run: &mut Run) -> Result<()> {
+    pub fn identify(&self, run: &mut Run) -> Result<()> {
         run.identify("data.train", self.train.identity())?;
         run.identify("data.valid", self.valid.identity())?;
         run.identify("data.test", self.test.identity())
     }
 
-    pub(crate) fn is_synthetic(&self) -> bool {
+    /// Whether the images are drawn by the program.
+    #[must_use]
+    pub fn is_synthetic(&self) -> bool {
         self.synthetic
     }
 
-    pub(crate) fn names(&self) -> Names {
+    /// What numbers about these images are called.
+    #[must_use]
+    pub fn names(&self) -> Names {
         if self.synthetic { SYNTHETIC } else { REAL }
     }
 }
 
 /// An error of a data set with its exit code.
-pub(crate) fn loaded<T>(result: gumbel_datasets::Result<T>) -> Result<T> {
+pub fn loaded<T>(result: gumbel_datasets::Result<T>) -> Result<T> {
     result.map_err(|error| Error::caller(error.exit_code(), error))
 }

@@ -7,20 +7,20 @@ use gumbel_metrics::Report;
 use gumbel_training::{Params, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::Config;
 
 /// How often, and how exactly: the table `probe` of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ProbeConfig {
+pub struct ProbeConfig {
     /// Steps between measurements, a multiple of `train.log_every`.
-    pub(crate) every: u64,
+    pub every: u64,
     /// Estimates of one gradient, at least 2.
     #[serde(default = "twenty")]
-    pub(crate) replicates: usize,
+    pub replicates: usize,
     /// Samples of the unbiased reference (leave-one-out) that shows the bias; 0 for none.
     #[serde(default = "fifty")]
-    pub(crate) reference_samples: usize,
+    pub reference_samples: usize,
 }
 
 fn twenty() -> usize {
@@ -33,7 +33,7 @@ fn fifty() -> usize {
 
 impl ProbeConfig {
     /// What is wrong with the settings, if anything.
-    pub(crate) fn check(&self, log_every: u64) -> std::result::Result<(), String> {
+    pub fn check(&self, log_every: u64) -> std::result::Result<(), String> {
         if self.every == 0 || log_every == 0 || !self.every.is_multiple_of(log_every) {
             return Err(format!(
                 "every is {}; use a multiple of train.log_every, which is {log_every}",
@@ -48,14 +48,15 @@ impl ProbeConfig {
 }
 
 /// The parameters of the model: those of the estimator are not what it estimates.
-pub(crate) fn variables(params: &Params) -> Vec<Var> {
+#[must_use]
+pub fn variables(params: &Params) -> Vec<Var> {
     let of_model = |(name, _): &(String, Var)| !name.starts_with("estimator.");
     params.iter().into_iter().filter(of_model).map(|(_, var)| var).collect()
 }
 
 /// Adds the statistics of this step's gradient to the report, at the steps that are due.
-pub(crate) fn probe(
-    config: &Config,
+pub fn probe<M>(
+    config: &Config<M>,
     step: u64,
     (estimator, objective): (&dyn Estimator, &dyn Objective),
     program: &Program<'_>,

@@ -3,31 +3,45 @@ use candle_core::{DType, Device, Tensor};
 use gumbel::Key;
 use gumbel::distributions::Discrete;
 use gumbel::estimators::{BoundOf, Divergence, Independent, ScheduledEstimator, Trace};
-use gumbel::objectives::multi_sample_bound;
+use gumbel::objectives::{ObjectiveConfig, multi_sample_bound};
 use gumbel_datasets::{Dataset, ImageSet, in_order};
 use gumbel_metrics::{CodeUsage, Mean, Report, bits_per_dim};
-use gumbel_models::{CategoricalVae, LatentVariableModel};
+use gumbel_models::LatentVariableModel;
 use gumbel_training::{Evaluation, Result, Run};
 use serde::Serialize;
 
-use crate::config::Config;
-use crate::data::{Data, Names, loaded};
-use crate::output::print;
-use crate::pictures;
+use crate::{Data, EvaluationConfig, Names, loaded, print};
 
 /// Images per evaluation batch.
 const BATCH: usize = 100;
 /// Rows (images × samples) in memory at a time, however many samples there are.
 const ROWS: usize = 4000;
 
-/// Evaluates a model that shares its parameters with the one in training.
+/// A model and all that it is judged by.
 #[derive(Debug)]
-pub(crate) struct Evaluator<'a> {
-    config: &'a Config,
-    data: &'a Data,
-    model: CategoricalVae,
-    estimators: &'a ScheduledEstimator,
-    device: &'a Device,
+pub struct Judged<'a, M> {
+    /// Shares its parameters with the one in training.
+    pub model: M,
+    /// Seed of the run.
+    pub seed: u64,
+    /// How many samples.
+    pub settings: EvaluationConfig,
+    /// What is trained.
+    pub objective: ObjectiveConfig,
+    /// How it is trained.
+    pub estimators: &'a ScheduledEstimator,
+    /// The images.
+    pub data: &'a Data,
+    /// How many pixels of an image the likelihood is of.
+    pub pixels: usize,
+    /// Where to compute.
+    pub device: &'a Device,
+}
+
+/// Evaluates a model in the course of training and at its end.
+#[derive(Debug)]
+pub struct Evaluator<'a, M> {
+    judged: Judged<'a, M>,
     names: Names,
     summary: Option<Summary>,
 }
@@ -74,32 +88,28 @@ struct Averages {
     usage: CodeUsage,
 }
 
-impl<'a> Evaluator<'a> {
-    pub(crate) fn new(
-        config: &'a Config,
-        data: &'a Data,
-        model: CategoricalVae,
-        estimators: &'a ScheduledEstimator,
-        device: &'a Device,
-    ) -> Self {
-        Self { config, data, model, estimators, device, names: data.names(), summary: None }
+impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
+    /// An evaluator that has judged nothing yet.
+    pub fn new(judged: Judged<'a, M>) -> Self {
+        Self { names: judged.data.names(), judged, summary: None }
     }
 
-    /// The validation set; at the end the test set, with more samples.
-    pub(crate) fn evaluate(&mut self, evaluation: &mut Evaluation<'_>) -> Result<()> {
-        let samples = self.config.evaluation.samples;
-        let valid = self.averages(&self.data.valid, samples, evaluation)?;
-        evaluation.record("valid", &self.report(&valid, samples))?;
-        evaluation.sample("prior", &pictures::prior(&self.model, self.data, self.key())?)?;
-        evaluation.sample(
-            "reconstructions",
-            &pictures::reconstructions(&self.model, self.data, self.device, self.key())?,
-        )?;
+    /// The validation set, and the pictures that `pictures` makes with a key; at the end the test set, with more samples.
+    pub fn evaluate(
+        &mut self,
+        evaluation: &mut Evaluation<'_>,
+        pictures: impl FnOnce(&Judged<'a, M>, Key) -> Result<Vec<(&'static str, Vec<u8>)>>,
+    ) -> Result<()> {
+        let Judged { settings, data, .. } = self.judged;
+        let valid = self.averages(&data.valid, settings.samples, evaluation)?;
+        evaluation.record("valid", &self.report(&valid, settings.samples))?;
+        for (name, png) in pictures(&self.judged, self.key())? {
+            evaluation.sample(name, &png)?;
+        }
         if evaluation.is_last() {
-            let samples = self.config.evaluation.final_samples;
-            let images = self.data.test.len();
+            let (samples, images) = (settings.final_samples, data.test.len());
             tracing::info!("evaluating {images} test images with {samples} discrete samples each");
-            let test = self.averages(&self.data.test, samples, evaluation)?;
+            let test = self.averages(&data.test, samples, evaluation)?;
             evaluation.record("test", &self.report(&test, samples))?;
             let train = self.train(evaluation)?;
             self.summary = Some(self.summary(&test, samples, evaluation.step(), train));
@@ -108,11 +118,11 @@ impl<'a> Evaluator<'a> {
     }
 
     fn train(&self, evaluation: &mut Evaluation<'_>) -> Result<Option<Train>> {
-        let samples = self.config.evaluation.train_samples;
+        let samples = self.judged.settings.train_samples;
         if samples == 0 {
             return Ok(None);
         }
-        let train = self.averages(&self.data.train, samples, evaluation)?;
+        let train = self.averages(&self.judged.data.train, samples, evaluation)?;
         evaluation.record("train_set", &self.report(&train, samples))?;
         let Averages { bound, elbo, objective, .. } = train;
         let [bound, elbo, objective] = [bound, elbo, objective].map(|mean| mean.mean());
@@ -120,7 +130,7 @@ impl<'a> Evaluator<'a> {
     }
 
     fn key(&self) -> Key {
-        Key::from_seed(self.config.seed).named("evaluation")
+        Key::from_seed(self.judged.seed).named("evaluation")
     }
 
     fn averages(
@@ -130,7 +140,9 @@ impl<'a> Evaluator<'a> {
         evaluation: &Evaluation<'_>,
     ) -> Result<Averages> {
         let (key, step) = (self.key(), evaluation.step().saturating_sub(1));
-        let (estimator, objective) = (self.estimators.at(step), self.config.objective.at(step));
+        let Judged { model, device, .. } = &self.judged;
+        let estimator = self.judged.estimators.at(step);
+        let objective = self.judged.objective.at(step);
         let mut averages = Averages {
             bound: Mean::new(),
             elbo: Mean::new(),
@@ -141,9 +153,9 @@ impl<'a> Evaluator<'a> {
         };
         for (index, rows) in in_order(set.len(), BATCH).enumerate() {
             evaluation.check_stop()?;
-            let x = loaded(set.gather(&rows, self.device))?;
+            let x = loaded(set.gather(&rows, device))?;
             let key = key.fold_in(index as u64);
-            let program = |trace: &mut Trace<'_>| self.model.log_likelihood(&x, trace);
+            let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
             let chunk = (ROWS / rows.len()).max(1);
             averages.bound.push_tensor(&multi_sample_bound(
                 &program,
@@ -162,7 +174,9 @@ impl<'a> Evaluator<'a> {
                 kl.push(site.log_ratio(Divergence::Analytic)?.neg()?.squeeze(0)?);
             }
             averages.kl.push_tensor(&Tensor::stack(&kl, 0)?.sum(0)?)?;
-            averages.usage.push(&code_probs(&self.model.posterior(&x)?)?)?;
+            if let Some(site) = sites.first() {
+                averages.usage.push(&code_probs(&site.posterior)?)?;
+            }
         }
         Ok(averages)
     }
@@ -187,13 +201,13 @@ impl<'a> Evaluator<'a> {
         train: Option<Train>,
     ) -> Summary {
         Summary {
-            dataset: self.data.test.images().title(),
-            synthetic: self.data.is_synthetic(),
+            dataset: self.judged.data.test.images().title(),
+            synthetic: self.judged.data.is_synthetic(),
             steps,
             samples,
             bound: test.bound.mean(),
             standard_error: test.bound.standard_error(),
-            bits_per_dim: bits_per_dim(-test.bound.mean(), self.data.test.dim()),
+            bits_per_dim: bits_per_dim(-test.bound.mean(), self.judged.pixels),
             elbo: test.elbo.mean(),
             objective: test.objective.mean(),
             objective_bounds: match test.bounds {
@@ -206,7 +220,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Writes `summary.json` and prints the result and where it is: the last line of a run.
-    pub(crate) fn summarise(&self, run: &Run) -> Result<()> {
+    pub fn summarise(&self, run: &Run) -> Result<()> {
         let directory = run.directory().display();
         let Some(summary) = &self.summary else {
             return print(&format!("nothing was left to do: {directory}\n"));

@@ -1,0 +1,159 @@
+//! The configuration and the options of an experiment on images.
+use std::path::PathBuf;
+
+use gumbel::Schedule;
+use gumbel::estimators::Method;
+use gumbel::objectives::ObjectiveConfig;
+use gumbel_datasets::{Binarisation, DatasetName};
+use gumbel_training::{Error, Result, RunArgs, TrainConfig};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::ProbeConfig;
+
+/// Everything that a result depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config<M> {
+    /// Names every random number of the run.
+    pub seed: u64,
+    /// Images per step.
+    pub batch_size: usize,
+    /// Learning rate by step.
+    pub learning_rate: Schedule,
+    /// Which images.
+    pub data: DataConfig,
+    /// How the gradient is estimated.
+    pub estimator: Method,
+    /// What is maximised.
+    pub objective: ObjectiveConfig,
+    /// Sizes of the model.
+    pub model: M,
+    /// How long, and what to do how often.
+    pub train: TrainConfig,
+    /// How the model is judged.
+    pub evaluation: EvaluationConfig,
+    /// Whether gradients are measured, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeConfig>,
+}
+
+impl<M> Config<M> {
+    /// Samples of a reference for the gradient: those of the bound, where they define it.
+    pub fn reference_samples(&self, wanted: usize) -> usize {
+        match self.objective {
+            ObjectiveConfig::Elbo { .. } => wanted,
+            ObjectiveConfig::Iwae {} => self.estimator.samples(),
+        }
+    }
+}
+
+/// Which images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Name of the set.
+    pub dataset: DatasetName,
+    /// How grey levels become bits.
+    pub binarisation: Binarisation,
+    /// Whether the validation images are kept out of training. If not, what is called validation says nothing new.
+    #[serde(default = "yes")]
+    pub held_out: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How the model is judged: always on discrete samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Samples per image on the validation set, during training.
+    #[serde(default = "one")]
+    pub samples: usize,
+    /// Samples per image on the test set, at the end.
+    #[serde(default = "thousand")]
+    pub final_samples: usize,
+    /// Samples per image on the training set, at the end; 0 leaves it out.
+    #[serde(default)]
+    pub train_samples: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn thousand() -> usize {
+    1000
+}
+
+/// Options of a program that trains on images.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ImageArgs {
+    /// Images: strokes, mnist, fashion-mnist, binarized-mnist, omniglot [default: data.dataset of the configuration]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub dataset: Option<DatasetName>,
+
+    /// Where the sets are looked for first; then GUMBEL_DATA_DIR, data/ and the user's cache
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Samples per test image at the end [default: evaluation.final_samples of the configuration]
+    #[arg(long, value_name = "K", help_heading = "Data")]
+    pub eval_samples: Option<usize>,
+}
+
+impl ImageArgs {
+    /// The keys that these are shorthands for.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<String> {
+        let dataset = self.dataset.map(|name| format!("data.dataset=\"{name}\""));
+        let samples = self.eval_samples.map(|k| format!("evaluation.final_samples={k}"));
+        dataset.into_iter().chain(samples).collect()
+    }
+}
+
+impl<M: Serialize + DeserializeOwned> Config<M> {
+    /// The configuration that the options ask for, starting from `default`; `check` says what is wrong with the model.
+    ///
+    /// # Errors
+    /// The key, its value and what to do, of the first thing that makes no sense.
+    pub fn resolve(
+        run: &RunArgs,
+        images: &ImageArgs,
+        default: &str,
+        check: impl FnOnce(&M) -> std::result::Result<(), String>,
+    ) -> Result<Self> {
+        let mut run = run.clone();
+        run.set.extend(images.overrides());
+        let config: Self = run.config(default)?;
+        for (key, value) in [
+            ("batch_size", config.batch_size),
+            ("evaluation.samples", config.evaluation.samples),
+            ("evaluation.final_samples", config.evaluation.final_samples),
+        ] {
+            if value == 0 {
+                return Err(Error::Usage(format!("{key} is 0; use at least 1")));
+            }
+        }
+        within("estimator", config.estimator.check())?;
+        within("model", check(&config.model))?;
+        if let Some(probe) = &config.probe {
+            within("probe", probe.check(config.train.log_every))?;
+        }
+        let (low, high) = config.learning_rate.range();
+        if !(low >= 0. && low.is_finite()) {
+            return Err(Error::Usage(format!(
+                "learning_rate runs through [{low}, {high}]; keep it finite and at least 0"
+            )));
+        }
+        config.train.check()?;
+        Ok(config)
+    }
+}
+
+/// What is wrong with a table of the configuration, with its name.
+fn within(table: &str, checked: std::result::Result<(), String>) -> Result<()> {
+    checked.map_err(|error| Error::Usage(format!("{table}: {error}")))
+}

@@ -1,0 +1,12 @@
+//! What the experiments on images share: their configuration, which images, how a model is judged, what is printed.
+mod config;
+mod data;
+mod evaluate;
+mod output;
+mod probe;
+
+pub use config::{Config, DataConfig, EvaluationConfig, ImageArgs};
+pub use data::{Data, Names, loaded};
+pub use evaluate::{Evaluator, Judged};
+pub use output::print;
+pub use probe::{ProbeConfig, probe, variables};

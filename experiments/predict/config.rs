@@ -1,0 +1,75 @@
+//! The configuration of the experiment and its command line.
+use clap::Parser;
+use gumbel_experiments::ImageArgs;
+use gumbel_models::StructuredPredictionConfig;
+use gumbel_training::{Result, RunArgs};
+
+const DEFAULT: &str = include_str!("configs/strokes.toml");
+
+/// Everything that a result depends on.
+pub(crate) type Config = gumbel_experiments::Config<StructuredPredictionConfig>;
+
+/// Train a network of discrete units to complete images.
+#[derive(Debug, Parser)]
+#[command(name = "predict", version, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+
+    #[command(flatten)]
+    pub(crate) images: ImageArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  predict                                        drawn digits, no files needed
+  predict --data-dir DIR --config experiments/predict/configs/jang-bernoulli.toml
+  predict --resume runs/predict/DIRECTORY --steps 200000
+
+Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 74 input/output,
+75 stopped on request after a checkpoint, 77 not finite";
+
+impl Args {
+    /// The resolved configuration.
+    pub(crate) fn config(&self) -> Result<Config> {
+        Config::resolve(&self.run, &self.images, DEFAULT, StructuredPredictionConfig::check)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &[&str]) -> Result<Config> {
+        Args::try_parse_from([&["predict"], args].concat()).unwrap().config()
+    }
+
+    #[test]
+    fn every_configuration_that_is_shipped_is_valid_and_complete() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/predict/configs");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let resolved = config(&["--config", path.to_str().unwrap()]).unwrap();
+            let again: Config =
+                toml::from_str(&gumbel_training::config::to_toml(&resolved).unwrap()).unwrap();
+            assert_eq!(resolved, again, "{}", path.display());
+            count += 1;
+        }
+        assert!(count >= 3);
+    }
+
+    #[test]
+    fn mistakes_are_answered_with_the_key() {
+        for (set, expected) in [
+            ("model.layers=0", "layers is 0"),
+            ("batch_size=0", "batch_size"),
+            ("estimator.samples=0", "samples is 0"),
+            ("learning_rate=-0.1", "learning_rate"),
+        ] {
+            let error = config(&["--set", set]).unwrap_err();
+            assert!(error.to_string().contains(expected), "{set}: {error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+}
