@@ -13,7 +13,8 @@ fn a_run_leaves_its_result_and_pictures() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("SYNTHETIC") && text.contains("discrete test bound"), "{text}");
-    let run = std::fs::read_dir(out.path().join("predict")).unwrap().next().unwrap().unwrap().path();
+    let run =
+        std::fs::read_dir(out.path().join("predict")).unwrap().next().unwrap().unwrap().path();
     let summary = std::fs::read_to_string(run.join("summary.json")).unwrap();
     let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
     let number = |key: &str| summary[key].as_f64().unwrap();

@@ -28,7 +28,10 @@ fn it_says_what_is_missing_and_writes_the_table() {
     assert!(text.contains("0 of 2 runs are done"), "{text}");
     let page = home.path().join("runs/reproduce/quick/jang-sbn.md");
     let page = std::fs::read_to_string(page).unwrap();
-    assert!(page.contains("REDUCED") && page.contains("59.70") && page.contains("not run"), "{page}");
+    assert!(
+        page.contains("REDUCED") && page.contains("59.70") && page.contains("not run"),
+        "{page}"
+    );
 }
 
 #[test]
@@ -38,7 +41,8 @@ fn every_cell_has_a_configuration_that_its_program_takes() {
         for budget in ["quick", "full"] {
             let results = home.path().join("results");
             let results = results.to_str().unwrap();
-            let args = [table, "--budget", budget, "--seeds", "1", "--status", "--results", results];
+            let args =
+                [table, "--budget", budget, "--seeds", "1", "--status", "--results", results];
             let output = reproduce(home.path(), &args);
             let text = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success() && text.contains("0 of"), "{table}: {text}");
