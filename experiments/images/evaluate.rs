@@ -2,8 +2,8 @@
 use candle_core::{DType, Device, Tensor};
 use gumbel::Key;
 use gumbel::distributions::Discrete;
-use gumbel::estimators::{BoundOf, Divergence, Independent, ScheduledEstimator, Trace};
-use gumbel::objectives::{ObjectiveConfig, multi_sample_bound};
+use gumbel::estimators::{BoundOf, Divergence, Independent, Objective, ScheduledEstimator, Trace};
+use gumbel::objectives::{Iwae, ObjectiveConfig, multi_sample_bound};
 use gumbel_datasets::{Dataset, ImageSet, in_order};
 use gumbel_metrics::{CodeUsage, Mean, Report, bits_per_dim};
 use gumbel_models::LatentVariableModel;
@@ -163,13 +163,14 @@ impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
                 chunk,
                 key.named("bound"),
             )?)?;
-            averages.elbo.push_tensor(&multi_sample_bound(&program, 1, 1, key.named("elbo"))?)?;
+            // One discrete sample: its log-weight is the bound, and its sites have the divergence.
+            let one = key.named("elbo").fold_in(0);
+            let (log_px, sites) = Trace::run(&program, &mut Independent { samples: 1 }, one)?;
+            averages.elbo.push_tensor(&Iwae.log_weights(&log_px, &sites)?.squeeze(0)?)?;
             let surrogate = estimator.surrogate(&program, &*objective, key.named("objective"))?;
             averages.objective.push_tensor(&surrogate.bound)?;
             averages.bounds = objective.bounds(&surrogate.sites);
             let mut kl = Vec::new();
-            let (_, sites) =
-                Trace::run(&program, &mut Independent { samples: 1 }, key.named("kl"))?;
             for site in &sites {
                 kl.push(site.log_ratio(Divergence::Analytic)?.neg()?.squeeze(0)?);
             }

@@ -1,9 +1,8 @@
 //! The Gaussian error linear unit.
 use candle_core::{Result, Tensor};
 
-use crate::graph::fusible;
-
 use crate::elementwise::elementwise;
+use crate::graph::fusible;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 

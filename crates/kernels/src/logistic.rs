@@ -1,9 +1,8 @@
 //! `sigmoid` and `softplus`, stable at any logit.
 use candle_core::{Result, Tensor};
 
-use crate::graph::fusible;
-
 use crate::elementwise::elementwise;
+use crate::graph::fusible;
 use crate::reduce::{LANES, fold};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};

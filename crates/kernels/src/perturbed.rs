@@ -122,8 +122,8 @@ pub(crate) fn make_pairs<T: Real>(
     if !wide.is_empty() {
         let run = (TASK / width).max(1);
         if run >= rows || !parallel() {
-            let tasks = wide.chunks_mut(run * width).zip(narrow.chunks_mut(run)).enumerate();
-            { tasks }.try_for_each(|(task, (wide, narrow))| f(task * run, wide, narrow))?;
+            let tasks = wide.chunks_mut(run * width).zip(narrow.chunks_mut(run));
+            tasks.enumerate().try_for_each(|(task, (wide, narrow))| f(task * run, wide, narrow))?;
         } else {
             let tasks = wide.par_chunks_mut(run * width).zip(narrow.par_chunks_mut(run));
             tasks.enumerate().try_for_each(|(task, (wide, narrow))| f(task * run, wide, narrow))?;

@@ -1,5 +1,5 @@
 //! A layer of discrete latents: what its law is made of, and what networks see of its draws.
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 use gumbel::distributions::{Bernoulli, Categorical, Discrete};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,32 @@ pub(crate) fn check_units<'a>(
         }
     }
     Ok(())
+}
+
+/// Layers of latents above which their number is taken for a mistake.
+const MOST_LAYERS: usize = 64;
+
+/// What is wrong with a number of layers of latents, if anything.
+pub(crate) fn check_layers(layers: usize) -> std::result::Result<(), String> {
+    if (1..=MOST_LAYERS).contains(&layers) {
+        return Ok(());
+    }
+    Err(format!("layers is {layers}; use 1 to {MOST_LAYERS}"))
+}
+
+/// The logits of pixels with these means, clipped to `[0.001, 0.999]`.
+pub(crate) fn base_rate_logits(mean: &Tensor) -> Result<Tensor> {
+    let rate = mean.clamp(0.001, 0.999)?;
+    rate.log()? - (1. - rate)?.log()?
+}
+
+/// An error unless images `x: [.., D]` have the pixels of `mean: [D]`.
+pub(crate) fn check_pixels(x: &Tensor, mean: &Tensor) -> Result<()> {
+    let d = mean.dim(0)?;
+    if x.dim(D::Minus1)? == d {
+        return Ok(());
+    }
+    candle_core::bail!("the model is for images of {d} pixels, got {:?}", x.shape())
 }
 
 /// `N` variables of `K` values; bits in logistic form where `K` is 2.

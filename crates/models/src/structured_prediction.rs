@@ -1,12 +1,12 @@
 //! Prediction of one half of an image from the other through layers of discrete units.
-use candle_core::{D, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use gumbel::Key;
 use gumbel::estimators::Trace;
 use gumbel_kernels::{bernoulli_log_prob, sigmoid};
 use serde::{Deserialize, Serialize};
 
-use crate::latents::{Latents, check_units};
+use crate::latents::{Latents, base_rate_logits, check_layers, check_pixels, check_units};
 use crate::{Activation, Coding, LatentVariableModel, Mlp};
 
 /// Sizes and choices of a [`StructuredPrediction`].
@@ -30,9 +30,6 @@ pub struct StructuredPredictionConfig {
     pub coding: Coding,
 }
 
-/// Layers of units above which their number is taken for a mistake.
-const MOST_LAYERS: usize = 64;
-
 impl StructuredPredictionConfig {
     /// What is wrong with the sizes, if anything: key, value, what to do.
     ///
@@ -41,9 +38,7 @@ impl StructuredPredictionConfig {
     /// `layers` is not within 1 to 64.
     pub fn check(&self) -> std::result::Result<(), String> {
         Latents::check(self.latents, self.categories, self.coding)?;
-        if !(1..=MOST_LAYERS).contains(&self.layers) {
-            return Err(format!("layers is {}; use 1 to {MOST_LAYERS}", self.layers));
-        }
+        check_layers(self.layers)?;
         check_units([("between", &self.between[..])])
     }
 }
@@ -102,8 +97,7 @@ impl StructuredPrediction {
     /// each pixel of the lower half (clipped to `[0.001, 0.999]`).
     pub fn base_rate_bias(&self) -> Result<(String, Tensor)> {
         let (upper, lower) = halves(self.mean.dim(0)?)?;
-        let rate = self.mean.narrow(0, upper, lower)?.clamp(0.001, 0.999)?;
-        let bias = (rate.log()? - (1. - rate)?.log()?)?;
+        let bias = base_rate_logits(&self.mean.narrow(0, upper, lower)?)?;
         Ok((format!("output.{}.bias", self.between), bias))
     }
 
@@ -124,11 +118,8 @@ impl StructuredPrediction {
 
     /// The upper half of `x: [B, D]` less its mean.
     fn input(&self, x: &Tensor) -> Result<Tensor> {
-        let d = self.mean.dim(0)?;
-        if x.dim(D::Minus1)? != d {
-            candle_core::bail!("the model is for images of {d} pixels, got {:?}", x.shape())
-        }
-        let (upper, _) = halves(d)?;
+        check_pixels(x, &self.mean)?;
+        let (upper, _) = halves(self.mean.dim(0)?)?;
         x.broadcast_sub(&self.mean)?.narrow(1, 0, upper)
     }
 }

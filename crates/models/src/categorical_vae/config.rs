@@ -1,7 +1,7 @@
 //! Sizes and choices of the model.
 use serde::{Deserialize, Serialize};
 
-use crate::latents::{Latents, check_units};
+use crate::latents::{Latents, check_layers, check_units};
 use crate::{Activation, Coding};
 
 /// Sizes and choices of a [`CategoricalVae`](super::CategoricalVae).
@@ -62,9 +62,6 @@ pub enum Prior {
     Learned,
 }
 
-/// Layers of latents above which their number is taken for a mistake.
-const MOST_LAYERS: usize = 64;
-
 impl CategoricalVaeConfig {
     /// What is wrong with the sizes, if anything: key, value, what to do.
     ///
@@ -73,9 +70,7 @@ impl CategoricalVaeConfig {
     /// `layers` is not within 1 to 64.
     pub fn check(&self) -> Result<(), String> {
         Latents::check(self.latents, self.categories, self.coding)?;
-        if !(1..=MOST_LAYERS).contains(&self.layers) {
-            return Err(format!("layers is {}; use 1 to {MOST_LAYERS}", self.layers));
-        }
+        check_layers(self.layers)?;
         check_units([
             ("encoder", &self.encoder[..]),
             ("decoder", &self.decoder),

@@ -2,7 +2,7 @@
 mod centre;
 mod config;
 
-use candle_core::{D, Tensor, Var};
+use candle_core::{Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 use gumbel::Key;
 use gumbel::distributions::Discrete;
@@ -11,7 +11,7 @@ use gumbel_kernels::{bernoulli_log_prob, sigmoid};
 
 pub use config::{CategoricalVaeConfig, Prior};
 
-use crate::latents::Latents;
+use crate::latents::{Latents, base_rate_logits, check_pixels};
 use crate::{LatentVariableModel, Mlp};
 
 /// A result whose error is candle's, unless said otherwise.
@@ -89,9 +89,8 @@ impl CategoricalVae {
     /// Name of the decoder's output bias, and the value `logit(mean)` that makes the untrained decoder
     /// reproduce the base rate of each pixel (clipped to `[0.001, 0.999]`).
     pub fn base_rate_bias(&self) -> Result<(String, Tensor)> {
-        let rate = self.mean.clamp(0.001, 0.999)?;
-        let bias = (rate.log()? - (1. - rate)?.log()?)?;
-        Ok((format!("decoder.{}.bias", self.config.decoder.len()), bias))
+        let name = format!("decoder.{}.bias", self.config.decoder.len());
+        Ok((name, base_rate_logits(&self.mean)?))
     }
 
     /// `q(z_1 | x)` of `x: [B, D]`.
@@ -126,13 +125,7 @@ impl LatentVariableModel for CategoricalVae {
     type Batch = Tensor;
 
     fn log_likelihood(&self, x: &Tensor, trace: &mut Trace<'_>) -> Result<Tensor> {
-        if x.dim(D::Minus1)? != self.mean.dim(0)? {
-            candle_core::bail!(
-                "the model is for images of {} pixels, got {:?}",
-                self.mean.dim(0)?,
-                x.shape()
-            )
-        }
+        check_pixels(x, &self.mean)?;
         // q(z_1 | x) q(z_2 | z_1) …
         let mut codes = vec![self.latents.code(&trace.infer("z", self.posterior(x)?)?)?];
         for (layer, encoder) in self.encoders.iter().enumerate().skip(1) {
