@@ -24,6 +24,7 @@ pub mod categorical_entropy;
 pub mod categorical_kl;
 #[cfg(test)]
 mod check;
+pub mod convolution;
 pub mod cross_entropy;
 mod elementwise;
 pub mod embedding;
@@ -63,6 +64,7 @@ pub use bin_concrete::{bin_concrete, bin_concrete_with_log_density};
 pub use bin_concrete_density::bin_concrete_log_density;
 pub use categorical_entropy::categorical_entropy;
 pub use categorical_kl::categorical_kl;
+pub use convolution::{Window, conv_transpose2d, conv2d, fold, unfold};
 pub use cross_entropy::cross_entropy;
 pub use embedding::embedding;
 pub use exp_concrete::{exp_concrete, exp_concrete_with_log_density};

@@ -1,12 +1,12 @@
 //! Input that is empty, huge, or not a number: an answer or an error, never a panic.
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use gumbel_kernels::{
-    Activation, Forward, Key, SparseMap, add, attention, backward_with, bernoulli_log_prob,
+    Activation, Forward, Key, SparseMap, Window, add, attention, backward_with, bernoulli_log_prob,
     bin_concrete, bin_concrete_log_density, bin_concrete_with_log_density, categorical_entropy,
     categorical_kl, cross_entropy, embedding, exp_concrete, exp_concrete_log_density,
-    exp_concrete_with_log_density, gelu, gumbel_sigmoid, gumbel_softmax, layer_norm, linear,
+    exp_concrete_with_log_density, fold, gelu, gumbel_sigmoid, gumbel_softmax, layer_norm, linear,
     linear_cross_entropy, linear_with_activation, log_softmax, log_sum_exp, one_hot_argmax,
-    sigmoid, softmax, softplus, sparse_map,
+    sigmoid, softmax, softplus, sparse_map, unfold,
 };
 
 const CPU: &Device = &Device::Cpu;
@@ -22,7 +22,7 @@ fn ids(n: usize) -> Result<Tensor> {
 type Operation = fn(&Tensor) -> Result<Tensor>;
 
 /// Operations on `x: [1, 0, 3, 4]`: a batch without a row.
-const OPERATIONS: [(&str, Operation); 26] = [
+const OPERATIONS: [(&str, Operation); 28] = [
     ("log_softmax", |x| log_softmax(x)),
     ("softmax", |x| softmax(x)),
     ("log_sum_exp", |x| log_sum_exp(x, D::Minus1)),
@@ -49,7 +49,11 @@ const OPERATIONS: [(&str, Operation); 26] = [
     ("exp_concrete", |x| Ok(exp_concrete_with_log_density(x, 2, 0.7, Key::from_seed(1))?.0)),
     ("exp_concrete_log_density", |x| exp_concrete_log_density(&zeros(&[1, 1, 3, 4])?, x, 0.7)),
     ("linear", |x| linear(x, &zeros(&[5, 4])?, &zeros(&[5])?)),
+    ("unfold", |x| unfold(&x.reshape((0, 3, 2, 2))?, WINDOW)),
+    ("fold", |x| fold(&x.reshape((0, 3, 1, 4))?, (4, 2), WINDOW)),
 ];
+
+const WINDOW: Window = Window { size: 2, stride: 1, padding: 0 };
 
 #[test]
 fn of_nothing_comes_nothing_and_so_does_its_gradient() -> Result<()> {

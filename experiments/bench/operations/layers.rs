@@ -39,6 +39,13 @@ pub(super) fn all() -> Vec<Operation> {
         layer([variable(&[320, 200]), variable(&[784, 200]), variable(&[784])], 3, "320x200->784"),
     ];
     list.extend(language());
+    list.push(Operation::new(
+        "unfold 4x4, stride 2",
+        [variable(&[100, 14, 14, 32])],
+        Each(0.),
+        |i| unfold(&i[0], Window { size: 4, stride: 2, padding: 1 }),
+        |i| convolution::reference_unfold(&i[0], Window { size: 4, stride: 2, padding: 1 }),
+    ));
     list
 }
 
