@@ -1,14 +1,17 @@
 //! Latent-variable models, written as programs over a [`Trace`]. They have no randomness of their own, no
 //! loss and no logging: an estimator brings the first, an objective the second.
 mod categorical_vae;
+mod convolution;
 mod latents;
 mod mlp;
+mod semi_supervised;
 mod structured_prediction;
 mod transformer;
 
 pub use categorical_vae::{CategoricalVae, CategoricalVaeConfig, Prior};
 pub use latents::Coding;
 pub use mlp::{Activation, Mlp};
+pub use semi_supervised::{ImagesWithLabels, SemiSupervisedVae, SemiSupervisedVaeConfig};
 pub use structured_prediction::{StructuredPrediction, StructuredPredictionConfig};
 pub use transformer::{Transformer, TransformerConfig};
 

@@ -26,7 +26,8 @@ struct Count(Vec<usize>);
 
 /// Hands out all joint values along the sample axis: site `i` is digit `i` of the sample's number.
 struct Every {
-    total: usize,
+    /// Number of joint values; before the sites were counted, that of the first site.
+    total: Option<usize>,
     /// Product of the numbers of values of the sites before.
     stride: usize,
 }
@@ -55,22 +56,24 @@ impl Sampler for Every {
     fn draw(&mut self, site: &Site, posterior: &Discrete, _: Key) -> Result<Draw> {
         let (n, k, logits) = (posterior.variables(), posterior.categories(), posterior.logits());
         let batch = logits.dim(1)?;
+        let here = values(posterior, site)?;
+        let total = *self.total.get_or_insert(here);
         let digit =
             |sample: usize, variable: usize| sample / self.stride / k.pow(variable as u32) % k;
-        let digits: Vec<u32> = (0..self.total)
+        let digits: Vec<u32> = (0..total)
             .flat_map(|m| (0..n).map(move |v| (m, v)))
             .map(|(m, v)| digit(m, v) as u32)
             .collect();
-        self.stride *= values(posterior, site)?;
-        let digits = Tensor::from_vec(digits, (self.total, 1, n), logits.device())?;
+        self.stride *= here;
+        let digits = Tensor::from_vec(digits, (total, 1, n), logits.device())?;
         let value = match posterior {
             Discrete::Bernoulli(_) => {
-                digits.broadcast_as((self.total, batch, n))?.to_dtype(logits.dtype())?
+                digits.broadcast_as((total, batch, n))?.to_dtype(logits.dtype())?
             }
             Discrete::Categorical(_) => {
                 let eye = Tensor::eye(k, logits.dtype(), logits.device())?;
                 let one_hot = eye.index_select(&digits.flatten_all()?, 0)?;
-                one_hot.reshape((self.total, 1, n, k))?.broadcast_as((self.total, batch, n, k))?
+                one_hot.reshape((total, 1, n, k))?.broadcast_as((total, batch, n, k))?
             }
         };
         Ok(Draw { value: value.contiguous()?, measure: Measure::Discrete })
@@ -84,8 +87,16 @@ impl Estimator for Enumerate {
         objective: &dyn Objective,
         key: Key,
     ) -> Result<Surrogate> {
-        let mut count = Count::default();
-        Trace::run(program, &mut count, key)?;
+        // Most programs have one site, and need not be run to count the values of the others.
+        let mut every = Every { total: None, stride: 1 };
+        let first = Trace::run(program, &mut every, key);
+        let (total, first) = (every.total, first.ok());
+        let first = first.filter(|_| total == Some(every.stride));
+        let mut count = Count(total.into_iter().collect());
+        if first.is_none() {
+            count = Count::default();
+            Trace::run(program, &mut count, key)?;
+        }
         let total = count.0.iter().try_fold(1usize, |product, n| product.checked_mul(*n));
         let tuples =
             total.and_then(|m| u32::try_from(self.samples).ok().and_then(|s| m.checked_pow(s)));
@@ -98,7 +109,10 @@ impl Estimator for Enumerate {
                 self.samples
             )
         };
-        let (log_px, sites) = Trace::run(program, &mut Every { total, stride: 1 }, key)?;
+        let (log_px, sites) = match first {
+            Some(run) => run,
+            None => Trace::run(program, &mut Every { total: Some(total), stride: 1 }, key)?,
+        };
         let log_w = objective.log_weights(&log_px, &sites)?;
         let log_q = total_log_q(&sites)?;
         let (_, b) = log_w.dims2()?;

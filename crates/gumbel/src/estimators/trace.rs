@@ -120,6 +120,12 @@ impl<'a> Trace<'a> {
         self.draw(site.into(), law.into(), None)
     }
 
+    /// Standard normal noise for a continuous latent that is named `site`: a model makes `mean + scale · noise` of it, and
+    /// adds the latent's own share of the log-weight to what it returns. The same for every run with one key.
+    pub fn normal(&self, site: impl Into<Site>, like: &Tensor) -> Result<Tensor> {
+        site.into().key(self.key).normal(like.shape(), like.dtype(), like.device())
+    }
+
     fn draw(&mut self, site: Site, posterior: Discrete, prior: Option<Discrete>) -> Result<Tensor> {
         let dtype = posterior.dtype();
         // Half precision is for the model: samplers, weights and estimates compute in single precision.
@@ -267,6 +273,15 @@ mod tests {
         ] {
             assert!(wrong.unwrap_err().to_string().contains("does not wait for a prior"));
         }
+        Ok(())
+    }
+
+    #[test]
+    fn noise_is_named_by_its_site() -> Result<()> {
+        let like = Tensor::zeros((3, 9), DType::F64, &Device::Cpu)?;
+        let noise = |name: &'static str| run(&|t| t.normal(name, &like))?.0.to_vec2::<f64>();
+        assert_eq!(noise("a")?, noise("a")?);
+        assert_ne!(noise("a")?, noise("b")?);
         Ok(())
     }
 
