@@ -13,6 +13,10 @@ run-vae *ARGS:
 run-predict *ARGS:
     cargo run --release --locked --bin predict -- "$@"
 
+# Train a classifier with few labels; `just run-semi --help` has the options
+run-semi *ARGS:
+    cargo run --release --locked --bin semi -- "$@"
+
 # Run all tests; no network, no files
 test *ARGS:
     cargo test --workspace --locked "$@"

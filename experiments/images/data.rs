@@ -29,7 +29,8 @@ pub struct Names {
     pub log_likelihood: &'static str,
     pub(crate) bound: &'static str,
     pub(crate) standard_error: &'static str,
-    pub(crate) elbo: &'static str,
+    /// Bound of one sample.
+    pub elbo: &'static str,
     pub(crate) kl: &'static str,
 }
 

@@ -1,0 +1,150 @@
+//! The configuration of the experiment and its command line.
+use std::path::PathBuf;
+
+use clap::Parser;
+use gumbel::Schedule;
+use gumbel::estimators::Method;
+use gumbel::objectives::ObjectiveConfig;
+use gumbel_datasets::DatasetName;
+use gumbel_experiments::DataConfig;
+use gumbel_models::SemiSupervisedVaeConfig;
+use gumbel_training::{Error, Result, RunArgs, TrainConfig};
+use serde::{Deserialize, Serialize};
+
+const DEFAULT: &str = include_str!("configs/strokes.toml");
+
+/// Everything that a result depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Names every random number of the run.
+    pub(crate) seed: u64,
+    /// Images without labels per step.
+    pub(crate) batch_size: usize,
+    /// Learning rate by step.
+    pub(crate) learning_rate: Schedule,
+    /// Which images.
+    pub(crate) data: DataConfig,
+    /// Which labels are known, and what they are worth.
+    pub(crate) labels: LabelsConfig,
+    /// How the gradient of images without labels is estimated; `enumerate` sums over the classes.
+    pub(crate) estimator: Method,
+    /// What is maximised.
+    pub(crate) objective: ObjectiveConfig,
+    /// Sizes of the model.
+    pub(crate) model: SemiSupervisedVaeConfig,
+    /// How long, and what to do how often.
+    pub(crate) train: TrainConfig,
+}
+
+/// Which labels are known, and what they are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LabelsConfig {
+    /// Images of each class whose label is known.
+    pub(crate) per_class: usize,
+    /// Images with labels per step.
+    pub(crate) batch_size: usize,
+    /// Weight `α` of `log q(y|x)` beside the bounds.
+    pub(crate) classification: f64,
+}
+
+/// Train a classifier with few labels and a generative model of all images.
+#[derive(Debug, Parser)]
+#[command(name = "semi", version, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+
+    /// Images: strokes, mnist, fashion-mnist [default: data.dataset of the configuration]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub(crate) dataset: Option<DatasetName>,
+
+    /// Where the sets are looked for first; then GUMBEL_DATA_DIR, data/ and the user's cache
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  semi                                           drawn digits, no files needed
+  semi --data-dir DIR --config experiments/semi/configs/jang.toml
+  semi --set 'estimator={method=\"enumerate\"}'    sum over the classes
+  semi --resume runs/semi/DIRECTORY --steps 100000
+
+Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 74 input/output,
+75 stopped on request after a checkpoint, 77 not finite";
+
+impl Args {
+    /// The resolved configuration.
+    pub(crate) fn config(&self) -> Result<Config> {
+        let mut run = self.run.clone();
+        run.set.extend(self.dataset.map(|name| format!("data.dataset=\"{name}\"")));
+        let config: Config = run.config(DEFAULT)?;
+        let usage = |error: String| Err(Error::Usage(error));
+        for (key, value) in [
+            ("batch_size", config.batch_size),
+            ("labels.batch_size", config.labels.batch_size),
+            ("labels.per_class", config.labels.per_class),
+        ] {
+            if value == 0 {
+                return usage(format!("{key} is 0; use at least 1"));
+            }
+        }
+        let weight = config.labels.classification;
+        if !(weight >= 0. && weight.is_finite()) {
+            return usage(format!("labels.classification is {weight}; use a number from 0 on"));
+        }
+        // The divergence of the style is in closed form: not what weights of many samples are made of.
+        if matches!(config.objective, ObjectiveConfig::Iwae {}) {
+            return usage("objective.bound is \"iwae\"; use \"elbo\"".to_owned());
+        }
+        config.estimator.check().map_err(|error| Error::Usage(format!("estimator: {error}")))?;
+        config.model.check().map_err(|error| Error::Usage(format!("model: {error}")))?;
+        let (low, high) = config.learning_rate.range();
+        if !(low >= 0. && high.is_finite()) {
+            return usage(format!(
+                "learning_rate runs through [{low}, {high}]; keep it finite and at least 0"
+            ));
+        }
+        config.train.check()?;
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &[&str]) -> Result<Config> {
+        Args::try_parse_from([&["semi"], args].concat()).unwrap().config()
+    }
+
+    #[test]
+    fn every_configuration_that_is_shipped_is_valid_and_complete() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/semi/configs");
+        for name in ["strokes.toml", "jang.toml"] {
+            let path = format!("{folder}/{name}");
+            let resolved = config(&["--config", &path]).unwrap();
+            let again: Config =
+                toml::from_str(&gumbel_training::config::to_toml(&resolved).unwrap()).unwrap();
+            assert_eq!(resolved, again, "{name}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_answered_with_the_key() {
+        for (set, expected) in [
+            ("labels.per_class=0", "labels.per_class is 0"),
+            ("labels.classification=-1", "labels.classification is -1"),
+            ("objective={bound='iwae'}", "use \"elbo\""),
+            ("model.style=0", "style"),
+            ("estimator.samples=0", "samples is 0"),
+            ("learning_rate=-0.1", "learning_rate"),
+        ] {
+            let error = config(&["--set", set]).unwrap_err();
+            assert!(error.to_string().contains(expected), "{set}: {error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! How good the classifier and the model of the images are.
+use candle_core::{D, DType, Device, Tensor};
+use gumbel::Key;
+use gumbel::estimators::{Independent, Objective, Trace};
+use gumbel::objectives::Elbo;
+use gumbel_datasets::{Dataset, ImageSet, in_order};
+use gumbel_experiments::{Data, print};
+use gumbel_metrics::{Mean, Report};
+use gumbel_models::{ImagesWithLabels, LatentVariableModel, SemiSupervisedVae};
+use gumbel_training::{Error, Evaluation, Result, Run, png};
+use serde::Serialize;
+
+use crate::labels::with_labels;
+
+/// Images per evaluation batch.
+const BATCH: usize = 500;
+/// Styles that are drawn of every class.
+const STYLES: usize = 10;
+
+/// Evaluates a model in the course of training and at its end.
+pub(crate) struct Evaluator<'a> {
+    pub(crate) model: SemiSupervisedVae,
+    pub(crate) classes: usize,
+    pub(crate) key: Key,
+    pub(crate) data: &'a Data,
+    pub(crate) device: &'a Device,
+    pub(crate) summary: Option<Summary>,
+}
+
+/// The result of a run: `summary.json`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Summary {
+    dataset: &'static str,
+    synthetic: bool,
+    steps: u64,
+    /// Share of test images whose most likely class is the right one.
+    accuracy: f64,
+    /// Single-sample bound of test images without their labels, nats per image, classes drawn.
+    elbo: f64,
+    standard_error: f64,
+}
+
+impl Evaluator<'_> {
+    /// The validation set and pictures; at the end the test set.
+    pub(crate) fn evaluate(&mut self, evaluation: &mut Evaluation<'_>) -> Result<()> {
+        let names = self.data.names();
+        let report = |accuracy: &Mean, elbo: &Mean| {
+            Report::new().number("accuracy", accuracy.mean()).number(names.elbo, elbo.mean())
+        };
+        let (accuracy, elbo) = self.averages(&self.data.valid, evaluation)?;
+        evaluation.record("valid", &report(&accuracy, &elbo))?;
+        let analogies = self.model.analogies(STYLES, self.key.named("analogies"))?;
+        let images = self.data.train.images();
+        let pixels = analogies.flatten_all()?.to_vec1()?;
+        let grid = png::grid(&pixels, images.height(), images.width(), self.classes, 1)?;
+        evaluation.sample("analogies", &grid)?;
+        if evaluation.is_last() {
+            let (accuracy, elbo) = self.averages(&self.data.test, evaluation)?;
+            evaluation.record("test", &report(&accuracy, &elbo))?;
+            self.summary = Some(Summary {
+                dataset: self.data.test.images().title(),
+                synthetic: self.data.is_synthetic(),
+                steps: evaluation.step(),
+                accuracy: accuracy.mean(),
+                elbo: elbo.mean(),
+                standard_error: elbo.standard_error(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Accuracy and single-sample bound.
+    fn averages(&self, set: &ImageSet, evaluation: &Evaluation<'_>) -> Result<(Mean, Mean)> {
+        let (mut accuracy, mut elbo) = (Mean::new(), Mean::new());
+        for (index, rows) in in_order(set.len(), BATCH).enumerate() {
+            evaluation.check_stop()?;
+            let labelled = with_labels(set, &rows, self.classes, self.device)?;
+            let ImagesWithLabels { x, labels } = labelled;
+            if let Some(labels) = labels {
+                let right = labels.squeeze(2)?.squeeze(0)?.argmax(D::Minus1)?;
+                let found = self.model.class_logits(&x)?.argmax(D::Minus1)?;
+                accuracy.push_tensor(&found.eq(&right)?.to_dtype(DType::F32)?)?;
+            }
+            let batch = ImagesWithLabels { x, labels: None };
+            let program = |trace: &mut Trace<'_>| self.model.log_likelihood(&batch, trace);
+            let key = self.key.fold_in(index as u64);
+            let (log_px, sites) = Trace::run(&program, &mut Independent { samples: 1 }, key)?;
+            let bound: Tensor = Elbo::default().log_weights(&log_px, &sites)?.squeeze(0)?;
+            elbo.push_tensor(&bound)?;
+        }
+        Ok((accuracy, elbo))
+    }
+
+    /// Writes `summary.json` and prints the result and where it is: the last line of a run.
+    pub(crate) fn summarise(&self, run: &Run) -> Result<()> {
+        let directory = run.directory().display();
+        let Some(summary) = &self.summary else {
+            return print(&format!("nothing was left to do: {directory}\n"));
+        };
+        let json = serde_json::to_vec_pretty(summary).map_err(|error| Error::caller(70, error))?;
+        run.write_file("summary.json", &json)?;
+        let Summary { dataset, accuracy, elbo, standard_error, .. } = summary;
+        let mark = if summary.synthetic { "SYNTHETIC " } else { "" };
+        let percent = 100. * accuracy;
+        print(&format!(
+            "{mark}{dataset}: test accuracy {percent:.2} %, elbo {elbo:.2} ± {standard_error:.2} nats\n\
+             in {directory}: samples/, metrics.jsonl, summary.json; go on with --resume {directory} --steps N\n"
+        ))
+    }
+}
