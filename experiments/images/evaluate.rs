@@ -63,7 +63,7 @@ struct Summary {
     /// The training objective on the test set; no bound of the discrete model where draws are relaxed.
     objective: f64,
     /// What the objective is a lower bound of.
-    objective_bounds: &'static str,
+    objective_bounds: String,
     /// The same on the training set, where that was asked for.
     train: Option<Train>,
 }
@@ -211,11 +211,7 @@ impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
             bits_per_dim: bits_per_dim(-test.bound.mean(), self.judged.pixels),
             elbo: test.elbo.mean(),
             objective: test.objective.mean(),
-            objective_bounds: match test.bounds {
-                BoundOf::DiscreteModel => "the discrete model",
-                BoundOf::RelaxedModel => "the relaxed model",
-                BoundOf::Nothing => "nothing",
-            },
+            objective_bounds: test.bounds.to_string(),
             train,
         }
     }

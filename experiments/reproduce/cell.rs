@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::results::{Numbers, Outcome, Row};
-use crate::table::{Cell, Experiment, Spending};
+use crate::table::{Cell, Experiment, Spending, plain};
 
 /// Where a table is computed.
 #[derive(Debug)]
@@ -101,8 +101,7 @@ impl Place {
 
     /// The name of the run: `table-row-column`, as plain words.
     fn run_name(&self, job: &Job) -> String {
-        let plain = |c: char| if c.is_ascii_alphanumeric() || ".".contains(c) { c } else { '-' };
-        format!("{}-{}", self.table, job.cell).chars().map(plain).collect()
+        plain(&format!("{}-{}", self.table, job.cell))
     }
 
     /// The command that starts a job, or goes on with it.
@@ -200,11 +199,13 @@ impl Job {
 fn numbers(summary: &Value) -> Result<Numbers> {
     let number =
         |key: &str| summary[key].as_f64().with_context(|| format!("no `{key}` in the summary"));
+    let elbo = number("elbo")?;
     Ok(Numbers {
-        samples: number("samples")? as u64,
-        bound: number("bound")?,
-        elbo: number("elbo")?,
+        samples: summary["samples"].as_u64().unwrap_or(1),
+        bound: summary["bound"].as_f64().unwrap_or(elbo),
+        elbo,
         objective: number("objective")?,
+        accuracy: summary["accuracy"].as_f64(),
     })
 }
 

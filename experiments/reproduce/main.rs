@@ -1,9 +1,12 @@
 //! The papers' tables: `just reproduce <table>`, see README.md.
 //!
-//! Runs the cells of a table (rows × columns × seeds) as runs of `vae` or `predict`, skips what is done, goes on with what was
+//! Runs the cells of a table (rows × columns × seeds) as runs of `vae`, `predict` or `semi`, skips what is done, goes on with what was
 //! interrupted, and writes what came out beside what the paper prints.
 mod cell;
+mod curves;
+mod figure;
 mod queue;
+mod record;
 mod report;
 mod results;
 mod table;
@@ -12,11 +15,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 
 use cell::Place;
-use results::Results;
+use record::Record;
 use table::{Budget, TABLES, Table};
 
 /// Run the cells of a published table and write the result beside it.
@@ -73,7 +76,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<u8> {
     let Some(name) = &args.table else {
         for (name, text, _) in TABLES {
-            say(&format!("{name:<12} {}", Table::parse(text)?.title));
+            say(&format!("{name:<20} {}", Table::parse(text)?.title));
         }
         return Ok(0);
     };
@@ -82,7 +85,7 @@ fn run(args: &Args) -> Result<u8> {
     let out = args.out.join(args.budget.to_string());
     let place = Place::new(table.experiment, (name, config), &out, args.data_dir.clone())?;
     let folder = if args.budget == Budget::Quick { &out } else { &args.results };
-    let mut results = Results::open(&folder.join(format!("{name}.csv")))?;
+    let mut record = Record::open((name, &table), args.budget, folder)?;
 
     let seeds = 1..=args.seeds.unwrap_or(budget.seeds);
     let cells = table.cells.iter().filter(|cell| cell.name().contains(&args.only));
@@ -92,15 +95,9 @@ fn run(args: &Args) -> Result<u8> {
         wanted.map(|(cell, seed)| place.job(cell, budget, seed)).collect::<Result<_>>()?;
     anyhow::ensure!(!wanted.is_empty(), "no cell of {name} has `{}` in its name", args.only);
 
-    let write = |results: &Results| -> Result<()> {
-        results.save()?;
-        let file = folder.join(format!("{name}.md"));
-        let text = report::markdown(name, &table, args.budget, results)?;
-        std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
-    };
-    let outcome = queue::work(wanted, args.jobs, args.status, &place, &mut results, &write)?;
-    write(&results)?;
-    say(&format!("{outcome}; the result is in {}", folder.join(format!("{name}.md")).display()));
+    let outcome = queue::work(wanted, args.jobs, args.status, &place, &mut record)?;
+    record.write()?;
+    say(&format!("{outcome}; the result is in {}", record.page().display()));
     Ok(outcome.code())
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::cell::{Job, Place, State};
-use crate::results::Results;
+use crate::record::Record;
 use crate::say;
 
 /// Exit code of a run that was stopped on request.
@@ -46,28 +46,26 @@ struct Running {
     since: Instant,
 }
 
-/// Does the jobs that have not ended, `at_once` at a time, and writes the results after each.
+/// Does the jobs that have not ended, `at_once` at a time, and takes what each leaves into the record.
 pub(crate) fn work(
     jobs: Vec<Job>,
     at_once: u16,
     only_look: bool,
     place: &Place,
-    results: &mut Results,
-    write: &impl Fn(&Results) -> Result<()>,
+    record: &mut Record<'_>,
 ) -> Result<Outcome> {
     let wanted = jobs.len();
     let cores = available_parallelism().map_or(1, usize::from);
     let threads = (cores / usize::from(at_once)).max(1);
     let mut waiting =
-        jobs.into_iter().filter(|job| !results.has(job)).collect::<Vec<_>>().into_iter();
+        jobs.into_iter().filter(|job| !record.has(job)).collect::<Vec<_>>().into_iter();
     let (mut running, mut left, mut stopped): (Vec<Running>, usize, bool) = (Vec::new(), 0, false);
     loop {
         while running.len() < usize::from(at_once) && !stopped {
             let Some(job) = waiting.next() else { break };
             let state = place.state(&job)?;
             if let State::Done(directory) = &state {
-                results.add(job.collect(directory)?);
-                write(results)?;
+                record.take(&job, directory)?;
             } else if only_look {
                 say(&format!("{} seed {}: {}", job.cell, job.seed, state));
                 left += 1;
@@ -85,9 +83,9 @@ pub(crate) fn work(
                 let State::Done(directory) = place.state(&ended.job)? else {
                     bail!("the run of {} seed {} left no result", ended.job.cell, ended.job.seed)
                 };
-                results.add(ended.job.collect(&directory)?);
+                record.take(&ended.job, &directory)?;
             }
-            Some(NOT_FINITE) => results.add(ended.job.diverged()),
+            Some(NOT_FINITE) => record.diverged(&ended.job)?,
             // Killed by a signal, or stopped by one: what else runs gets it too, where it was meant for all.
             Some(STOPPED) | None => {
                 stopped = true;
@@ -111,7 +109,6 @@ pub(crate) fn work(
             "{} seed {}: {status} after {minutes:.1} min",
             ended.job.cell, ended.job.seed
         ));
-        write(results)?;
     }
     left += waiting.count();
     Ok(Outcome { done: wanted - left, wanted, stopped })

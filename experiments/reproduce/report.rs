@@ -4,8 +4,9 @@ use std::fmt::Write;
 use anyhow::Result;
 use gumbel_metrics::Mean;
 
+use crate::figure::Figure;
 use crate::results::{Numbers, Outcome, Results, Row};
-use crate::table::{Budget, Cell, Score, Table};
+use crate::table::{Budget, Cell, Picture, Score, Table};
 
 /// The table in Markdown: published and measured, cell by cell.
 pub(crate) fn markdown(
@@ -44,14 +45,52 @@ pub(crate) fn markdown(
     for note in &table.notes {
         writeln!(text, "- {note}")?;
     }
-    text.push_str(
+    let accuracy = table.cells.iter().any(|cell| cell.accuracy.is_some());
+    let (head, rule) =
+        if accuracy { (" published accuracy | **accuracy** |", "--:|--:|") } else { ("", "") };
+    writeln!(
+        text,
         "\n| | | published test | **test** | gap | published train | train | objective | a bound of | K | seeds | \
-         steps | minutes |\n|---|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|\n",
-    );
+         steps | minutes |{head}\n|---|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|{rule}"
+    )?;
     for cell in &table.cells {
-        writeln!(text, "{}", line(table.score, cell, results))?;
+        let accuracy = if accuracy { accuracies(cell, results) } else { String::new() };
+        writeln!(text, "{}{accuracy}", line(table.score, cell, results))?;
     }
     Ok(text)
+}
+
+/// The figure's place in the page.
+pub(crate) fn figure(name: &str, table: &Table) -> String {
+    let shows = match table.figure {
+        Figure::Curves => {
+            "Learning curves: negative bound of the discrete model on the validation set, mean over seeds"
+        }
+        Figure::Temperature => {
+            "The objective that is trained and the bound of the discrete model, by temperature"
+        }
+    };
+    format!("\n![{shows}]({name}.svg)\n\n{shows}.\n")
+}
+
+/// A picture's place in the page.
+pub(crate) fn picture(Picture { cell, shows, .. }: &Picture, file: &str) -> String {
+    format!("\n![{shows}]({file})\n\n{shows} ({cell}, seed 1).\n")
+}
+
+/// Published and measured accuracy, as two more columns.
+fn accuracies(cell: &Cell, results: &Results) -> String {
+    let mut mean = Mean::new();
+    let name = cell.name();
+    let shares = results.of(&name).filter_map(|row| row.test?.accuracy);
+    shares.for_each(|share| mean.push(100. * share));
+    let published =
+        cell.accuracy.map_or_else(String::new, |share| format!("{:.1} %", 100. * share));
+    let measured = match mean.count() {
+        0 => String::new(),
+        _ => format!("**{} %**", with_error(&mean)),
+    };
+    format!(" {published} | {measured} |")
 }
 
 fn line(score: Score, cell: &Cell, results: &Results) -> String {

@@ -18,6 +18,8 @@ pub(crate) struct Numbers {
     pub(crate) elbo: f64,
     /// The training objective.
     pub(crate) objective: f64,
+    /// Share of images whose class is found, where that is asked for.
+    pub(crate) accuracy: Option<f64>,
 }
 
 /// How a run ended.
@@ -45,8 +47,8 @@ pub(crate) struct Row {
     pub(crate) commit: String,
 }
 
-const HEAD: &str = "cell,seed,steps,config,outcome,test_samples,test_bound,test_elbo,test_objective,train_samples,\
-                    train_bound,train_elbo,train_objective,objective_bounds,seconds,commit";
+const HEAD: &str = "cell,seed,steps,config,outcome,test_samples,test_bound,test_elbo,test_objective,test_accuracy,\
+                    train_samples,train_bound,train_elbo,train_objective,train_accuracy,objective_bounds,seconds,commit";
 
 /// The runs that have ended, in a file of comma-separated values.
 #[derive(Debug)]
@@ -106,10 +108,11 @@ impl Results {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let numbers = |numbers: Option<Numbers>| match numbers {
-            Some(Numbers { samples, bound, elbo, objective }) => {
-                format!("{samples},{bound:.4},{elbo:.4},{objective:.4}")
+            Some(Numbers { samples, bound, elbo, objective, accuracy }) => {
+                let accuracy = accuracy.map_or_else(String::new, |share| format!("{share:.4}"));
+                format!("{samples},{bound:.4},{elbo:.4},{objective:.4},{accuracy}")
             }
-            None => ",,,".to_owned(),
+            None => ",,,,".to_owned(),
         };
         let outcome = match self.outcome {
             Outcome::Done => "done",
@@ -131,20 +134,22 @@ impl Row {
         let [cell, seed, steps, config, outcome, rest @ ..] = &fields[..] else {
             bail!("a short line: {line}")
         };
-        let [t0, t1, t2, t3, r0, r1, r2, r3, bounds, seconds, commit] = rest else {
+        let [t0, t1, t2, t3, t4, r0, r1, r2, r3, r4, bounds, seconds, commit] = rest else {
             bail!("a line with {} fields: {line}", fields.len())
         };
-        let numbers = |[samples, bound, elbo, objective]: [&str; 4]| -> Result<Option<Numbers>> {
-            if samples.is_empty() {
-                return Ok(None);
-            }
-            Ok(Some(Numbers {
-                samples: samples.parse()?,
-                bound: bound.parse()?,
-                elbo: elbo.parse()?,
-                objective: objective.parse()?,
-            }))
-        };
+        let numbers =
+            |[samples, bound, elbo, objective, accuracy]: [&str; 5]| -> Result<Option<Numbers>> {
+                if samples.is_empty() {
+                    return Ok(None);
+                }
+                Ok(Some(Numbers {
+                    samples: samples.parse()?,
+                    bound: bound.parse()?,
+                    elbo: elbo.parse()?,
+                    objective: objective.parse()?,
+                    accuracy: if accuracy.is_empty() { None } else { Some(accuracy.parse()?) },
+                }))
+            };
         Ok(Self {
             cell: (*cell).to_owned(),
             seed: seed.parse()?,
@@ -155,8 +160,8 @@ impl Row {
                 "diverged" => Outcome::Diverged,
                 other => bail!("no outcome is called `{other}`"),
             },
-            test: numbers([t0, t1, t2, t3])?,
-            train: numbers([r0, r1, r2, r3])?,
+            test: numbers([t0, t1, t2, t3, t4])?,
+            train: numbers([r0, r1, r2, r3, r4])?,
             bounds: (*bounds).to_owned(),
             seconds: seconds.parse()?,
             commit: (*commit).to_owned(),
@@ -175,7 +180,13 @@ pub(crate) mod tests {
             steps: 10,
             fingerprint: "abc".into(),
             outcome: Outcome::Done,
-            test: Some(Numbers { samples: 5, bound: elbo + 1., elbo, objective: elbo + 2. }),
+            test: Some(Numbers {
+                samples: 5,
+                bound: elbo + 1.,
+                elbo,
+                objective: elbo + 2.,
+                accuracy: (seed == 1).then_some(0.5),
+            }),
             train: None,
             bounds: "nothing".into(),
             seconds: 60.,

@@ -5,19 +5,28 @@ use std::fmt;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use crate::figure::Figure;
+
 /// Name, definition, and the configuration that all cells start from.
-pub(crate) const TABLES: [(&str, &str, &str); 5] = [
+pub(crate) const TABLES: [(&str, &str, &str); 11] = [
     ("jang-vae", include_str!("tables/jang-vae.toml"), VAE_JANG),
     ("jang-sbn", include_str!("tables/jang-sbn.toml"), PREDICT_JANG),
     ("maddison-prediction", include_str!("tables/maddison-prediction.toml"), PREDICT_MADDISON),
     ("maddison-density", include_str!("tables/maddison-density.toml"), VAE_MADDISON),
+    ("maddison-omniglot", include_str!("tables/maddison-omniglot.toml"), VAE_MADDISON),
+    ("maddison-arity", include_str!("tables/maddison-arity.toml"), VAE_MADDISON),
+    ("maddison-temperature", include_str!("tables/maddison-temperature.toml"), PREDICT_MADDISON),
+    ("jang-semi", include_str!("tables/jang-semi.toml"), SEMI_JANG),
+    ("gumbel-rao", include_str!("tables/gumbel-rao.toml"), VAE_MADDISON),
     ("reinmax", include_str!("tables/reinmax.toml"), VAE_REINMAX),
+    ("beyond", include_str!("tables/beyond.toml"), VAE_MADDISON),
 ];
 
 const VAE_JANG: &str = include_str!("../vae/configs/jang-categorical.toml");
 const VAE_MADDISON: &str = include_str!("../vae/configs/maddison.toml");
 const VAE_REINMAX: &str = include_str!("../vae/configs/reinmax.toml");
 const PREDICT_JANG: &str = include_str!("../predict/configs/jang-categorical.toml");
+const SEMI_JANG: &str = include_str!("../semi/configs/jang.toml");
 const PREDICT_MADDISON: &str = include_str!("../predict/configs/maddison.toml");
 
 /// There is no such table.
@@ -80,6 +89,7 @@ pub(crate) enum Score {
 pub(crate) enum Experiment {
     Vae,
     Predict,
+    Semi,
 }
 
 impl Experiment {
@@ -87,6 +97,7 @@ impl Experiment {
         match self {
             Self::Vae => "vae",
             Self::Predict => "predict",
+            Self::Semi => "semi",
         }
     }
 }
@@ -107,6 +118,37 @@ pub(crate) struct Table {
     #[serde(default)]
     settings: BTreeMap<String, Vec<String>>,
     pub(crate) cells: Vec<Cell>,
+    /// What is drawn of it.
+    #[serde(default)]
+    pub(crate) figure: Figure,
+    /// Pictures that runs made, to be shown with it.
+    #[serde(default)]
+    pub(crate) pictures: Vec<Picture>,
+}
+
+/// A picture that the first run of a cell made.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Picture {
+    /// Name of the cell.
+    pub(crate) cell: String,
+    /// What the run calls it.
+    pub(crate) sample: String,
+    /// What it shows.
+    pub(crate) shows: String,
+}
+
+impl Picture {
+    /// Its file beside the table's page.
+    pub(crate) fn file(&self, table: &str) -> String {
+        format!("{}-{}.png", plain(&format!("{table}-{}", self.cell)), self.sample)
+    }
+}
+
+/// A name of letters, digits, points and hyphens.
+pub(crate) fn plain(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    name.chars().map(plain).collect()
 }
 
 /// One entry of a table.
@@ -126,6 +168,9 @@ pub(crate) struct Cell {
     pub(crate) test: Option<f64>,
     #[serde(default)]
     pub(crate) train: Option<f64>,
+    /// Published, a share of the test images.
+    #[serde(default)]
+    pub(crate) accuracy: Option<f64>,
 }
 
 impl Cell {
@@ -154,7 +199,21 @@ impl Table {
         names.sort();
         ensure!(names.iter().all(|name| !name.contains(',')), "a name has a comma in it");
         ensure!(names.windows(2).all(|pair| pair[0] != pair[1]), "two cells have one name");
+        for picture in &table.pictures {
+            ensure!(
+                names.contains(&picture.cell),
+                "there is no cell `{}` to picture",
+                picture.cell
+            );
+        }
         Ok(table)
+    }
+
+    /// The names of the rows in order.
+    pub(crate) fn rows(&self) -> Vec<&str> {
+        let mut rows: Vec<&str> = self.cells.iter().map(|cell| cell.row.as_str()).collect();
+        rows.dedup();
+        rows
     }
 
     pub(crate) fn budget(&self, budget: Budget) -> Result<&Spending> {
@@ -175,7 +234,7 @@ mod tests {
                 [Budget::Quick, Budget::Cpu, Budget::Full].map(|b| table.budget(b).unwrap().steps);
             assert!(steps[0] < steps[1] && steps[1] <= steps[2], "{name}");
             for cell in &table.cells {
-                assert!(cell.test.is_some_and(|test| test > 0.), "{name}: {}", cell.name());
+                assert!(cell.test.is_none_or(|test| test > 0.), "{name}: {}", cell.name());
             }
         }
     }

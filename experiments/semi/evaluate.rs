@@ -1,8 +1,8 @@
 //! How good the classifier and the model of the images are.
 use candle_core::{D, DType, Device, Tensor};
 use gumbel::Key;
-use gumbel::estimators::{Independent, Objective, Trace};
-use gumbel::objectives::Elbo;
+use gumbel::estimators::{BoundOf, Independent, Objective, ScheduledEstimator, Trace};
+use gumbel::objectives::{Elbo, ObjectiveConfig};
 use gumbel_datasets::{Dataset, ImageSet, in_order};
 use gumbel_experiments::{Data, print};
 use gumbel_metrics::{Mean, Report};
@@ -22,6 +22,9 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) model: SemiSupervisedVae,
     pub(crate) classes: usize,
     pub(crate) key: Key,
+    /// What is trained, and how.
+    pub(crate) objective: ObjectiveConfig,
+    pub(crate) estimators: &'a ScheduledEstimator,
     pub(crate) data: &'a Data,
     pub(crate) device: &'a Device,
     pub(crate) summary: Option<Summary>,
@@ -38,40 +41,61 @@ pub(crate) struct Summary {
     /// Single-sample bound of test images without their labels, nats per image, classes drawn.
     elbo: f64,
     standard_error: f64,
+    /// The training objective on images without labels; no bound of the model where classes are relaxed.
+    objective: f64,
+    /// What the objective is a lower bound of.
+    objective_bounds: String,
+}
+
+/// Averages over a split.
+struct Averages {
+    accuracy: Mean,
+    elbo: Mean,
+    objective: Mean,
+    bounds: BoundOf,
 }
 
 impl Evaluator<'_> {
     /// The validation set and pictures; at the end the test set.
     pub(crate) fn evaluate(&mut self, evaluation: &mut Evaluation<'_>) -> Result<()> {
         let names = self.data.names();
-        let report = |accuracy: &Mean, elbo: &Mean| {
-            Report::new().number("accuracy", accuracy.mean()).number(names.elbo, elbo.mean())
+        let report = |averages: &Averages| {
+            Report::new()
+                .number("accuracy", averages.accuracy.mean())
+                .number(names.elbo, averages.elbo.mean())
+                .number(names.objective(averages.bounds), averages.objective.mean())
         };
-        let (accuracy, elbo) = self.averages(&self.data.valid, evaluation)?;
-        evaluation.record("valid", &report(&accuracy, &elbo))?;
+        let valid = self.averages(&self.data.valid, evaluation)?;
+        evaluation.record("valid", &report(&valid))?;
         let analogies = self.model.analogies(STYLES, self.key.named("analogies"))?;
         let images = self.data.train.images();
         let pixels = analogies.flatten_all()?.to_vec1()?;
         let grid = png::grid(&pixels, images.height(), images.width(), self.classes, 1)?;
         evaluation.sample("analogies", &grid)?;
         if evaluation.is_last() {
-            let (accuracy, elbo) = self.averages(&self.data.test, evaluation)?;
-            evaluation.record("test", &report(&accuracy, &elbo))?;
+            let test = self.averages(&self.data.test, evaluation)?;
+            evaluation.record("test", &report(&test))?;
             self.summary = Some(Summary {
                 dataset: self.data.test.images().title(),
                 synthetic: self.data.is_synthetic(),
                 steps: evaluation.step(),
-                accuracy: accuracy.mean(),
-                elbo: elbo.mean(),
-                standard_error: elbo.standard_error(),
+                accuracy: test.accuracy.mean(),
+                elbo: test.elbo.mean(),
+                standard_error: test.elbo.standard_error(),
+                objective: test.objective.mean(),
+                objective_bounds: test.bounds.to_string(),
             });
         }
         Ok(())
     }
 
-    /// Accuracy and single-sample bound.
-    fn averages(&self, set: &ImageSet, evaluation: &Evaluation<'_>) -> Result<(Mean, Mean)> {
-        let (mut accuracy, mut elbo) = (Mean::new(), Mean::new());
+    /// Accuracy, single-sample bound and training objective.
+    fn averages(&self, set: &ImageSet, evaluation: &Evaluation<'_>) -> Result<Averages> {
+        let step = evaluation.step().saturating_sub(1);
+        let (estimator, objective) = (self.estimators.at(step), self.objective.at(step));
+        let [accuracy, elbo, objective_mean] = [Mean::new(); 3];
+        let bounds = BoundOf::Nothing;
+        let mut averages = Averages { accuracy, elbo, objective: objective_mean, bounds };
         for (index, rows) in in_order(set.len(), BATCH).enumerate() {
             evaluation.check_stop()?;
             let labelled = with_labels(set, &rows, self.classes, self.device)?;
@@ -79,16 +103,19 @@ impl Evaluator<'_> {
             if let Some(labels) = labels {
                 let right = labels.squeeze(2)?.squeeze(0)?.argmax(D::Minus1)?;
                 let found = self.model.class_logits(&x)?.argmax(D::Minus1)?;
-                accuracy.push_tensor(&found.eq(&right)?.to_dtype(DType::F32)?)?;
+                averages.accuracy.push_tensor(&found.eq(&right)?.to_dtype(DType::F32)?)?;
             }
             let batch = ImagesWithLabels { x, labels: None };
             let program = |trace: &mut Trace<'_>| self.model.log_likelihood(&batch, trace);
             let key = self.key.fold_in(index as u64);
             let (log_px, sites) = Trace::run(&program, &mut Independent { samples: 1 }, key)?;
             let bound: Tensor = Elbo::default().log_weights(&log_px, &sites)?.squeeze(0)?;
-            elbo.push_tensor(&bound)?;
+            averages.elbo.push_tensor(&bound)?;
+            let surrogate = estimator.surrogate(&program, &*objective, key.named("objective"))?;
+            averages.objective.push_tensor(&surrogate.bound)?;
+            averages.bounds = objective.bounds(&surrogate.sites);
         }
-        Ok((accuracy, elbo))
+        Ok(averages)
     }
 
     /// Writes `summary.json` and prints the result and where it is: the last line of a run.
@@ -99,11 +126,14 @@ impl Evaluator<'_> {
         };
         let json = serde_json::to_vec_pretty(summary).map_err(|error| Error::caller(70, error))?;
         run.write_file("summary.json", &json)?;
-        let Summary { dataset, accuracy, elbo, standard_error, .. } = summary;
+        let Summary {
+            dataset, accuracy, elbo, standard_error, objective, objective_bounds, ..
+        } = summary;
         let mark = if summary.synthetic { "SYNTHETIC " } else { "" };
         let percent = 100. * accuracy;
         print(&format!(
-            "{mark}{dataset}: test accuracy {percent:.2} %, elbo {elbo:.2} ± {standard_error:.2} nats\n\
+            "{mark}{dataset}: test accuracy {percent:.2} %, elbo {elbo:.2} ± {standard_error:.2} nats, \
+             training objective {objective:.2} (a bound of {objective_bounds})\n\
              in {directory}: samples/, metrics.jsonl, summary.json; go on with --resume {directory} --steps N\n"
         ))
     }

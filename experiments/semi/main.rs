@@ -69,6 +69,8 @@ fn train(args: &Args) -> Result<()> {
         model: SemiSupervisedVae::new(&config.model, image, &mean, &params.frozen())?,
         classes,
         key: key.named("evaluation"),
+        objective: config.objective,
+        estimators: &estimators,
         data: &data,
         device: &device,
         summary: None,

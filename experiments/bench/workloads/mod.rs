@@ -1,9 +1,10 @@
 //! The workloads that are compared with other libraries, one per file.
 //!
 //! Each is written as a user of this library writes it; what it computes, shapes and loss, is the same as in
-//! `peers_torch.py` and `peers_jax.py`.
+//! `peers_torch.py` and `peers_jax.py`; the peers have no S.
 mod example;
 mod micro;
+mod semi;
 mod training;
 mod w1;
 mod w2;
@@ -40,6 +41,10 @@ const ALL: &[(&str, New)] = &[
     ("W3bh", || w3::new(4096, 32, Forward::Hard)),
     ("W3ch", || w3::new(3000, 10, Forward::Hard)),
     ("W4", w4::new),
+    ("S10", || semi::drawn(10)),
+    ("S10-sum", || semi::summed(10)),
+    ("S100", || semi::drawn(100)),
+    ("S100-sum", || semi::summed(100)),
     ("ADAM", micro::adam),
     ("RNG", || micro::noise(Key::uniform)),
     ("GUMBEL", || micro::noise(Key::gumbel)),

@@ -46,6 +46,12 @@ fn zero(x: Tensor) -> Result<Tensor> {
     &x - x.detach()
 }
 
+/// `q` with its gradient multiplied by `factor`.
+pub(crate) fn scaled_gradient(q: &Discrete, factor: f64) -> Result<Discrete> {
+    let change = zero((q.logits().maximum(MASKED)? * (factor - 1.))?)?;
+    q.with_logits(&(q.logits() + change)?)
+}
+
 /// `q` at another slope: probabilities of the logits times `slope`.
 pub(crate) fn probs_at(q: &Discrete, slope: f64) -> Result<Tensor> {
     q.with_logits(&(q.logits().detach() * slope)?)?.probs()

@@ -139,6 +139,16 @@ pub enum BoundOf {
     Nothing,
 }
 
+impl std::fmt::Display for BoundOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::DiscreteModel => "the discrete model",
+            Self::RelaxedModel => "the relaxed model",
+            Self::Nothing => "nothing",
+        })
+    }
+}
+
 /// A loss to differentiate, and the values to report.
 #[derive(Debug)]
 pub struct Surrogate {

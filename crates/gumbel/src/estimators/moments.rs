@@ -1,8 +1,11 @@
 //! Centring and scaling of learning signals by their running moments.
+use std::borrow::Cow;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use super::jacobian::scaled_gradient;
+use super::{SiteDraw, Store};
 
 /// How learning signals are centred and scaled.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,8 +35,10 @@ impl SignalConfig {
 /// How a score-function estimator centres and scales its learning signals.
 ///
 /// The moments are those of the signals *before* this step, so that centring leaves the gradient unbiased.
-/// Scaling divides it by `max(1, σ)`, which is a choice of step size: what is estimated is the gradient over
-/// that number (Mnih and Gregor 2014, section 2.3.4).
+/// Scaling divides by `max(1, σ)`, which is a choice of step size: what is estimated is the gradient over that
+/// number (Mnih and Gregor 2014, section 2.3.4). It is all of the gradient in the posteriors that is divided, that
+/// of a divergence in closed form included: were only the signals, the divergence would outweigh them by `σ` and
+/// the posterior collapse to the prior.
 #[derive(Clone, Debug, Default)]
 pub struct RunningMoments {
     /// `[3]`: decayed sums of the signal, of its square, and of 1. Absent: signals stay as they are.
@@ -98,10 +103,30 @@ impl RunningMoments {
         Ok(if self.config.centred { self.current()?.0 } else { 0. })
     }
 
+    /// What signals are multiplied by.
+    fn factor(&self) -> Result<f64> {
+        Ok(if self.is_scaled() { 1. / self.current()?.1.max(1.) } else { 1. })
+    }
+
+    /// The sites, for a log-weight whose gradient in the posteriors is multiplied as the signals are.
+    pub(crate) fn scale_posteriors<'a>(
+        &self,
+        sites: &'a [SiteDraw],
+    ) -> Result<Cow<'a, [SiteDraw]>> {
+        let factor = self.factor()?;
+        if factor == 1. {
+            return Ok(Cow::Borrowed(sites));
+        }
+        let scaled = sites.iter().map(|site| {
+            let posterior = scaled_gradient(&site.posterior, factor)?;
+            Ok(SiteDraw { posterior, ..site.clone() })
+        });
+        scaled.collect::<Result<_>>().map(Cow::Owned)
+    }
+
     /// Centres and scales the signals `[S, B]` of each site.
     pub(crate) fn apply(&self, signals: &[Tensor]) -> Result<Centred> {
-        let centre = self.centre()?;
-        let factor = if self.is_scaled() { 1. / self.current()?.1.max(1.) } else { 1. };
+        let (centre, factor) = (self.centre()?, self.factor()?);
         let centred = signals.iter().map(|signal| signal.affine(factor, -centre * factor));
         Ok(Centred {
             signals: centred.collect::<Result<_>>()?,
@@ -124,5 +149,66 @@ impl RunningMoments {
         let new = Tensor::new(&[sum, squares, 1.], statistics.device())?;
         let next = ((statistics.as_detached_tensor() * decay)? + new * (1. - decay))?;
         Ok(vec![(statistics.clone(), next)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distributions::Categorical;
+    use crate::estimators::{
+        Divergence, Estimator, MuProp, Nvil, Reinforce, Surrogate, Trace, Variables,
+    };
+    use crate::objectives::Elbo;
+    use gumbel_kernels::Key;
+
+    /// The direction of the gradient in the posterior, its divergence included, is not changed by a scale.
+    #[test]
+    fn scaling_divides_all_of_the_gradient_in_the_posterior() -> Result<()> {
+        let uniform = Key::from_seed(1).uniform((1, 5, 2, 3), DType::F64, &Device::Cpu)?;
+        let logits = Var::from_tensor(&uniform)?;
+        let program = |trace: &mut Trace<'_>| {
+            let q = Categorical::from_logits(logits.as_tensor())?;
+            let z = trace.sample("z", &q, &Categorical::uniform_like(&q)?)?;
+            let weights = Tensor::new(&[1., -50., 100.], &Device::Cpu)?;
+            z.broadcast_mul(&weights)?.sum(3)?.sum(2)?.sqr()
+        };
+        let config = SignalConfig { centred: false, scaled: true, decay: 0.9 };
+        let moments = RunningMoments::new(config, &mut Variables::default())?;
+        let sites =
+            Trace::run(&program, &mut super::super::Independent { samples: 2 }, Key::from_seed(2))?
+                .1;
+        let estimator = |moments: RunningMoments| -> Result<Vec<Box<dyn Estimator>>> {
+            let mut store = Variables::default();
+            let key = Key::from_seed(3);
+            Ok(vec![
+                Box::new(Reinforce { samples: 2, moments: moments.clone() }),
+                Box::new(MuProp { samples: 2, moments: moments.clone() }),
+                Box::new(Nvil::new(2, moments, 4, &sites, &mut store, key)?),
+            ])
+        };
+        let [plain, scaled] = [estimator(RunningMoments::none())?, estimator(moments.clone())?];
+        for divergence in [Divergence::Analytic, Divergence::Sampled] {
+            let elbo = Elbo { divergence, beta: 1. };
+            let run = |e: &dyn Estimator| e.surrogate(&program, &elbo, Key::from_seed(4));
+            let gradient = |surrogate: &Surrogate| -> Result<Vec<f64>> {
+                let grads = surrogate.loss.backward()?;
+                grads.get(logits.as_tensor()).unwrap().flatten_all()?.to_vec1()
+            };
+            for (plain, scaled) in plain.iter().zip(&scaled) {
+                run(&**scaled)?.update_statistics()?;
+                let factor = moments.factor()?;
+                assert!(factor < 0.1, "the signals do not vary: {factor}");
+                let [plain, scaled] = [run(&**plain)?, run(&**scaled)?];
+                assert_eq!(plain.bound.to_vec1::<f64>()?, scaled.bound.to_vec1::<f64>()?);
+                for (plain, scaled) in gradient(&plain)?.iter().zip(gradient(&scaled)?) {
+                    assert!(
+                        (plain * factor - scaled).abs() < 1e-12 * plain.abs().max(1.),
+                        "{divergence:?}"
+                    );
+                }
+            }
+        }
+        Ok(())
     }
 }
