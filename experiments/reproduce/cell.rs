@@ -199,13 +199,18 @@ impl Job {
 fn numbers(summary: &Value) -> Result<Numbers> {
     let number =
         |key: &str| summary[key].as_f64().with_context(|| format!("no `{key}` in the summary"));
-    let elbo = number("elbo")?;
+    let accuracy = summary["accuracy"].as_f64();
+    // A classifier is judged by its accuracy and the bound of one sample.
+    let (samples, bound) = match accuracy {
+        Some(_) => (1., number("elbo")?),
+        None => (number("samples")?, number("bound")?),
+    };
     Ok(Numbers {
-        samples: summary["samples"].as_u64().unwrap_or(1),
-        bound: summary["bound"].as_f64().unwrap_or(elbo),
-        elbo,
+        samples: samples as u64,
+        bound,
+        elbo: number("elbo")?,
         objective: number("objective")?,
-        accuracy: summary["accuracy"].as_f64(),
+        accuracy,
     })
 }
 

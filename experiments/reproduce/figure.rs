@@ -49,7 +49,7 @@ struct Panel {
 /// How axes are labelled, and whether both are logarithmic.
 struct Axes {
     x: &'static str,
-    y: &'static str,
+    y: String,
     logarithmic: bool,
 }
 
@@ -58,17 +58,21 @@ pub(crate) fn draw(table: &Table, results: &Results, curves: &Curves) -> Result<
     let (panels, axes) = match table.figure {
         Figure::Curves => (
             learning_curves(table, curves),
-            Axes { x: "step", y: "validation, nats", logarithmic: false },
+            Axes { x: "step", y: curves_label(curves), logarithmic: false },
         ),
         Figure::Temperature => (
             by_temperature(table, results),
-            Axes { x: "temperature", y: "test, nats", logarithmic: true },
+            Axes { x: "temperature", y: "test, nats".to_owned(), logarithmic: true },
         ),
     };
     if panels.is_empty() {
         return Ok(None);
     }
     svg(&panels, &axes).map(Some).map_err(|error| anyhow!("drawing a figure: {error}"))
+}
+
+fn curves_label(curves: &Curves) -> String {
+    format!("validation, nats (K = {})", curves.samples().unwrap_or(1))
 }
 
 fn learning_curves(table: &Table, curves: &Curves) -> Vec<Panel> {
@@ -124,12 +128,13 @@ fn draw_panel(
     axes: &Axes,
     area: &DrawingArea<SVGBackend<'_>, Shift>,
 ) -> Drawing<()> {
-    let scaled = |x: f64| if axes.logarithmic { x.max(1e-12).log10() } else { x };
-    let points: Vec<Vec<(f64, f64)>> = panel
-        .lines
-        .iter()
-        .map(|line| line.points.iter().map(|(x, y)| (scaled(*x), scaled(*y))).collect())
-        .collect();
+    let scaled = |x: f64| if axes.logarithmic { x.log10() } else { x };
+    // What is not a number, or has no logarithm, has no place.
+    let placed = |line: &Line| {
+        let points = line.points.iter().map(|(x, y)| (scaled(*x), scaled(*y)));
+        points.filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
+    };
+    let points: Vec<Vec<(f64, f64)>> = panel.lines.iter().map(placed).collect();
     let (x, y) = (
         extent(points.iter().flatten().map(|p| p.0)),
         extent(points.iter().flatten().map(|p| p.1)),
@@ -156,7 +161,7 @@ fn draw_panel(
         .x_labels(5)
         .y_labels(6)
         .x_desc(axes.x)
-        .y_desc(axes.y)
+        .y_desc(&axes.y)
         .x_label_formatter(&label)
         .y_label_formatter(&label)
         .draw()?;
@@ -215,7 +220,7 @@ mod tests {
         assert_eq!(draw(&table, &results, &curves).unwrap(), None);
         let metrics = [1, 2, 3]
             .map(|step| format!("{{\"step\":{step},\"split\":\"valid\",\"bound\":-{step}.5}}\n"));
-        curves.add("categorical/DARN", 1, &metrics.concat());
+        curves.add("categorical/DARN", 1, "f", &metrics.concat());
         let svg = draw(&table, &results, &curves).unwrap().unwrap();
         assert_eq!(svg.matches("<circle").count(), 3);
         assert!(

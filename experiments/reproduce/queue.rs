@@ -4,7 +4,7 @@ use std::process::{Child, ExitStatus};
 use std::thread::{available_parallelism, sleep};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::cell::{Job, Place, State};
 use crate::record::Record;
@@ -46,6 +46,14 @@ struct Running {
     since: Instant,
 }
 
+/// No run outlives the queue, which an error may end.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 /// Does the jobs that have not ended, `at_once` at a time, and takes what each leaves into the record.
 pub(crate) fn work(
     jobs: Vec<Job>,
@@ -57,25 +65,30 @@ pub(crate) fn work(
     let wanted = jobs.len();
     let cores = available_parallelism().map_or(1, usize::from);
     let threads = (cores / usize::from(at_once)).max(1);
-    let mut waiting =
-        jobs.into_iter().filter(|job| !record.has(job)).collect::<Vec<_>>().into_iter();
+    let mut waiting = jobs.into_iter();
     let (mut running, mut left, mut stopped): (Vec<Running>, usize, bool) = (Vec::new(), 0, false);
     loop {
         while running.len() < usize::from(at_once) && !stopped {
             let Some(job) = waiting.next() else { break };
+            if record.is_complete(&job) {
+                continue;
+            }
             let state = place.state(&job)?;
             if let State::Done(directory) = &state {
                 record.take(&job, directory)?;
+            } else if record.has(&job) {
+                // Its numbers are there; the run that has its curve is not.
             } else if only_look {
                 say(&format!("{} seed {}: {}", job.cell, job.seed, state));
                 left += 1;
             } else {
                 say(&format!("{} seed {}: {}", job.cell, job.seed, state));
-                let process = place.command(&job, &state, threads).spawn()?;
+                let mut command = place.command(&job, &state, threads);
+                let process = command.spawn().with_context(|| format!("starting {command:?}"))?;
                 running.push(Running { job, process, since: Instant::now() });
             }
         }
-        let Some((mut ended, status)) = first_ended(&mut running)? else {
+        let Some((ended, status)) = first_ended(&mut running)? else {
             break;
         };
         match status.code() {
@@ -91,19 +104,12 @@ pub(crate) fn work(
                 stopped = true;
                 left += 1;
             }
-            Some(code) => {
-                for other in &mut running {
-                    let _ = other.process.kill();
-                    let _ = other.process.wait();
-                }
-                bail!(
-                    "{} seed {} ended with exit code {code}, see its message above",
-                    ended.job.cell,
-                    ended.job.seed
-                )
-            }
+            Some(code) => bail!(
+                "{} seed {} ended with exit code {code}, see its message above",
+                ended.job.cell,
+                ended.job.seed
+            ),
         }
-        let _ = ended.process.wait();
         let minutes = ended.since.elapsed().as_secs_f64() / 60.;
         say(&format!(
             "{} seed {}: {status} after {minutes:.1} min",

@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 
 use crate::cell::Job;
 use crate::curves::Curves;
-use crate::results::Results;
-use crate::table::{Budget, Table};
-use crate::{figure, report};
+use crate::results::{Outcome, Results, write_whole};
+use crate::table::{Budget, Picture, Table};
+use crate::{figure, report, say};
 
 /// The files of a table in a folder.
 #[derive(Debug)]
@@ -40,7 +40,16 @@ impl<'a> Record<'a> {
 
     /// Whether a job has ended.
     pub(crate) fn has(&self, job: &Job) -> bool {
-        self.results.has(job)
+        self.results.outcome(&job.cell, job.seed, &job.fingerprint).is_some()
+    }
+
+    /// Whether a job has ended, and all is here that it left.
+    pub(crate) fn is_complete(&self, job: &Job) -> bool {
+        match self.results.outcome(&job.cell, job.seed, &job.fingerprint) {
+            Some(Outcome::Done) => self.curves.has(&job.cell, job.seed, &job.fingerprint),
+            Some(Outcome::Diverged) => true,
+            None => false,
+        }
     }
 
     /// Takes what a run left in its directory, and writes everything.
@@ -49,14 +58,11 @@ impl<'a> Record<'a> {
         let metrics = directory.join("metrics.jsonl");
         let metrics = fs::read_to_string(&metrics)
             .with_context(|| format!("reading {}", metrics.display()))?;
-        self.curves.add(&job.cell, job.seed, &metrics);
+        self.curves.add(&job.cell, job.seed, &job.fingerprint, &metrics);
+        self.write()?;
         for picture in &self.table.pictures {
             if picture.cell == job.cell && job.seed == 1 {
-                let png = last_picture(directory, &picture.sample)?;
-                let to = self.folder.join(picture.file(self.name));
-                fs::create_dir_all(self.folder)
-                    .and_then(|()| fs::copy(&png, &to))
-                    .with_context(|| format!("copying {} to {}", png.display(), to.display()))?;
+                self.copy_picture(picture, directory)?;
             }
         }
         self.write()
@@ -68,18 +74,29 @@ impl<'a> Record<'a> {
         self.write()
     }
 
-    /// Writes numbers, curves, figure and page.
-    pub(crate) fn write(&self) -> Result<()> {
-        self.results.save()?;
-        let write = |file: String, text: String| {
-            let file = self.folder.join(file);
-            fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
+    fn copy_picture(&self, picture: &Picture, directory: &Path) -> Result<()> {
+        let Some(png) = last_picture(directory, &picture.sample)? else {
+            say(&format!("{} has no picture of {}", directory.display(), picture.sample));
+            return Ok(());
         };
-        write(format!("{}-curves.csv", self.name), self.curves.csv())?;
-        let figure = figure::draw(self.table, &self.results, &self.curves)?;
+        let to = self.folder.join(picture.file(self.name));
+        fs::copy(&png, &to)
+            .with_context(|| format!("copying {} to {}", png.display(), to.display()))?;
+        Ok(())
+    }
+
+    /// Writes numbers, curves, figure and page.
+    pub(crate) fn write(&mut self) -> Result<()> {
+        self.results.save()?;
+        let results = &self.results;
+        self.curves.retain(|cell, seed, fingerprint| {
+            results.outcome(cell, seed, fingerprint) == Some(Outcome::Done)
+        });
+        let file = |end: &str| self.folder.join(format!("{}{end}", self.name));
+        write_whole(&file("-curves.csv"), &self.curves.csv())?;
         let mut page = report::markdown(self.name, self.table, self.budget, &self.results)?;
-        if let Some(svg) = figure {
-            write(format!("{}.svg", self.name), svg)?;
+        if let Some(svg) = figure::draw(self.table, &self.results, &self.curves)? {
+            write_whole(&file(".svg"), &svg)?;
             page += &report::figure(self.name, self.table);
         }
         for picture in &self.table.pictures {
@@ -88,13 +105,16 @@ impl<'a> Record<'a> {
                 page += &report::picture(picture, &file);
             }
         }
-        write(format!("{}.md", self.name), page)
+        write_whole(&file(".md"), &page)
     }
 }
 
 /// The latest of a run's pictures of one kind.
-fn last_picture(directory: &Path, sample: &str) -> Result<PathBuf> {
+fn last_picture(directory: &Path, sample: &str) -> Result<Option<PathBuf>> {
     let samples = directory.join("samples");
+    if !samples.is_dir() {
+        return Ok(None);
+    }
     let context = || format!("looking for {sample} in {}", samples.display());
     let mut found = Vec::new();
     for entry in fs::read_dir(&samples).with_context(context)? {
@@ -103,7 +123,7 @@ fn last_picture(directory: &Path, sample: &str) -> Result<PathBuf> {
             found.push(path);
         }
     }
-    found.into_iter().max().with_context(context)
+    Ok(found.into_iter().max())
 }
 
 #[cfg(test)]
@@ -118,8 +138,8 @@ mod tests {
         for name in ["step-000000010-prior", "step-000000200-prior", "step-000000300-other"] {
             fs::write(samples.join(format!("{name}.png")), name).unwrap();
         }
-        let found = last_picture(run.path(), "prior").unwrap();
+        let found = last_picture(run.path(), "prior").unwrap().unwrap();
         assert_eq!(fs::read_to_string(found).unwrap(), "step-000000200-prior");
-        assert!(last_picture(run.path(), "nothing").is_err());
+        assert!(last_picture(run.path(), "nothing").unwrap().is_none());
     }
 }

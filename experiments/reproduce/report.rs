@@ -18,7 +18,7 @@ pub(crate) fn markdown(
     let mut text = format!("# {}\n\nPublished: {}.\n\n", table.title, table.source);
     let (spent, full) = (table.budget(budget)?, table.budget(Budget::Full)?);
     let reduced = match (spent.steps < full.steps, spent.seeds < full.seeds) {
-        (false, false) => "the published one".to_owned(),
+        (false, false) => "not reduced".to_owned(),
         (steps, _) => format!(
             "REDUCED, {} of {} steps{}, {} of {} seeds",
             spent.steps,
@@ -39,8 +39,8 @@ pub(crate) fn markdown(
     writeln!(
         text,
         "Negative bounds of the discrete model in nats per image, {score}; smaller is better. Mean over seeds ± standard \
-         error of that mean. The objective is what was trained, on the test images; it is a bound of what the last \
-         column but two says. Gap: ours less published.\n"
+         error of that mean. The objective is what was trained, on the test images; it is a bound of what its \
+         neighbour says. Gap: ours less published.\n"
     )?;
     for note in &table.notes {
         writeln!(text, "- {note}")?;

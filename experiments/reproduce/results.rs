@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cell::Job;
-
 /// Averages over a split, nats per image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Numbers {
@@ -73,10 +71,11 @@ impl Results {
         Ok(Self { file: file.to_owned(), rows: rows.with_context(|| file.display().to_string())? })
     }
 
-    /// Whether a job has ended.
-    pub(crate) fn has(&self, job: &Job) -> bool {
-        let key = (&job.cell, job.seed, &job.fingerprint);
-        self.rows.iter().any(|row| (&row.cell, row.seed, &row.fingerprint) == key)
+    /// How a run ended: a cell under a seed and a configuration.
+    pub(crate) fn outcome(&self, cell: &str, seed: u64, fingerprint: &str) -> Option<Outcome> {
+        let of =
+            |row: &&Row| (&*row.cell, row.seed, &*row.fingerprint) == (cell, seed, fingerprint);
+        self.rows.iter().find(of).map(|row| row.outcome)
     }
 
     /// Adds a run, in place of one of the same cell and seed under another configuration.
@@ -91,18 +90,23 @@ impl Results {
         self.rows.iter().filter(move |row| row.cell == cell)
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file.
     pub(crate) fn save(&self) -> Result<()> {
         if let Some(folder) = self.file.parent() {
             fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         }
         let lines: Vec<String> = self.rows.iter().map(Row::to_string).collect();
-        let temporary = self.file.with_extension("csv.tmp");
         let text = format!("{HEAD}\n{}\n", lines.join("\n"));
-        fs::write(&temporary, text.trim_end().to_owned() + "\n")
-            .and_then(|()| fs::rename(&temporary, &self.file))
-            .with_context(|| format!("writing {}", self.file.display()))
+        write_whole(&self.file, &(text.trim_end().to_owned() + "\n"))
     }
+}
+
+/// Writes a file, whole or not at all.
+pub(crate) fn write_whole(file: &Path, text: &str) -> Result<()> {
+    let temporary = file.with_added_extension("tmp");
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, file))
+        .with_context(|| format!("writing {}", file.display()))
 }
 
 impl fmt::Display for Row {

@@ -49,7 +49,7 @@ pub(crate) enum Budget {
     Quick,
     /// What two cores do in hours.
     Cpu,
-    /// What the paper spent.
+    /// What the paper spent, where it says.
     Full,
 }
 
@@ -235,6 +235,29 @@ mod tests {
             assert!(steps[0] < steps[1] && steps[1] <= steps[2], "{name}");
             for cell in &table.cells {
                 assert!(cell.test.is_none_or(|test| test > 0.), "{name}: {}", cell.name());
+            }
+        }
+    }
+
+    /// A schedule that ends with the run ends with it under every budget whose numbers count.
+    #[test]
+    fn schedules_end_with_the_run() {
+        for (name, _, config) in TABLES {
+            let (table, _) = find(name).unwrap();
+            for budget in [Budget::Cpu, Budget::Full] {
+                let budget = table.budget(budget).unwrap();
+                for cell in &table.cells {
+                    let settings = config
+                        .lines()
+                        .chain(cell.set.iter().chain(&budget.set).map(String::as_str));
+                    let last =
+                        settings.filter(|line| line.starts_with("learning_rate")).next_back();
+                    let rate = last.unwrap().replace(' ', "");
+                    if let Some((_, rest)) = rate.split_once("steps=") {
+                        let steps: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                        assert_eq!(steps, budget.steps.to_string(), "{name}: {}", cell.name());
+                    }
+                }
             }
         }
     }

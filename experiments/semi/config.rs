@@ -45,7 +45,10 @@ pub(crate) struct LabelsConfig {
     pub(crate) per_class: usize,
     /// Images with labels per step.
     pub(crate) batch_size: usize,
-    /// Weight `α` of `log q(y|x)` beside the bounds.
+    /// Weight of the bound of images with labels; where every image counts once, how many have a label for one that has
+    /// none.
+    pub(crate) bound: f64,
+    /// Weight `α` of `log q(y|x)` beside the bound of images without labels.
     pub(crate) classification: f64,
 }
 
@@ -91,9 +94,13 @@ impl Args {
                 return usage(format!("{key} is 0; use at least 1"));
             }
         }
-        let weight = config.labels.classification;
-        if !(weight >= 0. && weight.is_finite()) {
-            return usage(format!("labels.classification is {weight}; use a number from 0 on"));
+        for (key, weight) in [
+            ("labels.bound", config.labels.bound),
+            ("labels.classification", config.labels.classification),
+        ] {
+            if !(weight >= 0. && weight.is_finite()) {
+                return usage(format!("{key} is {weight}; use a number from 0 on"));
+            }
         }
         // The divergence of the style is in closed form: not what weights of many samples are made of.
         if matches!(config.objective, ObjectiveConfig::Iwae {}) {
@@ -136,6 +143,7 @@ mod tests {
     fn mistakes_are_answered_with_the_key() {
         for (set, expected) in [
             ("labels.per_class=0", "labels.per_class is 0"),
+            ("labels.bound=-1", "labels.bound is -1"),
             ("labels.classification=-1", "labels.classification is -1"),
             ("objective={bound='iwae'}", "use \"elbo\""),
             ("model.style=0", "style"),

@@ -99,7 +99,8 @@ fn train(args: &Args) -> Result<()> {
 
             // and the classifier.
             let log_q = model.log_prob_of_labels(&batch)?.mean_all()?;
-            let gain = (&bound + (&log_q * config.labels.classification)?)?;
+            let labels = &config.labels;
+            let gain = ((&bound * labels.bound)? + (&log_q * labels.classification)?)?;
             let loss = (&surrogate.loss - gain)?;
 
             let mut report = Report::new()

@@ -5,8 +5,8 @@ use gumbel_kernels::{Activation, Window, add, conv_transpose2d, conv2d};
 
 /// A convolution with its nonlinearity, on images whose channels come last.
 ///
-/// Weights are drawn uniformly from `±√(6 / (in + out))` (Glorot and Bengio 2010), where `in` and `out` count the
-/// window's pixels; biases are 0.
+/// Weights are drawn uniformly from `±√(6 / in)` (He et al. 2015), where `in` is how many numbers a number of the
+/// result is made of, so that rectified layers pass on the variance of what they see; biases are 0.
 #[derive(Clone, Debug)]
 pub(crate) struct Convolution {
     weight: Tensor,
@@ -23,11 +23,7 @@ impl Convolution {
     ) -> Result<Self> {
         let patch = window.size * window.size * input;
         Ok(Self {
-            weight: builder.get_with_hints(
-                (output, patch),
-                "weight",
-                init(window, input, output),
-            )?,
+            weight: builder.get_with_hints((output, patch), "weight", init(patch as f64))?,
             bias: builder.get_with_hints(output, "bias", Init::Const(0.))?,
             window,
         })
@@ -39,7 +35,7 @@ impl Convolution {
     }
 }
 
-/// A transposed convolution, to images of a given size.
+/// A transposed convolution, to images of a given size. Weights start as those of a [`Convolution`].
 #[derive(Clone, Debug)]
 pub(crate) struct ConvolutionTransposed {
     weight: Tensor,
@@ -56,8 +52,10 @@ impl ConvolutionTransposed {
         builder: &VarBuilder<'_>,
     ) -> Result<Self> {
         let patch = window.size * window.size * output;
-        let weight =
-            builder.get_with_hints((patch, input), "weight", init(window, input, output))?;
+        // Of the positions of a window, one in `stride²` meets a given pixel of the result.
+        let met =
+            (window.size * window.size * input) as f64 / (window.stride * window.stride) as f64;
+        let weight = builder.get_with_hints((patch, input), "weight", init(met))?;
         Ok(Self { weight, image, window })
     }
 
@@ -67,9 +65,8 @@ impl ConvolutionTransposed {
     }
 }
 
-/// A pixel of the result hears of as many numbers as fit, at the stride, into the window.
-fn init(window: Window, input: usize, output: usize) -> Init {
-    let area = (window.size * window.size) as f64;
-    let bound = (6. / (area * (input + output) as f64)).sqrt();
+/// For numbers that are made of `inputs` others.
+fn init(inputs: f64) -> Init {
+    let bound = (6. / inputs).sqrt();
     Init::Uniform { lo: -bound, up: bound }
 }

@@ -12,9 +12,10 @@ use gumbel_training::{OptimizerConfig, Params};
 use super::Workload;
 use super::training::{Images, PIXELS, Training};
 
-const BATCH: usize = 100;
+const UNLABELLED: usize = 100;
+const LABELLED: usize = 50;
 
-/// The sizes of `semi/configs/jang.toml`, batches of 100 with and 100 without labels, Adam.
+/// Sizes and weights of `semi/configs/jang.toml`, Adam.
 struct SemiSupervised {
     model: SemiSupervisedVae,
     classes: usize,
@@ -39,7 +40,7 @@ fn new(classes: usize, estimator: Box<dyn Estimator>) -> Result<Box<dyn Workload
     let key = Key::from_seed(1);
     let params = Params::new(key.named("init"), DType::F32, &Device::Cpu);
     let config =
-        SemiSupervisedVaeConfig { classes, style: 50, channels: [16, 32, 64], hidden: 128 };
+        SemiSupervisedVaeConfig { classes, style: 10, channels: [16, 32, 64], hidden: 128 };
     let mean = Tensor::full(0.13f32, PIXELS, &Device::Cpu)?;
     let model = SemiSupervisedVae::new(&config, (28, 28), &mean, &params.var_builder())?;
     Ok(Box::new(SemiSupervised {
@@ -55,11 +56,11 @@ fn new(classes: usize, estimator: Box<dyn Estimator>) -> Result<Box<dyn Workload
 
 impl SemiSupervised {
     fn labels(&self, key: Key) -> Result<Tensor> {
-        let logits = key.gumbel((BATCH, self.classes), DType::F32, &Device::Cpu)?;
+        let logits = key.gumbel((LABELLED, self.classes), DType::F32, &Device::Cpu)?;
         let labels = logits.argmax_keepdim(1)?;
         let classes = Tensor::arange(0, self.classes as u32, &Device::Cpu)?.unsqueeze(0)?;
         let one_hot = labels.broadcast_eq(&classes)?.to_dtype(DType::F32)?;
-        Ok(one_hot.reshape((1, BATCH, 1, self.classes))?)
+        Ok(one_hot.reshape((1, LABELLED, 1, self.classes))?)
     }
 }
 
@@ -67,16 +68,16 @@ impl Workload for SemiSupervised {
     fn step(&mut self) -> Result<f64> {
         let (key, elbo) = (self.key.fold_in(self.steps), Elbo::default());
         let unlabelled =
-            ImagesWithLabels { x: self.images.batch(2 * self.steps, BATCH)?, labels: None };
+            ImagesWithLabels { x: self.images.batch(self.steps, UNLABELLED)?, labels: None };
         let program = |trace: &mut Trace<'_>| self.model.log_likelihood(&unlabelled, trace);
         let loss = self.estimator.surrogate(&program, &elbo, key.named("noise"))?.loss;
         let labels = Some(self.labels(key.named("labels"))?);
-        let labelled = ImagesWithLabels { x: self.images.batch(2 * self.steps + 1, BATCH)?, labels };
+        let labelled = ImagesWithLabels { x: self.images.batch(self.steps, LABELLED)?, labels };
         let program = |trace: &mut Trace<'_>| self.model.log_likelihood(&labelled, trace);
         let mut sampler = Independent { samples: 1 };
         let (log_px, sites) = Trace::run(&program, &mut sampler, key.named("labelled"))?;
-        let bound = elbo.log_weights(&log_px, &sites)?.mean_all()?;
-        let log_q = self.model.log_prob_of_labels(&labelled)?.mean_all()?;
+        let bound = (elbo.log_weights(&log_px, &sites)?.mean_all()? * 0.002)?;
+        let log_q = (self.model.log_prob_of_labels(&labelled)?.mean_all()? * 30.)?;
         self.steps += 1;
         self.training.descend(((loss - bound)? - log_q)?)
     }

@@ -13,7 +13,8 @@ use super::{SiteDraw, Store};
 pub struct SignalConfig {
     /// Whether the moving average is subtracted.
     pub centred: bool,
-    /// Whether the signal is divided by its running standard deviation where that is above 1.
+    /// Whether the gradient in the posteriors is divided by the signal's running standard deviation where that is above
+    /// 1. Of the surrogate only: another loss on the same network, as a classifier's, weighs as much more beside it.
     pub scaled: bool,
     /// Weight of the past in the moving averages.
     pub decay: f64,
@@ -109,7 +110,7 @@ impl RunningMoments {
     }
 
     /// The sites, for a log-weight whose gradient in the posteriors is multiplied as the signals are.
-    pub(crate) fn scale_posteriors<'a>(
+    pub(crate) fn scale_posterior_gradients<'a>(
         &self,
         sites: &'a [SiteDraw],
     ) -> Result<Cow<'a, [SiteDraw]>> {
