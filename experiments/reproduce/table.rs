@@ -247,11 +247,10 @@ mod tests {
             for budget in [Budget::Cpu, Budget::Full] {
                 let budget = table.budget(budget).unwrap();
                 for cell in &table.cells {
-                    let settings = config
+                    let mut settings = config
                         .lines()
                         .chain(cell.set.iter().chain(&budget.set).map(String::as_str));
-                    let last =
-                        settings.filter(|line| line.starts_with("learning_rate")).next_back();
+                    let last = settings.rfind(|line| line.starts_with("learning_rate"));
                     let rate = last.unwrap().replace(' ', "");
                     if let Some((_, rest)) = rate.split_once("steps=") {
                         let steps: String = rest.chars().take_while(char::is_ascii_digit).collect();
