@@ -4,13 +4,13 @@ use gumbel::Key;
 use gumbel::estimators::{BoundOf, Independent, Objective, ScheduledEstimator, Trace};
 use gumbel::objectives::{Elbo, ObjectiveConfig};
 use gumbel_datasets::{Dataset, ImageSet, in_order};
-use gumbel_experiments::{Data, print};
+use gumbel_experiments::{Data, loaded, print};
 use gumbel_metrics::{Mean, Report};
 use gumbel_models::{ImagesWithLabels, LatentVariableModel, SemiSupervisedVae};
 use gumbel_training::{Error, Evaluation, Result, Run, png};
 use serde::Serialize;
 
-use crate::labels::with_labels;
+use crate::labels::one_hot;
 
 /// Images per evaluation batch.
 const BATCH: usize = 500;
@@ -98,13 +98,11 @@ impl Evaluator<'_> {
         let mut averages = Averages { accuracy, elbo, objective: objective_mean, bounds };
         for (index, rows) in in_order(set.len(), BATCH).enumerate() {
             evaluation.check_stop()?;
-            let labelled = with_labels(set, &rows, self.classes, self.device)?;
-            let ImagesWithLabels { x, labels } = labelled;
-            if let Some(labels) = labels {
-                let right = labels.squeeze(2)?.squeeze(0)?.argmax(D::Minus1)?;
-                let found = self.model.class_logits(&x)?.argmax(D::Minus1)?;
-                averages.accuracy.push_tensor(&found.eq(&right)?.to_dtype(DType::F32)?)?;
-            }
+            let x = loaded(set.gather(&rows, self.device))?;
+            let labels = one_hot(set, &rows, self.classes, self.device)?;
+            let right = labels.squeeze(2)?.squeeze(0)?.argmax(D::Minus1)?;
+            let found = self.model.class_logits(&x)?.argmax(D::Minus1)?;
+            averages.accuracy.push_tensor(&found.eq(&right)?.to_dtype(DType::F32)?)?;
             let batch = ImagesWithLabels { x, labels: None };
             let program = |trace: &mut Trace<'_>| self.model.log_likelihood(&batch, trace);
             let key = self.key.fold_in(index as u64);

@@ -51,34 +51,35 @@ impl Labelled {
         Ok(Self { rows, classes, batch_size: config.batch_size })
     }
 
-    /// The images with labels of a step: all of them in turn.
+    /// The images with labels of a step: all of them in turn, binarised by `key` where that is done anew.
     pub(crate) fn batch(
         &self,
         set: &ImageSet,
         step: u64,
+        key: Key,
         device: &Device,
     ) -> Result<ImagesWithLabels> {
         let n = self.rows.len() as u64;
         let size = self.batch_size as u64;
         let first = (step % n) * (size % n) % n;
         let rows: Vec<u32> = (0..size).map(|i| self.rows[((first + i % n) % n) as usize]).collect();
-        with_labels(set, &rows, self.classes, device)
+        let x = loaded(set.draw(&rows, key, device))?;
+        Ok(ImagesWithLabels { x, labels: Some(one_hot(set, &rows, self.classes, device)?) })
     }
 }
 
-/// Images with their classes.
-pub(crate) fn with_labels(
+/// The classes of images, `[1, B, 1, classes]`.
+pub(crate) fn one_hot(
     set: &ImageSet,
     rows: &[u32],
     classes: usize,
     device: &Device,
-) -> Result<ImagesWithLabels> {
+) -> Result<Tensor> {
     let mut one_hot = vec![0f32; rows.len() * classes];
     for (row, label) in one_hot.chunks_exact_mut(classes).zip(loaded(set.labels(rows))?) {
         if let Some(place) = row.get_mut(usize::from(label)) {
             *place = 1.;
         }
     }
-    let labels = Tensor::from_vec(one_hot, (1, rows.len(), 1, classes), device)?;
-    Ok(ImagesWithLabels { x: loaded(set.gather(rows, device))?, labels: Some(labels) })
+    Ok(Tensor::from_vec(one_hot, (1, rows.len(), 1, classes), device)?)
 }

@@ -91,7 +91,7 @@ fn train(args: &Args) -> Result<()> {
             surrogate.update_statistics()?; // of an estimator with a running baseline
 
             // that of images with labels, where nothing discrete is drawn,
-            let batch = labelled.batch(&data.train, step, &device)?;
+            let batch = labelled.batch(&data.train, step, noise.named("binarise"), &device)?;
             let program = |trace: &mut Trace<'_>| model.log_likelihood(&batch, trace);
             let noise = noise.named("labelled");
             let (log_px, sites) = Trace::run(&program, &mut Independent { samples: 1 }, noise)?;

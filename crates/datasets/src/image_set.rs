@@ -109,11 +109,18 @@ impl ImageSet {
     /// Under `Dynamic` each pixel is drawn anew by (key, step, position in the batch).
     pub fn batch(&self, step: u64, size: usize, key: Key, device: &Device) -> Result<Tensor> {
         let rows = self.batch_rows(step, size, key)?;
+        self.draw(&rows, key.named("binarise").fold_in(step), device)
+    }
+
+    /// Rows for training, `[B, D]`, where it is not the set that chooses them.
+    ///
+    /// Under `Dynamic` each pixel is drawn anew by (key, position in the batch).
+    pub fn draw(&self, rows: &[u32], key: Key, device: &Device) -> Result<Tensor> {
         let draws = match self.binarisation {
-            Binarisation::Dynamic => Draws::ByPosition(key.named("binarise").fold_in(step)),
+            Binarisation::Dynamic => Draws::ByPosition(key),
             _ => Draws::None,
         };
-        self.tensor(&rows, draws, device)
+        self.tensor(rows, draws, device)
     }
 
     fn tensor(&self, rows: &[u32], draws: Draws, device: &Device) -> Result<Tensor> {
@@ -182,6 +189,17 @@ mod tests {
     fn all(set: &ImageSet, size: usize) -> Vec<Vec<f32>> {
         let batches = in_order(set.len(), size);
         batches.flat_map(|rows| values(&set.gather(&rows, &Device::Cpu).unwrap())).collect()
+    }
+
+    #[test]
+    fn chosen_rows_are_drawn_anew_under_every_key() {
+        let drawn = |regime, seed| {
+            values(&set(regime).draw(&[3, 3, 9], Key::from_seed(seed), &Device::Cpu).unwrap())
+        };
+        let (one, other) = (drawn(Binarisation::Dynamic, 1), drawn(Binarisation::Dynamic, 2));
+        assert!(one[0] != one[1] && one != other && one == drawn(Binarisation::Dynamic, 1));
+        let fixed = drawn(Binarisation::Fixed, 1);
+        assert!(fixed[0] == fixed[1] && fixed == drawn(Binarisation::Fixed, 2));
     }
 
     #[test]
