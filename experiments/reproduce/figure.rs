@@ -195,9 +195,9 @@ fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
     if low <= high { (low - room, high + room) } else { (0., 1.) }
 }
 
-/// Three digits, and no more zeros than needed.
+/// Four digits, and no more zeros than needed.
 fn number(x: f64) -> String {
-    let digits = (2 - x.abs().max(1e-9).log10().floor() as i32).clamp(0, 4) as usize;
+    let digits = (3 - x.abs().max(1e-9).log10().floor() as i32).clamp(0, 4) as usize;
     let text = format!("{x:.digits$}");
     if text.contains('.') {
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -234,8 +234,8 @@ mod tests {
         for (x, text) in [
             (60., "60"),
             (0.25, "0.25"),
-            (101.5, "102"),
-            (0.666_67, "0.667"),
+            (101.52, "101.5"),
+            (0.666_67, "0.6667"),
             (0., "0"),
             (-2., "-2"),
         ] {

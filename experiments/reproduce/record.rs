@@ -93,7 +93,9 @@ impl<'a> Record<'a> {
             results.outcome(cell, seed, fingerprint) == Some(Outcome::Done)
         });
         let file = |end: &str| self.folder.join(format!("{}{end}", self.name));
-        write_whole(&file("-curves.csv"), &self.curves.csv())?;
+        if self.curves.samples().is_some() {
+            write_whole(&file("-curves.csv"), &self.curves.csv())?;
+        }
         let mut page = report::markdown(self.name, self.table, self.budget, &self.results)?;
         if let Some(svg) = figure::draw(self.table, &self.results, &self.curves)? {
             write_whole(&file(".svg"), &svg)?;
