@@ -63,9 +63,10 @@ impl<'a> Record<'a> {
         for picture in &self.table.pictures {
             if picture.cell == job.cell && job.seed == 1 {
                 self.copy_picture(picture, directory)?;
+                self.write()?; // with its place in the page
             }
         }
-        self.write()
+        Ok(())
     }
 
     /// Notes that a run came to numbers that are not finite, and writes everything.

@@ -10,8 +10,6 @@ use gumbel_models::{ImagesWithLabels, LatentVariableModel, SemiSupervisedVae};
 use gumbel_training::{Error, Evaluation, Result, Run, png};
 use serde::Serialize;
 
-use crate::labels::one_hot;
-
 /// Images per evaluation batch.
 const BATCH: usize = 500;
 /// Styles that are drawn of every class.
@@ -93,14 +91,17 @@ impl Evaluator<'_> {
     fn averages(&self, set: &ImageSet, evaluation: &Evaluation<'_>) -> Result<Averages> {
         let step = evaluation.step().saturating_sub(1);
         let (estimator, objective) = (self.estimators.at(step), self.objective.at(step));
-        let [accuracy, elbo, objective_mean] = [Mean::new(); 3];
-        let bounds = BoundOf::Nothing;
-        let mut averages = Averages { accuracy, elbo, objective: objective_mean, bounds };
+        let mut averages = Averages {
+            accuracy: Mean::new(),
+            elbo: Mean::new(),
+            objective: Mean::new(),
+            bounds: BoundOf::Nothing,
+        };
         for (index, rows) in in_order(set.len(), BATCH).enumerate() {
             evaluation.check_stop()?;
             let x = loaded(set.gather(&rows, self.device))?;
-            let labels = one_hot(set, &rows, self.classes, self.device)?;
-            let right = labels.squeeze(2)?.squeeze(0)?.argmax(D::Minus1)?;
+            let labels: Vec<u32> = loaded(set.labels(&rows))?.into_iter().map(u32::from).collect();
+            let right = Tensor::new(labels, self.device)?;
             let found = self.model.class_logits(&x)?.argmax(D::Minus1)?;
             averages.accuracy.push_tensor(&found.eq(&right)?.to_dtype(DType::F32)?)?;
             let batch = ImagesWithLabels { x, labels: None };

@@ -69,12 +69,7 @@ impl Labelled {
 }
 
 /// The classes of images, `[1, B, 1, classes]`.
-pub(crate) fn one_hot(
-    set: &ImageSet,
-    rows: &[u32],
-    classes: usize,
-    device: &Device,
-) -> Result<Tensor> {
+fn one_hot(set: &ImageSet, rows: &[u32], classes: usize, device: &Device) -> Result<Tensor> {
     let mut one_hot = vec![0f32; rows.len() * classes];
     for (row, label) in one_hot.chunks_exact_mut(classes).zip(loaded(set.labels(rows))?) {
         if let Some(place) = row.get_mut(usize::from(label)) {

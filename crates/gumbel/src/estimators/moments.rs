@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::distributions::Categorical;
     use crate::estimators::{
-        Divergence, Estimator, MuProp, Nvil, Reinforce, Surrogate, Trace, Variables,
+        Divergence, Estimator, Independent, MuProp, Nvil, Reinforce, Surrogate, Trace, Variables,
     };
     use crate::objectives::Elbo;
     use gumbel_kernels::Key;
@@ -176,9 +176,7 @@ mod tests {
         };
         let config = SignalConfig { centred: false, scaled: true, decay: 0.9 };
         let moments = RunningMoments::new(config, &mut Variables::default())?;
-        let sites =
-            Trace::run(&program, &mut super::super::Independent { samples: 2 }, Key::from_seed(2))?
-                .1;
+        let sites = Trace::run(&program, &mut Independent { samples: 2 }, Key::from_seed(2))?.1;
         let estimator = |moments: RunningMoments| -> Result<Vec<Box<dyn Estimator>>> {
             let mut store = Variables::default();
             let key = Key::from_seed(3);
