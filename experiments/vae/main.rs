@@ -40,7 +40,9 @@ fn train(args: &Args) -> Result<()> {
     let key = Key::from_seed(config.seed);
 
     let params = Params::new(key.named("init"), DType::F32, &device);
-    let mean = Tensor::new(data.train.mean(), &device)?;
+    let images = data.train.images();
+    let size = (images.height(), images.width());
+    let mean = Tensor::from_vec(data.train.mean(), size, &device)?;
     let mut model = CategoricalVae::new(&config.model, &mean, &params.var_builder())?;
     model.centre(|name, initial| params.statistic(name, initial))?;
     let (bias, base_rate) = model.base_rate_bias()?;

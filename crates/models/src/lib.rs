@@ -8,7 +8,7 @@ mod semi_supervised;
 mod structured_prediction;
 mod transformer;
 
-pub use categorical_vae::{CategoricalVae, CategoricalVaeConfig, Prior};
+pub use categorical_vae::{CategoricalVae, CategoricalVaeConfig, ContextConfig, Prior};
 pub use latents::Coding;
 pub use mlp::{Activation, Mlp};
 pub use semi_supervised::{ImagesWithLabels, SemiSupervisedVae, SemiSupervisedVaeConfig};

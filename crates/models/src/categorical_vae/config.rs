@@ -1,6 +1,7 @@
 //! Sizes and choices of the model.
 use serde::{Deserialize, Serialize};
 
+use super::ContextConfig;
 use crate::latents::{Latents, check_layers, check_units};
 use crate::{Activation, Coding};
 
@@ -28,6 +29,9 @@ pub struct CategoricalVaeConfig {
     /// [`CategoricalVae::centre`](super::CategoricalVae::centre).
     #[serde(default, skip_serializing_if = "is_false")]
     pub centred: bool,
+    /// What a pixel sees of its neighbours; by default nothing, so that pixels are independent given the code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<ContextConfig>,
     /// Nonlinearity of the hidden layers.
     #[serde(default)]
     pub activation: Activation,
@@ -67,10 +71,11 @@ impl CategoricalVaeConfig {
     ///
     /// # Errors
     /// If a layer has no unit or more than 2²⁰, `categories` is below 2, or no power of two where `coding` is signs, or
-    /// `layers` is not within 1 to 64.
+    /// `layers` is not within 1 to 64, and those of [`ContextConfig::check`].
     pub fn check(&self) -> Result<(), String> {
         Latents::check(self.latents, self.categories, self.coding)?;
         check_layers(self.layers)?;
+        self.context.as_ref().map_or(Ok(()), ContextConfig::check)?;
         check_units([
             ("encoder", &self.encoder[..]),
             ("decoder", &self.decoder),

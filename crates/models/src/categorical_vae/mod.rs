@@ -1,6 +1,7 @@
 //! The variational autoencoder with layers of discrete latents.
 mod centre;
 mod config;
+mod pixels;
 
 use candle_core::{Tensor, Var};
 use candle_nn::{Init, VarBuilder};
@@ -10,6 +11,8 @@ use gumbel::estimators::Trace;
 use gumbel_kernels::{bernoulli_log_prob, sigmoid};
 
 pub use config::{CategoricalVaeConfig, Prior};
+use pixels::Context;
+pub use pixels::ContextConfig;
 
 use crate::latents::{Latents, base_rate_logits, check_pixels};
 use crate::{LatentVariableModel, Mlp};
@@ -21,8 +24,10 @@ type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
 /// `p(z_L) p(z_{L-1}|z_L) … p(z_1|z_2) Π_d Bernoulli(x_d; σ(decoder(z_1)_d))`, inferred from the data up by
 /// `q(z_1|x) q(z_2|z_1) … q(z_L|z_{L-1})`, where `q(z_1|x) = Π_n Categorical(encoder(x - mean)_n)`.
 ///
-/// Parameters are named `encoder.*`, `decoder.*`, from the second layer on `encoder_2.*`, `decoder_2.*`, …, and with a
-/// learned prior `prior.logits`. Sites are `("z", 0)`, the layer next to the data, to `("z", L - 1)`.
+/// With [`ContextConfig`], pixels also see those before them nearby.
+///
+/// Parameters are named `encoder.*`, `decoder.*`, from the second layer on `encoder_2.*`, `decoder_2.*`, …, with a
+/// learned prior `prior.logits`, and with a context `context.*`. Sites are `("z", 0)`, the layer next to the data, to `("z", L - 1)`.
 ///
 /// Source: Jang, Gu, Poole (2017), section 4.2, for one layer; Maddison, Mnih, Teh (2017), section 5.1, for more, which
 /// also centres what the inference networks of upper layers see.
@@ -34,6 +39,8 @@ pub struct CategoricalVae {
     encoders: Vec<Mlp>,
     /// Of each layer, to the one below it or the data.
     decoders: Vec<Mlp>,
+    /// What pixels see of each other, if anything.
+    context: Option<Context>,
     prior: Discrete,
     mean: Tensor,
     /// Running means of the codes of all layers but the last, where those are centred.
@@ -42,10 +49,10 @@ pub struct CategoricalVae {
 
 impl CategoricalVae {
     /// Builds the model on the parameters of `builder`, for data whose mean over the training set is
-    /// `mean: [D]`; the encoder sees the data less its mean.
+    /// `mean`, `[D]` or `[H, W]`; the encoder sees the data less its mean.
     ///
     /// # Errors
-    /// Those of [`CategoricalVaeConfig::check`].
+    /// Those of [`CategoricalVaeConfig::check`], or if the decoder sees neighbours and `mean` is `[D]`.
     pub fn new(
         config: &CategoricalVaeConfig,
         mean: &Tensor,
@@ -55,7 +62,11 @@ impl CategoricalVae {
         let CategoricalVaeConfig { latents, categories, coding, activation, .. } = *config;
         let place = (builder.dtype(), builder.device());
         let latents = Latents::new(latents, categories, coding, place)?;
-        let (d, logits, code) = (mean.dims1()?, latents.logits(), latents.width());
+        let mean = mean.to_dtype(builder.dtype())?.to_device(builder.device())?;
+        let (d, logits, code) = (mean.elem_count(), latents.logits(), latents.width());
+        let context = config.context.as_ref();
+        let context = context.map(|context| Context::new(context, &mean, activation, builder));
+        let numbers = config.context.as_ref().map_or(d, |context| d * context.maps);
         let (mut encoders, mut decoders) = (Vec::new(), Vec::new());
         for layer in 0..config.layers {
             let name = |part: &str| match layer {
@@ -63,7 +74,7 @@ impl CategoricalVae {
                 _ => builder.pp(format!("{part}_{}", layer + 1)),
             };
             let first = layer == 0;
-            let (input, output) = if first { (d, d) } else { (code, logits) };
+            let (input, output) = if first { (d, numbers) } else { (code, logits) };
             let up = if first { &config.encoder } else { &config.between };
             let down = if first { &config.decoder } else { &config.between };
             encoders.push(Mlp::new(input, up, logits, activation, &name("encoder"))?);
@@ -79,18 +90,23 @@ impl CategoricalVae {
             encoders,
             decoders,
             prior: latents.law(&prior)?,
-            mean: mean.to_dtype(builder.dtype())?.to_device(builder.device())?,
+            mean: mean.flatten_all()?,
+            context: context.transpose()?,
             latents,
             centres: Vec::new(),
             config: config.clone(),
         })
     }
 
-    /// Name of the decoder's output bias, and the value `logit(mean)` that makes the untrained decoder
-    /// reproduce the base rate of each pixel (clipped to `[0.001, 0.999]`).
+    /// Name of the decoder's output bias, and the value, `logit(mean)` but for what pixels see of each other, that makes
+    /// the untrained decoder reproduce the base rate of each pixel (clipped to `[0.001, 0.999]`).
     pub fn base_rate_bias(&self) -> Result<(String, Tensor)> {
         let name = format!("decoder.{}.bias", self.config.decoder.len());
-        Ok((name, base_rate_logits(&self.mean)?))
+        let bias = match &self.context {
+            Some(context) => context.base_rate()?,
+            None => base_rate_logits(&self.mean)?,
+        };
+        Ok((name, bias))
     }
 
     /// `q(z_1 | x)` of `x: [B, D]`.
@@ -99,14 +115,14 @@ impl CategoricalVae {
         self.latents.law(&logits.unsqueeze(0)?)
     }
 
-    /// Pixel logits `[S, B, D]` of latents of the first layer `z: [S, B, N]` (bits) or `[S, B, N, K]` (one-hot).
-    pub fn decode(&self, z: &Tensor) -> Result<Tensor> {
-        self.decoders[0].forward(&self.latents.code(z)?)
-    }
-
-    /// Pixel probabilities `[S, B, D]` of latents of the first layer.
-    pub fn decode_probs(&self, z: &Tensor) -> Result<Tensor> {
-        sigmoid(&self.decode(z)?)
+    /// Pixel probabilities `[S, B, D]` of latents of the first layer `z: [S, B, N]` (bits) or `[S, B, N, K]` (one-hot);
+    /// where pixels see each other, each given the ones before it as `key` has drawn them.
+    pub fn decode_probs(&self, z: &Tensor, key: Key) -> Result<Tensor> {
+        let numbers = self.decoders[0].forward(&self.latents.code(z)?)?;
+        match &self.context {
+            Some(context) => context.generate(&numbers, key),
+            None => sigmoid(&numbers),
+        }
     }
 
     /// `samples` draws `[S, 1, N]` or `[S, 1, N, K]` of the latents of the first layer from the model.
@@ -142,7 +158,11 @@ impl LatentVariableModel for CategoricalVae {
             trace.prior(("z", layer), prior)?;
         }
         // p(x | z_1)
-        bernoulli_log_prob(&self.decoders[0].forward(&codes[0])?, x) // [S, B]
+        let mut logits = self.decoders[0].forward(&codes[0])?;
+        if let Some(context) = &self.context {
+            logits = context.logits(&logits, x)?;
+        }
+        bernoulli_log_prob(&logits, x) // [S, B]
     }
 }
 
@@ -166,6 +186,7 @@ mod tests {
             layers: 1,
             between: vec![],
             centred: false,
+            context: None,
             activation: Activation::Tanh,
             prior: Prior::Learned,
             coding: Coding::Signs,
