@@ -13,7 +13,7 @@ const CATEGORIES: usize = 11;
 type Computation = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 /// Each takes `a: [1, B, N, K]` (differentiated) and `b` of the same shape.
-const COMPUTATIONS: [(&str, Computation); 27] = [
+const COMPUTATIONS: [(&str, Computation); 29] = [
     ("gumbel_softmax, soft", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Soft, Key::from_seed(5))),
     ("gumbel_softmax, hard", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Hard, Key::from_seed(5))),
     ("bernoulli_log_prob", |a, b| {
@@ -40,7 +40,7 @@ const COMPUTATIONS: [(&str, Computation); 27] = [
         let rows = a.flatten(0, 2)?;
         layer_norm(a, &rows.get(0)?, &rows.get(1)?, 1e-5)
     }),
-    ("attention", |a, _| attention(&a.flatten_from(2)?, 7, true)),
+    ("attention", |a, _| attention(&a.flatten_from(2)?, 7, AttentionMask::Causal)),
     ("embedding", |a, _| embedding(&a.flatten(0, 2)?, &ids(5000, 997)?)),
     ("cross_entropy", |a, _| {
         let rows = a.flatten(0, 2)?;
@@ -55,6 +55,15 @@ const COMPUTATIONS: [(&str, Computation); 27] = [
         let rows = b.flatten(0, 2)?;
         let targets = ids(rows.dim(0)?, 700)?;
         linear_cross_entropy(&rows, &a.flatten(0, 2)?.narrow(0, 0, 700)?, &targets)
+    }),
+    ("markov_chain_log_likelihood", |a, b| {
+        let rows = b.flatten(0, 2)?.narrow(0, 0, CATEGORIES)?;
+        markov_chain_log_likelihood(&a.squeeze(0)?, &b.squeeze(0)?, &rows)
+    }),
+    ("expert_log_probs", |a, b| {
+        let (x, weight) = (a.flatten(0, 2)?, b.flatten(0, 2)?.narrow(0, 0, 700)?);
+        let experts = weight.narrow(1, 0, 5)?.t()?.contiguous()?;
+        expert_log_probs(&x, &weight, &experts, &ids(x.dim(0)?, 700)?)
     }),
     ("one_hot_argmax", |a, b| one_hot_argmax(b)? * a),
     ("softmax", |a, _| softmax(a)),

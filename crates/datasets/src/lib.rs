@@ -30,6 +30,7 @@ mod glyphs;
 pub mod idx;
 mod image_set;
 mod images;
+pub mod languages;
 mod load;
 mod locate;
 mod name;

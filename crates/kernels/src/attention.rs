@@ -13,39 +13,64 @@ use crate::{Real, in_single};
 
 const NAME: &str = "attention";
 
-/// Queries whose scores are in memory at a time. Of causal attention the keys after them are left out.
+/// Queries whose scores are in memory at a time. Keys that none of them sees are left out.
 const QUERIES: usize = 64;
 
-/// Self-attention `softmax(Q Kᵀ / √size) V` of several heads; `causal` lets a place see itself and what came before.
+/// Which places a place sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionMask {
+    /// All.
+    Full,
+    /// Itself and all before it.
+    Causal,
+    /// Itself and those before it, so many in all, at least one.
+    SlidingWindow(usize),
+}
+
+impl AttentionMask {
+    /// The places that `place` sees, of `length`.
+    fn seen(self, place: usize, length: usize) -> Range<usize> {
+        match self {
+            Self::Full => 0..length,
+            Self::Causal => 0..place + 1,
+            Self::SlidingWindow(width) => (place + 1).saturating_sub(width)..place + 1,
+        }
+    }
+}
+
+/// Self-attention `softmax(Q Kᵀ / √size) V` of several heads, each place over those that the mask lets it see.
 ///
 /// `qkv: [B, T, 3·D]` → `[B, T, D]`. A row holds the queries of all heads, then their keys, then their values; each
 /// of the three has `D = heads · size` numbers, those of a head side by side. Differentiable. The scores of a block
-/// of queries are in memory at a time; the backward pass makes them again.
+/// of queries are in memory at a time; the backward pass makes them again. Time and memory grow with `T · W` where the
+/// mask is a window of `W`, else with `T²` and `T`.
 ///
-/// Source: Vaswani et al. (2017), section 3.2.
+/// Source: Vaswani et al. (2017), section 3.2; windows: Beltagy et al. (2020), section 3.1.
 ///
 /// # Errors
-/// If `qkv` does not have three axes, one of them is empty, or the last is not a multiple of `3 · heads`.
-pub fn attention(qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
-    let sizes = Sizes::new(qkv, heads, causal)?;
+/// If `qkv` does not have three axes, one of them is empty, the last is not a multiple of `3 · heads`, or a window is
+/// 0 wide.
+pub fn attention(qkv: &Tensor, heads: usize, mask: AttentionMask) -> Result<Tensor> {
+    let sizes = Sizes::new(qkv, heads, mask)?;
     in_single(
         [qkv],
         |[qkv]| {
-            if fusible([qkv]) { fused(qkv, sizes) } else { reference(qkv, heads, causal) }
+            if fusible([qkv]) { fused(qkv, sizes) } else { reference(qkv, heads, mask) }
         },
     )
 }
 
 /// The twin of [`attention`] from plain candle operations.
-pub fn reference(qkv: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
+pub fn reference(qkv: &Tensor, heads: usize, mask: AttentionMask) -> Result<Tensor> {
     let (batch, length, width) = qkv.dims3()?;
     let size = width / 3 / heads;
     let parts = qkv.reshape((batch, length, 3, heads, size))?.permute((2, 0, 3, 1, 4))?;
     let part = |i: usize| parts.get(i)?.contiguous();
     let (q, k, v) = (part(0)?, part(1)?, part(2)?);
     let mut scores = (q.matmul(&k.t()?.contiguous()?)? * (size as f64).sqrt().recip())?;
-    if causal {
-        let hidden = |i: usize| if i % length > i / length { f64::NEG_INFINITY } else { 0. };
+    if mask != AttentionMask::Full {
+        let seen = |i: usize| mask.seen(i / length, length).contains(&(i % length));
+        let hidden = |i: usize| if seen(i) { 0. } else { f64::NEG_INFINITY };
         let mask: Vec<f64> = (0..length * length).map(hidden).collect();
         let mask = Tensor::from_vec(mask, (length, length), qkv.device())?;
         scores = scores.broadcast_add(&mask.to_dtype(qkv.dtype())?)?;
@@ -69,15 +94,14 @@ struct Sizes {
     heads: usize,
     /// Numbers of a query of one head.
     size: usize,
-    causal: bool,
+    mask: AttentionMask,
 }
 
-/// A block of queries; each sees one more key than the one before it, up to `keys`.
+/// A block of queries, and the keys that any of them sees.
 #[derive(Clone, Debug)]
 struct Queries {
     rows: Range<usize>,
-    keys: usize,
-    first_sees: usize,
+    keys: Range<usize>,
 }
 
 /// The numbers of one head of one sequence, `[T, size]` each.
@@ -89,12 +113,15 @@ struct Head<'a, T> {
 }
 
 impl Sizes {
-    fn new(qkv: &Tensor, heads: usize, causal: bool) -> Result<Self> {
+    fn new(qkv: &Tensor, heads: usize, mask: AttentionMask) -> Result<Self> {
+        if mask == AttentionMask::SlidingWindow(0) {
+            candle_core::bail!("attention: a window of 0 places; use at least 1, the place itself")
+        }
         match *qkv.dims() {
             [_, length, width]
                 if length > 0 && heads > 0 && width > 0 && width.is_multiple_of(3 * heads) =>
             {
-                Ok(Self { length, heads, size: width / 3 / heads, causal })
+                Ok(Self { length, heads, size: width / 3 / heads, mask })
             }
             _ => candle_core::bail!(
                 "attention: expected qkv [B, T, 3·D] with D a multiple of {heads} heads, got {:?}",
@@ -119,15 +146,21 @@ impl Sizes {
 
     /// Blocks of queries.
     fn blocks(self) -> impl Iterator<Item = Queries> {
-        let Self { length, causal, .. } = self;
+        let Self { length, mask, .. } = self;
         (0..length).step_by(QUERIES).map(move |first| {
             let rows = first..(first + QUERIES).min(length);
-            if causal {
-                Queries { keys: rows.end, first_sees: first + 1, rows }
-            } else {
-                Queries { keys: length, first_sees: length, rows }
-            }
+            let keys = mask.seen(first, length).start..mask.seen(rows.end - 1, length).end;
+            Queries { rows, keys }
         })
+    }
+
+    /// Softmax of the scores of a block over the keys that each of its queries sees.
+    fn normalise<T: Real>(self, scores: &mut [T], block: &Queries) {
+        let start = block.keys.start;
+        for (row, query) in scores.chunks_exact_mut(block.keys.len()).zip(block.rows.clone()) {
+            let seen = self.mask.seen(query, self.length);
+            softmax(row, seen.start - start, seen.end - start);
+        }
     }
 }
 
@@ -140,11 +173,11 @@ fn forward<T: Real>(qkv: &[T], sizes: Sizes) -> Result<Vec<T>> {
         let head = sizes.head(qkv, unit);
         let mut scores = vec![T::zero(); QUERIES.min(length) * length];
         for block in sizes.blocks() {
-            let scores = &mut scores[..block.rows.len() * block.keys];
+            let scores = &mut scores[..block.rows.len() * block.keys.len()];
             head.scores(&block, sizes.scale(), scores);
-            normalise(scores, block.keys, block.first_sees);
-            let weights = Matrix::new(scores, block.keys);
-            let values = head.values.rows(0..block.keys);
+            sizes.normalise(scores, &block);
+            let weights = Matrix::new(scores, block.keys.len());
+            let values = head.values.rows(block.keys);
             multiply_into(T::one(), weights, values, y.rows(block.rows), false);
         }
     });
@@ -187,8 +220,8 @@ fn backward<T: Real>(qkv: &[T], g: &[T], sizes: Sizes) -> Result<Vec<T>> {
 impl<T: Real> Head<'_, T> {
     fn scores(&self, block: &Queries, scale: T, scores: &mut [T]) {
         let queries = self.queries.rows(block.rows.clone());
-        let keys = self.keys.rows(0..block.keys).transposed();
-        multiply_into(scale, queries, keys, Block::new(scores, block.keys), false);
+        let keys = self.keys.rows(block.keys.clone()).transposed();
+        multiply_into(scale, queries, keys, Block::new(scores, block.keys.len()), false);
     }
 }
 
@@ -198,40 +231,40 @@ impl<T: Real> Slopes<'_, T> {
         let most = QUERIES.min(sizes.length) * sizes.length;
         let (mut weights, mut slopes) = (vec![T::zero(); most], vec![T::zero(); most]);
         for block in sizes.blocks() {
-            let keys = block.keys;
+            let (keys, seen) = (block.keys.len(), block.keys.clone());
             let (one, scale, n) = (T::one(), sizes.scale(), block.rows.len() * keys);
             let (weights, slopes) = (&mut weights[..n], &mut slopes[..n]);
             let g = g.rows(block.rows.clone());
 
             head.scores(&block, scale, weights);
-            normalise(weights, keys, block.first_sees);
-            let values = head.values.rows(0..keys).transposed();
+            sizes.normalise(weights, &block);
+            let values = head.values.rows(seen.clone()).transposed();
             multiply_into(one, g, values, Block::new(slopes, keys), false);
             slopes_of_scores(weights, keys, slopes);
 
             let (weights, slopes) = (Matrix::new(weights, keys), Matrix::new(slopes, keys));
-            multiply_into(one, weights.transposed(), g, self.values.rows(0..keys), true);
+            multiply_into(one, weights.transposed(), g, self.values.rows(seen.clone()), true);
             let of_queries = self.queries.rows(block.rows.clone());
-            multiply_into(scale, slopes, head.keys.rows(0..keys), of_queries, false);
+            multiply_into(scale, slopes, head.keys.rows(seen.clone()), of_queries, false);
             let queries = head.queries.rows(block.rows);
-            multiply_into(scale, slopes.transposed(), queries, self.keys.rows(0..keys), true);
+            multiply_into(scale, slopes.transposed(), queries, self.keys.rows(seen), true);
         }
     }
 }
 
 vectorised! {
-    /// Softmax of each row of scores over the keys that it sees.
-    fn normalise<T: Real>(scores: &mut [T], keys: usize, first_sees: usize) {
-        for (i, row) in scores.chunks_exact_mut(keys).enumerate() {
-            row[(first_sees + i).min(keys)..].fill(T::NEG_INFINITY);
-            let top = max(row);
-            for x in row.iter_mut() {
-                *x = Real::exp(*x - top);
-            }
-            let factor = T::one() / sum(row, |x| x);
-            for x in row.iter_mut() {
-                *x *= factor;
-            }
+    /// Softmax over the places from `start` to `end`; the others become 0.
+    fn softmax<T: Real>(row: &mut [T], start: usize, end: usize) {
+        row[..start].fill(T::zero());
+        row[end..].fill(T::zero());
+        let row = &mut row[start..end];
+        let top = max(row);
+        for x in row.iter_mut() {
+            *x = Real::exp(*x - top);
+        }
+        let factor = T::one() / sum(row, |x| x);
+        for x in row.iter_mut() {
+            *x *= factor;
         }
     }
 
@@ -261,19 +294,28 @@ mod tests {
             ([3, 150, 24], 4, DType::F64, 1e-12),
             ([2, 128, 96], 2, DType::F32, 2e-5),
         ] {
-            for causal in [true, false] {
+            for mask in [
+                AttentionMask::Full,
+                AttentionMask::Causal,
+                AttentionMask::SlidingWindow(1),
+                AttentionMask::SlidingWindow(3),
+                AttentionMask::SlidingWindow(70),
+                AttentionMask::SlidingWindow(usize::MAX),
+            ] {
                 let qkv = (irregular(&shape, 1, dtype)? * 2.)?;
                 twins(
                     &[qkv],
                     tolerance,
-                    |i| attention(&i[0], heads, causal),
-                    |i| reference(&i[0], heads, causal),
+                    |i| attention(&i[0], heads, mask),
+                    |i| reference(&i[0], heads, mask),
                 )?;
             }
         }
         let qkv = irregular(&[2, 3, 12], 2, DType::F64)?;
-        finite_differences(std::slice::from_ref(&qkv), |i| attention(&i[0], 2, true))?;
-        finite_differences(&[qkv], |i| attention(&i[0], 2, false))
+        for mask in [AttentionMask::Causal, AttentionMask::SlidingWindow(2), AttentionMask::Full] {
+            finite_differences(std::slice::from_ref(&qkv), |i| attention(&i[0], 2, mask))?;
+        }
+        Ok(())
     }
 
     /// What lies in the future, even infinity, changes neither value nor gradient.
@@ -283,7 +325,7 @@ mod tests {
         let run = |rest: f32| {
             let rest = Tensor::full(rest, (1, 30, 12), &Device::Cpu)?;
             let qkv = Var::from_tensor(&Tensor::cat(&[&first, &rest], 1)?)?;
-            let y = attention(&qkv, 2, true)?.narrow(1, 0, 70)?;
+            let y = attention(&qkv, 2, AttentionMask::Causal)?.narrow(1, 0, 70)?;
             let d = y.sqr()?.sum_all()?.backward()?.get(&qkv).unwrap().narrow(1, 0, 70)?;
             Ok::<_, candle_core::Error>((y, d))
         };
@@ -292,11 +334,29 @@ mod tests {
         close(&d, &other_d, 0.)
     }
 
+    /// What is out of the window, even infinity, changes neither value nor gradient.
+    #[test]
+    fn a_window_does_not_see_beyond_itself() -> Result<()> {
+        let last = irregular(&[1, 70, 12], 3, DType::F32)?;
+        let run = |rest: f32| {
+            let rest = Tensor::full(rest, (1, 30, 12), &Device::Cpu)?;
+            let qkv = Var::from_tensor(&Tensor::cat(&[&rest, &last], 1)?)?;
+            let y = attention(&qkv, 2, AttentionMask::SlidingWindow(5))?.narrow(1, 34, 66)?;
+            let d = y.sqr()?.sum_all()?.backward()?.get(&qkv).unwrap().narrow(1, 30, 70)?;
+            Ok::<_, candle_core::Error>((y, d))
+        };
+        let ((y, d), (other_y, other_d)) = (run(0.)?, run(1e3)?);
+        close(&y, &other_y, 0.)?;
+        close(&d, &other_d, 0.)?;
+        assert!(attention(&last, 2, AttentionMask::SlidingWindow(0)).is_err());
+        Ok(())
+    }
+
     #[test]
     fn huge_scores_do_not_overflow() -> Result<()> {
         let qkv = (irregular(&[1, 9, 12], 3, DType::F32)? * 1e6)?;
-        let y = attention(&qkv, 2, true)?;
-        close(&y, &reference(&qkv, 2, true)?, 1e-6)?;
+        let y = attention(&qkv, 2, AttentionMask::Causal)?;
+        close(&y, &reference(&qkv, 2, AttentionMask::Causal)?, 1e-6)?;
         assert!(y.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite());
         Ok(())
     }
@@ -305,12 +365,12 @@ mod tests {
     fn sizes_that_do_not_fit_are_an_error_that_names_them() -> Result<()> {
         let qkv = irregular(&[2, 3, 12], 1, DType::F32)?;
         for heads in [0, 3] {
-            let error = attention(&qkv, heads, true).unwrap_err();
+            let error = attention(&qkv, heads, AttentionMask::Causal).unwrap_err();
             assert!(error.to_string().contains(&format!("{heads} heads, got [2, 3, 12]")));
         }
-        assert_eq!(attention(&qkv.narrow(0, 0, 0)?, 2, true)?.dims(), [0, 3, 4]);
-        assert!(attention(&qkv.narrow(1, 0, 0)?, 2, true).is_err());
-        assert!(attention(&qkv.flatten_all()?, 2, true).is_err());
+        assert_eq!(attention(&qkv.narrow(0, 0, 0)?, 2, AttentionMask::Causal)?.dims(), [0, 3, 4]);
+        assert!(attention(&qkv.narrow(1, 0, 0)?, 2, AttentionMask::Causal).is_err());
+        assert!(attention(&qkv.flatten_all()?, 2, AttentionMask::Causal).is_err());
         Ok(())
     }
 }

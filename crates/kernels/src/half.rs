@@ -39,11 +39,11 @@ mod tests {
     use super::*;
     use crate::check::irregular;
     use crate::{
-        Forward, Key, SparseMap, add, attention, bernoulli_log_prob, bin_concrete,
+        AttentionMask, Forward, Key, SparseMap, add, attention, bernoulli_log_prob, bin_concrete,
         bin_concrete_log_density, categorical_entropy, categorical_kl, cross_entropy, embedding,
-        exp_concrete, exp_concrete_log_density, gelu, gumbel_sigmoid, gumbel_softmax, layer_norm,
-        linear, linear_cross_entropy, log_softmax, log_sum_exp, one_hot_argmax, sigmoid, softmax,
-        softplus, sparse_map,
+        exp_concrete, exp_concrete_log_density, expert_log_probs, gelu, gumbel_sigmoid,
+        gumbel_softmax, layer_norm, linear, linear_cross_entropy, log_softmax, log_sum_exp,
+        markov_chain_log_likelihood, one_hot_argmax, sigmoid, softmax, softplus, sparse_map,
     };
 
     fn ids() -> Result<Tensor> {
@@ -52,7 +52,7 @@ mod tests {
 
     type Operation = fn(&[Tensor; 3]) -> Result<Tensor>;
 
-    const OPERATIONS: [(&str, Operation); 27] = [
+    const OPERATIONS: [(&str, Operation); 29] = [
         ("log_softmax", |t| log_softmax(&t[0])),
         ("softmax", |t| softmax(&t[0])),
         ("log_sum_exp", |t| log_sum_exp(&t[0], D::Minus1)),
@@ -66,7 +66,13 @@ mod tests {
         ("add", |t| add(&t[0], &t[1])),
         ("gelu", |t| gelu(&t[0])),
         ("layer_norm", |t| layer_norm(&t[0], &t[1].get(0)?, &t[1].get(1)?, 1e-5)),
-        ("attention", |t| attention(&t[0].reshape((1, 4, 3))?, 1, true)),
+        ("attention", |t| attention(&t[0].reshape((1, 4, 3))?, 1, AttentionMask::Causal)),
+        ("markov_chain_log_likelihood", |t| {
+            let emission = t[0].narrow(1, 0, 3)?.unsqueeze(0)?;
+            let gate = emission.zeros_like()?;
+            markov_chain_log_likelihood(&emission, &gate, &t[1].narrow(1, 0, 3)?)
+        }),
+        ("expert_log_probs", |t| expert_log_probs(&t[0], &t[1], &t[2].unsqueeze(0)?, &ids()?)),
         ("embedding", |t| embedding(&t[0], &ids()?)),
         ("cross_entropy", |t| cross_entropy(&t[0], &ids()?)),
         ("linear_cross_entropy", |t| linear_cross_entropy(&t[0], &t[1], &ids()?)),

@@ -1,11 +1,12 @@
 //! Input that is empty, huge, or not a number: an answer or an error, never a panic.
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use gumbel_kernels::{
-    Activation, Forward, Key, SparseMap, Window, add, attention, backward_with, bernoulli_log_prob,
-    bin_concrete, bin_concrete_log_density, bin_concrete_with_log_density, categorical_entropy,
-    categorical_kl, cross_entropy, embedding, exp_concrete, exp_concrete_log_density,
-    exp_concrete_with_log_density, fold, gelu, gumbel_sigmoid, gumbel_softmax, layer_norm, linear,
-    linear_cross_entropy, linear_with_activation, log_softmax, log_sum_exp, one_hot_argmax,
+    Activation, AttentionMask, Forward, Key, SparseMap, Window, add, attention, backward_with,
+    bernoulli_log_prob, bin_concrete, bin_concrete_log_density, bin_concrete_with_log_density,
+    categorical_entropy, categorical_kl, cross_entropy, embedding, exp_concrete,
+    exp_concrete_log_density, exp_concrete_with_log_density, expert_log_probs, fold, gelu,
+    gumbel_sigmoid, gumbel_softmax, layer_norm, linear, linear_cross_entropy,
+    linear_with_activation, log_softmax, log_sum_exp, markov_chain_log_likelihood, one_hot_argmax,
     sigmoid, softmax, softplus, sparse_map, unfold,
 };
 
@@ -22,7 +23,7 @@ fn ids(n: usize) -> Result<Tensor> {
 type Operation = fn(&Tensor) -> Result<Tensor>;
 
 /// Operations on `x: [1, 0, 3, 4]`: a batch without a row.
-const OPERATIONS: [(&str, Operation); 28] = [
+const OPERATIONS: [(&str, Operation); 30] = [
     ("log_softmax", |x| log_softmax(x)),
     ("softmax", |x| softmax(x)),
     ("log_sum_exp", |x| log_sum_exp(x, D::Minus1)),
@@ -38,7 +39,14 @@ const OPERATIONS: [(&str, Operation); 28] = [
     ("add", |x| add(x, &zeros(&[3, 4])?)),
     ("gelu", |x| gelu(x)),
     ("layer_norm", |x| layer_norm(x, &zeros(&[4])?, &zeros(&[4])?, 1e-5)),
-    ("attention", |x| attention(&x.squeeze(0)?.narrow(2, 0, 3)?, 1, true)),
+    ("attention", |x| attention(&x.squeeze(0)?.narrow(2, 0, 3)?, 1, AttentionMask::Causal)),
+    ("markov_chain_log_likelihood", |x| {
+        let x = x.squeeze(0)?;
+        markov_chain_log_likelihood(&x, &x, &zeros(&[4, 4])?)
+    }),
+    ("expert_log_probs", |x| {
+        expert_log_probs(&x.reshape((0, 4))?, &zeros(&[3, 4])?, &zeros(&[2, 3])?, &ids(0)?)
+    }),
     ("embedding", |x| embedding(&x.reshape((0, 12))?, &ids(0)?)),
     ("cross_entropy", |x| cross_entropy(&x.reshape((0, 4))?, &ids(0)?)),
     ("gumbel_softmax", |x| gumbel_softmax(x, 2, 0.7, Forward::Soft, Key::from_seed(1))),

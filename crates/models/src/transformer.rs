@@ -1,7 +1,9 @@
 //! A language model: the decoder-only transformer.
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
-use gumbel_kernels::{add, attention, embedding, gelu, layer_norm, linear, linear_cross_entropy};
+use gumbel_kernels::{
+    AttentionMask, add, attention, embedding, gelu, layer_norm, linear, linear_cross_entropy,
+};
 use serde::{Deserialize, Serialize};
 
 /// A result whose error is candle's, unless said otherwise.
@@ -30,6 +32,10 @@ pub struct TransformerConfig {
     pub layers: usize,
     /// Length of the longest sequence.
     pub context: usize,
+    /// How many symbols back each attention layer sees, itself counted; all if not given. Layers add up: `layers` of a
+    /// window of `W` see `layers · (W - 1) + 1` symbols.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
 }
 
 /// The size above which one is taken for a mistake.
@@ -41,13 +47,14 @@ impl TransformerConfig {
     /// # Errors
     /// If a size is 0 or above 2²⁰, or `width` is not a multiple of `heads`.
     pub fn check(&self) -> std::result::Result<(), String> {
-        let Self { vocabulary, width, heads, layers, context } = *self;
+        let Self { vocabulary, width, heads, layers, context, window } = *self;
         for (key, size) in [
             ("vocabulary", vocabulary),
             ("width", width),
             ("heads", heads),
             ("layers", layers),
             ("context", context),
+            ("window", window.unwrap_or(1)),
         ] {
             if size == 0 || size > MOST {
                 return Err(format!("{key} is {size}; use 1 to {MOST}"));
@@ -88,13 +95,14 @@ impl Transformer {
     /// If [`TransformerConfig::check`] finds something.
     pub fn new(config: &TransformerConfig, builder: &VarBuilder<'_>) -> Result<Self> {
         config.check().map_err(candle_core::Error::msg)?;
-        let TransformerConfig { vocabulary, width, heads, layers, context } = *config;
+        let TransformerConfig { vocabulary, width, heads, layers, context, window } = *config;
+        let mask = window.map_or(AttentionMask::Causal, AttentionMask::SlidingWindow);
         let normal = Init::Randn { mean: 0., stdev: EMBEDDING_DEVIATION };
         let table = |name: &str, rows: usize| {
             builder.pp(name).get_with_hints((rows, width), "weight", normal)
         };
         let blocks = builder.pp("blocks");
-        let block = |layer: usize| Block::new(width, heads, &blocks.pp(layer));
+        let block = |layer: usize| Block::new(width, heads, mask, &blocks.pp(layer));
         Ok(Self {
             config: *config,
             symbols: table("symbols", vocabulary)?,
@@ -137,6 +145,7 @@ impl Transformer {
 #[derive(Clone, Debug)]
 struct Block {
     heads: usize,
+    mask: AttentionMask,
     attention_norm: Norm,
     qkv: Linear,
     attention_output: Linear,
@@ -146,11 +155,17 @@ struct Block {
 }
 
 impl Block {
-    fn new(width: usize, heads: usize, builder: &VarBuilder<'_>) -> Result<Self> {
+    fn new(
+        width: usize,
+        heads: usize,
+        mask: AttentionMask,
+        builder: &VarBuilder<'_>,
+    ) -> Result<Self> {
         let (attention, hidden) = (builder.pp("attention"), builder.pp("hidden"));
         let units = EXPANSION * width;
         Ok(Self {
             heads,
+            mask,
             attention_norm: Norm::new(width, &attention.pp("norm"))?,
             qkv: Linear::new(width, 3 * width, &attention.pp("qkv"))?,
             attention_output: Linear::new(width, width, &attention.pp("output"))?,
@@ -162,7 +177,7 @@ impl Block {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let qkv = self.qkv.forward(&self.attention_norm.forward(x)?)?;
-        let attended = attention(&qkv, self.heads, true)?;
+        let attended = attention(&qkv, self.heads, self.mask)?;
         let x = add(x, &self.attention_output.forward(&attended)?)?;
         let units = gelu(&self.expand.forward(&self.hidden_norm.forward(&x)?)?)?;
         add(&x, &self.contract.forward(&units)?)
@@ -219,13 +234,23 @@ mod tests {
 
     use super::*;
 
-    const SIZES: TransformerConfig =
-        TransformerConfig { vocabulary: 11, width: 8, heads: 2, layers: 2, context: 6 };
+    const SIZES: TransformerConfig = TransformerConfig {
+        vocabulary: 11,
+        width: 8,
+        heads: 2,
+        layers: 2,
+        context: 6,
+        window: None,
+    };
 
     fn model() -> Result<(VarMap, Transformer)> {
+        sized(&SIZES)
+    }
+
+    fn sized(config: &TransformerConfig) -> Result<(VarMap, Transformer)> {
         let variables = VarMap::new();
         let builder = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
-        let model = Transformer::new(&SIZES, &builder)?;
+        let model = Transformer::new(config, &builder)?;
         Ok((variables, model))
     }
 
@@ -271,6 +296,20 @@ mod tests {
         Ok(())
     }
 
+    /// Two layers of a window of two see three symbols.
+    #[test]
+    fn a_window_limits_what_a_place_depends_on() -> Result<()> {
+        let (_, model) = sized(&TransformerConfig { window: Some(2), ..SIZES })?;
+        let hidden = |ids: [u32; 6]| -> Result<Vec<Vec<f32>>> {
+            model.hidden(&Tensor::new(&[ids], &Device::Cpu)?)?.get(0)?.to_vec2()
+        };
+        let (first, second) = (hidden([1, 2, 3, 4, 5, 6])?, hidden([1, 7, 3, 4, 5, 6])?);
+        assert_eq!(first[0], second[0]);
+        (1..4).for_each(|place| assert!(first[place] != second[place], "{place}"));
+        assert_eq!(first[4..], second[4..]);
+        Ok(())
+    }
+
     #[test]
     fn steps_down_the_gradient_learn_a_batch() -> Result<()> {
         let (variables, model) = model()?;
@@ -299,6 +338,7 @@ mod tests {
         assert!(error.to_string().contains("id 11"), "{error}");
         for (config, expected) in [
             (TransformerConfig { heads: 3, ..SIZES }, "width is 8; use a multiple of the 3 heads"),
+            (TransformerConfig { window: Some(0), ..SIZES }, "window is 0"),
             (TransformerConfig { layers: 0, ..SIZES }, "layers is 0"),
             (TransformerConfig { vocabulary: 1 << 21, ..SIZES }, "vocabulary is 2097152"),
         ] {

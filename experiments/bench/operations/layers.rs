@@ -71,8 +71,8 @@ fn language() -> Vec<Operation> {
             "attention causal, 4 heads",
             [variable(&[16, 128, 768])],
             Total(7. * (16 * 128 * 128 * 256) as f64),
-            |i| attention(&i[0], 4, true),
-            |i| attention::reference(&i[0], 4, true),
+            |i| attention(&i[0], 4, AttentionMask::Causal),
+            |i| attention::reference(&i[0], 4, AttentionMask::Causal),
         ),
         Operation::new(
             "embedding",

@@ -10,8 +10,14 @@ use super::{Example, Workload};
 
 const BATCH: usize = 16;
 const BATCHES: usize = 50;
-const CONFIG: TransformerConfig =
-    TransformerConfig { vocabulary: 10_000, width: 256, heads: 4, layers: 4, context: 128 };
+const CONFIG: TransformerConfig = TransformerConfig {
+    vocabulary: 10_000,
+    width: 256,
+    heads: 4,
+    layers: 4,
+    context: 128,
+    window: None,
+};
 
 /// 4 layers of 4 heads and width 256 on 16 sequences of 128 out of 10,000 words, AdamW.
 struct LanguageModel {
