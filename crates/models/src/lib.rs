@@ -5,7 +5,9 @@ mod convolution;
 mod latents;
 mod mlp;
 mod semi_supervised;
+mod stack;
 mod structured_prediction;
+mod switch_lm;
 mod transformer;
 
 pub use categorical_vae::{CategoricalVae, CategoricalVaeConfig, ContextConfig, Prior};
@@ -13,6 +15,7 @@ pub use latents::Coding;
 pub use mlp::{Activation, Mlp};
 pub use semi_supervised::{ImagesWithLabels, SemiSupervisedVae, SemiSupervisedVaeConfig};
 pub use structured_prediction::{StructuredPrediction, StructuredPredictionConfig};
+pub use switch_lm::{Sequences, SwitchLm, SwitchLmConfig};
 pub use transformer::{Transformer, TransformerConfig};
 
 use candle_core::{Result, Tensor};

@@ -1,22 +1,13 @@
 //! A language model: the decoder-only transformer.
 use candle_core::Tensor;
-use candle_nn::{Init, VarBuilder};
-use gumbel_kernels::{
-    AttentionMask, add, attention, embedding, gelu, layer_norm, linear, linear_cross_entropy,
-};
+use candle_nn::VarBuilder;
+use gumbel_kernels::{AttentionMask, linear_cross_entropy};
 use serde::{Deserialize, Serialize};
+
+use crate::stack::{EMBEDDING, Stack};
 
 /// A result whose error is candle's, unless said otherwise.
 type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
-
-/// Added to the variance in every layer normalisation.
-const EPSILON: f64 = 1e-5;
-
-/// Units of the hidden layer of a block, in widths.
-const EXPANSION: usize = 4;
-
-/// Standard deviation of the initial embeddings and of the output layer.
-const EMBEDDING_DEVIATION: f64 = 0.02;
 
 /// Sizes of a [`Transformer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,11 +71,7 @@ impl TransformerConfig {
 /// Source: Vaswani et al. (2017); the order of Radford et al. (2019), section 2.3.
 #[derive(Clone, Debug)]
 pub struct Transformer {
-    config: TransformerConfig,
-    symbols: Tensor,
-    positions: Tensor,
-    blocks: Vec<Block>,
-    norm: Norm,
+    stack: Stack,
     output: Tensor,
 }
 
@@ -94,40 +81,23 @@ impl Transformer {
     /// # Errors
     /// If [`TransformerConfig::check`] finds something.
     pub fn new(config: &TransformerConfig, builder: &VarBuilder<'_>) -> Result<Self> {
-        config.check().map_err(candle_core::Error::msg)?;
-        let TransformerConfig { vocabulary, width, heads, layers, context, window } = *config;
-        let mask = window.map_or(AttentionMask::Causal, AttentionMask::SlidingWindow);
-        let normal = Init::Randn { mean: 0., stdev: EMBEDDING_DEVIATION };
-        let table = |name: &str, rows: usize| {
-            builder.pp(name).get_with_hints((rows, width), "weight", normal)
-        };
-        let blocks = builder.pp("blocks");
-        let block = |layer: usize| Block::new(width, heads, mask, &blocks.pp(layer));
+        let mask = config.window.map_or(AttentionMask::Causal, AttentionMask::SlidingWindow);
+        let size = (config.vocabulary, config.width);
         Ok(Self {
-            config: *config,
-            symbols: table("symbols", vocabulary)?,
-            positions: table("positions", context)?,
-            blocks: (0..layers).map(block).collect::<Result<_>>()?,
-            norm: Norm::new(width, &builder.pp("norm"))?,
-            output: table("output", vocabulary)?,
+            stack: Stack::new(config, mask, builder)?,
+            output: builder.pp("output").get_with_hints(size, "weight", EMBEDDING)?,
         })
     }
 
     /// What the output layer reads: `ids: [B, T]` of `u32`, `T` at most the context → `[B, T, D]`. A place depends on
     /// the symbols up to it and on no later ones.
     pub fn hidden(&self, ids: &Tensor) -> Result<Tensor> {
-        let (_, length) = ids.dims2()?;
-        if length > self.config.context {
-            candle_core::bail!(
-                "a sequence of {length} symbols is longer than the context of {}",
-                self.config.context
-            )
-        }
-        let mut x = add(&embedding(&self.symbols, ids)?, &self.positions.narrow(0, 0, length)?)?;
-        for block in &self.blocks {
-            x = block.forward(&x)?;
-        }
-        self.norm.forward(&x)
+        self.stack.hidden(ids)
+    }
+
+    /// The output layer's weights, `[V, D]`.
+    pub(crate) fn output(&self) -> &Tensor {
+        &self.output
     }
 
     /// Logits of the symbol after each place: `ids: [B, T]` → `[B, T, V]`.
@@ -139,88 +109,6 @@ impl Transformer {
     /// in memory.
     pub fn loss(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor> {
         linear_cross_entropy(&self.hidden(ids)?, &self.output, targets)
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Block {
-    heads: usize,
-    mask: AttentionMask,
-    attention_norm: Norm,
-    qkv: Linear,
-    attention_output: Linear,
-    hidden_norm: Norm,
-    expand: Linear,
-    contract: Linear,
-}
-
-impl Block {
-    fn new(
-        width: usize,
-        heads: usize,
-        mask: AttentionMask,
-        builder: &VarBuilder<'_>,
-    ) -> Result<Self> {
-        let (attention, hidden) = (builder.pp("attention"), builder.pp("hidden"));
-        let units = EXPANSION * width;
-        Ok(Self {
-            heads,
-            mask,
-            attention_norm: Norm::new(width, &attention.pp("norm"))?,
-            qkv: Linear::new(width, 3 * width, &attention.pp("qkv"))?,
-            attention_output: Linear::new(width, width, &attention.pp("output"))?,
-            hidden_norm: Norm::new(width, &hidden.pp("norm"))?,
-            expand: Linear::new(width, units, &hidden.pp("expand"))?,
-            contract: Linear::new(units, width, &hidden.pp("contract"))?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let qkv = self.qkv.forward(&self.attention_norm.forward(x)?)?;
-        let attended = attention(&qkv, self.heads, self.mask)?;
-        let x = add(x, &self.attention_output.forward(&attended)?)?;
-        let units = gelu(&self.expand.forward(&self.hidden_norm.forward(&x)?)?)?;
-        add(&x, &self.contract.forward(&units)?)
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Norm {
-    scale: Tensor,
-    shift: Tensor,
-}
-
-impl Norm {
-    fn new(width: usize, builder: &VarBuilder<'_>) -> Result<Self> {
-        Ok(Self {
-            scale: builder.get_with_hints(width, "scale", Init::Const(1.))?,
-            shift: builder.get_with_hints(width, "shift", Init::Const(0.))?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        layer_norm(x, &self.scale, &self.shift, EPSILON)
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Linear {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Linear {
-    fn new(input: usize, output: usize, builder: &VarBuilder<'_>) -> Result<Self> {
-        let bound = (6. / (input + output) as f64).sqrt();
-        let uniform = Init::Uniform { lo: -bound, up: bound };
-        Ok(Self {
-            weight: builder.get_with_hints((output, input), "weight", uniform)?,
-            bias: builder.get_with_hints(output, "bias", Init::Const(0.))?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        linear(x, &self.weight, &self.bias)
     }
 }
 

@@ -1,0 +1,379 @@
+//! A language model whose words are ruled by a chain of discrete states, with an exact likelihood.
+use candle_core::{D, Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+use gumbel::distributions::Categorical;
+use gumbel::estimators::Trace;
+use gumbel_kernels::{
+    AttentionMask, add, categorical_entropy, expert_log_probs, log_sum_exp,
+    markov_chain_log_likelihood, softmax,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::stack::{EMBEDDING, Linear, Stack};
+use crate::{LatentVariableModel, Transformer, TransformerConfig};
+
+/// How far a state moves a logit at most, either way, in nats.
+const REACH: f64 = 4.;
+/// The most states.
+const MOST_STATES: usize = 1 << 12;
+
+/// Sequences of one length.
+#[derive(Clone, Debug)]
+pub struct Sequences {
+    /// `[B, T]` of `u32`: what each symbol follows; the first follows a start symbol, or the end of what came before.
+    pub inputs: Tensor,
+    /// `[B, T]` of `u32`: the symbols themselves.
+    pub targets: Tensor,
+}
+
+/// Sizes and choices of a [`SwitchLm`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchLmConfig {
+    /// The decoder, with its window.
+    pub decoder: TransformerConfig,
+    /// Number of states `K`; with one the model is the decoder alone.
+    pub states: usize,
+    /// Symbols that share a state.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub segment: usize,
+    /// Whether what came before changes where the chain goes; else it is a chain by itself.
+    #[serde(default = "yes")]
+    pub gated: bool,
+    /// Blocks of the bidirectional transformer that infers states, of the decoder's width.
+    pub encoder_layers: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(n: &usize) -> bool {
+    *n == 1
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl SwitchLmConfig {
+    /// What is wrong with the sizes, if anything: key, value, what to do.
+    ///
+    /// # Errors
+    /// Those of [`TransformerConfig::check`], or if there are no states or more than 4096, a segment has no symbol, or the
+    /// encoder no layer.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        self.decoder.check()?;
+        if !(1..=MOST_STATES).contains(&self.states) {
+            return Err(format!("states is {}; use 1 to {MOST_STATES}", self.states));
+        }
+        for (key, size) in [("segment", self.segment), ("encoder_layers", self.encoder_layers)] {
+            if size == 0 {
+                return Err(format!("{key} is 0; use at least 1"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `p(x) = Σ_z Π_s p(z_s | z_{s-1}, x before s) Π_{t in s} p(x_t | x_{<t}, z_s)`: a causal transformer, and for each
+/// segment a state that adds to its logits.
+///
+/// `p(x_t | x_{<t}, z = k) ∝ exp(a_t + b_k)` with the decoder's logits `a_t = W h_t` and `b_k = 4 tanh(W u_k / 4)`;
+/// `p(z_s = k | z_{s-1} = j) ∝ exp(A_jk + g_s[k])`, where the gate `g_s` is a linear map of what the decoder knows before
+/// the segment. Given the words, the states are a Markov chain, so [`log_prob`](Self::log_prob) is exact, and every bound
+/// and estimator of it can be held against it. As a [`LatentVariableModel`] its posterior is `Π_s q(z_s | x)`, of a
+/// bidirectional transformer; there is one site, `z`, of `N` segments of `K` states. Under a relaxation a mixture of
+/// states has the mixture of their log-probabilities.
+///
+/// Parameters: those of [`Transformer`] under `decoder`, `states.{embedding, transitions, start}`, `gate.*`, and those of
+/// the posterior under `encoder` and `posterior`. States start nearly alike.
+#[derive(Clone, Debug)]
+pub struct SwitchLm {
+    decoder: Transformer,
+    encoder: Stack,
+    posterior: Linear,
+    embedding: Tensor,
+    transitions: Tensor,
+    start: Tensor,
+    gate: Option<Linear>,
+    segment: usize,
+}
+
+/// What the chain is made of, for some sequences.
+struct Chain {
+    /// `[B, N, K]`: log-likelihoods of the segments under each state.
+    emission: Tensor,
+    /// `[B, N, K]`.
+    gate: Tensor,
+}
+
+impl SwitchLm {
+    /// Builds the model on the parameters of `builder`.
+    ///
+    /// # Errors
+    /// If [`SwitchLmConfig::check`] finds something.
+    pub fn new(config: &SwitchLmConfig, builder: &VarBuilder<'_>) -> Result<Self> {
+        config.check().map_err(candle_core::Error::msg)?;
+        let (k, d) = (config.states, config.decoder.width);
+        let encoder = TransformerConfig { layers: config.encoder_layers, ..config.decoder };
+        let states = builder.pp("states");
+        let small = Init::Randn { mean: 0., stdev: 0.01 };
+        let gate = config.gated.then(|| Linear::new(d, k, &builder.pp("gate")));
+        Ok(Self {
+            decoder: Transformer::new(&config.decoder, &builder.pp("decoder"))?,
+            encoder: Stack::new(&encoder, AttentionMask::Full, &builder.pp("encoder"))?,
+            posterior: Linear::new(d, k, &builder.pp("posterior"))?,
+            embedding: states.get_with_hints((k, d), "embedding", EMBEDDING)?,
+            transitions: states.get_with_hints((k, k), "transitions", small)?,
+            start: states.get_with_hints(k, "start", Init::Const(0.))?,
+            gate: gate.transpose()?,
+            segment: config.segment,
+        })
+    }
+
+    /// `log p(x): [B]` in nats, summed over all paths of states.
+    pub fn log_prob(&self, x: &Sequences) -> Result<Tensor> {
+        let Chain { emission, gate } = self.chain(x)?;
+        markov_chain_log_likelihood(&emission, &gate, &self.transitions)
+    }
+
+    /// The mean-field bound `[B]`, `E_q[log p(x, z) - log q(z)]`, in closed form: what samples of the posterior estimate.
+    pub fn mean_field_bound(&self, x: &Sequences) -> Result<Tensor> {
+        let Chain { emission, gate } = self.chain(x)?;
+        let logits = self.posterior_logits(&x.targets)?;
+        let q = softmax(&logits)?;
+        let n = q.dim(1)?;
+        let mut bound = ((&q * emission)?.sum((1, 2))? + categorical_entropy(&logits)?.sum(1)?)?;
+        bound = (bound + (&q * &gate)?.sum((1, 2))?)?;
+        bound = (bound - log_sum_exp(&gate.narrow(1, 0, 1)?, D::Minus1)?.sum(1)?)?;
+        if n > 1 {
+            let (before, after) = (q.narrow(1, 0, n - 1)?, q.narrow(1, 1, n - 1)?);
+            let steps = (before.contiguous()?.broadcast_matmul(&self.transitions)? * after)?;
+            // log Σ_k exp(A_jk + g_k)
+            let top = self.transitions.max_keepdim(1)?.detach();
+            let powers = self.transitions.broadcast_sub(&top)?.exp()?.t()?;
+            let gate = gate.narrow(1, 1, n - 1)?;
+            let most = gate.max_keepdim(D::Minus1)?.detach();
+            let sums = gate.broadcast_sub(&most)?.exp()?.broadcast_matmul(&powers)?.log()?;
+            let sums = sums.broadcast_add(&most)?.broadcast_add(&top.t()?)?;
+            bound = ((bound + steps.sum((1, 2))?)? - (before * sums)?.sum((1, 2))?)?;
+        }
+        Ok(bound)
+    }
+
+    /// Logits `[B, N, K]` of `q(z_s | x)` of `targets: [B, T]`.
+    pub fn posterior_logits(&self, targets: &Tensor) -> Result<Tensor> {
+        let h = self.segments(&self.encoder.hidden(targets)?)?;
+        self.posterior.forward(&h)
+    }
+
+    fn chain(&self, x: &Sequences) -> Result<Chain> {
+        let h = self.decoder.hidden(&x.inputs)?;
+        let w = self.decoder.output();
+        let experts = (self.embedding.matmul(&w.t()?)? / REACH)?.tanh()?.affine(REACH, 0.)?;
+        let emission = self.segments(&expert_log_probs(&h, w, &experts, &x.targets)?)?;
+        let (b, n, k) = emission.dims3()?;
+        let gate = match &self.gate {
+            Some(gate) => {
+                let first: Vec<u32> = (0..n).map(|s| (s * self.segment) as u32).collect();
+                let first = Tensor::from_vec(first, n, h.device())?;
+                gate.forward(&h.index_select(&first, 1)?)?
+            }
+            None => Tensor::zeros((b, n, k), h.dtype(), h.device())?,
+        };
+        let start = self.start.unsqueeze(0)?.pad_with_zeros(0, 0, n - 1)?;
+        Ok(Chain { emission, gate: add(&gate, &start)? })
+    }
+
+    /// The sums `[B, N, _]` of numbers `[B, T, _]` over segments; the last may be shorter.
+    fn segments(&self, x: &Tensor) -> Result<Tensor> {
+        if self.segment == 1 {
+            return Ok(x.clone());
+        }
+        let (b, t, width) = x.dims3()?;
+        let n = t.div_ceil(self.segment);
+        let x = x.pad_with_zeros(1, 0, n * self.segment - t)?;
+        x.reshape((b, n, self.segment, width))?.sum(2)
+    }
+}
+
+impl LatentVariableModel for SwitchLm {
+    type Batch = Sequences;
+
+    fn log_likelihood(&self, x: &Sequences, trace: &mut Trace<'_>) -> Result<Tensor> {
+        let Chain { emission, gate } = self.chain(x)?;
+        let posterior = self.posterior_logits(&x.targets)?.unsqueeze(0)?;
+        let z = trace.infer("z", &Categorical::from_logits(&posterior)?)?; // [S, B, N, K]
+        let (s, b, n, k) = z.dims4()?;
+        let before = z.narrow(2, 0, n - 1)?.reshape((s * b * (n - 1), k))?;
+        let steps = before.matmul(&self.transitions)?.reshape((s, b, n - 1, k))?;
+        let prior = steps.pad_with_zeros(2, 1, 0)?.broadcast_add(&gate)?;
+        trace.prior("z", &Categorical::from_logits(&prior)?)?;
+        z.broadcast_mul(&emission)?.sum((2, 3)) // [S, B]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+    use candle_nn::VarMap;
+    use gumbel::Key;
+    use gumbel::distributions::Discrete;
+    use gumbel::estimators::{
+        Draw, Enumerate, Estimator, GumbelSoftmax, LeaveOneOut, Measure, Sampler, Site,
+    };
+    use gumbel::objectives::Elbo;
+
+    use super::*;
+
+    fn config(states: usize, segment: usize, gated: bool) -> SwitchLmConfig {
+        SwitchLmConfig {
+            decoder: TransformerConfig {
+                vocabulary: 7,
+                width: 8,
+                heads: 2,
+                layers: 1,
+                context: 9,
+                window: Some(2),
+            },
+            states,
+            segment,
+            gated,
+            encoder_layers: 1,
+        }
+    }
+
+    /// A model whose parameters are irregular numbers.
+    #[expect(clippy::iter_over_hash_type, reason = "each variable is set by its own name")]
+    fn model(config: &SwitchLmConfig) -> Result<(SwitchLm, Vec<Var>)> {
+        let map = VarMap::new();
+        let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let model = SwitchLm::new(config, &builder)?;
+        for (name, var) in map.data().lock().unwrap().iter() {
+            let key = Key::from_seed(1).named(name);
+            var.set(&(key.normal(var.shape(), DType::F32, &Device::Cpu)? * 0.7)?)?;
+        }
+        Ok((model, map.all_vars()))
+    }
+
+    fn sequences(b: usize, t: usize) -> Result<Sequences> {
+        let ids = |shift: usize| {
+            let ids: Vec<u32> = (0..b * t).map(|i| ((i * 5 + shift * i / t) % 7) as u32).collect();
+            Tensor::from_vec(ids, (b, t), &Device::Cpu)
+        };
+        Ok(Sequences { inputs: ids(1)?, targets: ids(2)? })
+    }
+
+    fn numbers(x: &Tensor) -> Result<Vec<f32>> {
+        x.flatten_all()?.to_vec1()
+    }
+
+    /// Each path of the states as one sample.
+    struct Paths;
+
+    impl Sampler for Paths {
+        fn draw(&mut self, _: &Site, posterior: &Discrete, _: Key) -> Result<Draw> {
+            let (_, b, n, k) = posterior.logits().dims4()?;
+            let mut value = Vec::new();
+            for path in 0..k.pow(n as u32) {
+                for place in (0..b).flat_map(|_| 0..n) {
+                    let state = path / k.pow(place as u32) % k;
+                    value.extend((0..k).map(|z| f32::from(u8::from(z == state))));
+                }
+            }
+            let value = Tensor::from_vec(value, (k.pow(n as u32), b, n, k), &Device::Cpu)?;
+            Ok(Draw { value, measure: Measure::Discrete })
+        }
+    }
+
+    /// Against the sum over all paths, each as the story of the model has it.
+    #[test]
+    fn likelihood_and_bound_in_closed_form_are_those_of_all_paths() -> Result<()> {
+        for (states, segment, gated, t) in
+            [(3, 1, true, 4), (2, 3, true, 8), (3, 2, false, 5), (2, 9, true, 4)]
+        {
+            let (model, _) = model(&config(states, segment, gated))?;
+            let x = sequences(2, t)?;
+            let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
+            let (log_px, sites) = Trace::run(&program, &mut Paths, Key::from_seed(1))?;
+            let z = &sites[0].draw.value;
+            let prior = sites[0].prior.as_ref().unwrap().log_prob(z)?;
+            let paths = (log_px + prior)?;
+            let exact = numbers(&model.log_prob(&x)?)?;
+            let closed = numbers(&model.mean_field_bound(&x)?)?;
+            let log_q = sites[0].posterior.log_prob(z)?;
+            let bound = numbers(&(log_q.exp()? * (&paths - &log_q)?)?.sum(0)?)?;
+            for (i, sum) in numbers(&log_sum_exp(&paths, 0)?)?.into_iter().enumerate() {
+                assert!((exact[i] - sum).abs() < 1e-4, "{} {sum}", exact[i]);
+                assert!((closed[i] - bound[i]).abs() < 1e-4, "{} {}", closed[i], bound[i]);
+                assert!(closed[i] <= exact[i]);
+            }
+        }
+        Ok(())
+    }
+
+    /// `Σ_x p(x) = 1` over all sequences of three symbols after a start.
+    #[test]
+    fn it_is_a_distribution_over_sequences() -> Result<()> {
+        for (segment, gated) in [(1, true), (2, true), (1, false)] {
+            let (model, _) = model(&config(3, segment, gated))?;
+            let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+            for code in 0..343u32 {
+                let x = [code % 7, code / 7 % 7, code / 49];
+                inputs.extend([0, x[0], x[1]]);
+                targets.extend(x);
+            }
+            let tensor = |ids| Tensor::from_vec(ids, (343, 3), &Device::Cpu);
+            let x = Sequences { inputs: tensor(inputs)?, targets: tensor(targets)? };
+            let total = model.log_prob(&x)?.exp()?.sum_all()?.to_scalar::<f32>()?;
+            assert!((total - 1.).abs() < 1e-4, "{total}");
+        }
+        Ok(())
+    }
+
+    /// The gradient of the mean-field bound is that of enumeration, and an unbiased estimator has it on average.
+    #[test]
+    fn gradients_of_the_closed_form_are_those_of_enumeration() -> Result<()> {
+        let (model, variables) = model(&config(2, 2, true))?;
+        let x = sequences(1, 5)?;
+        let flat = |loss: &Tensor| -> Result<Tensor> {
+            let grads = loss.backward()?;
+            let parts = variables.iter().map(|v| match grads.get(v) {
+                Some(g) => g.flatten_all(),
+                None => v.zeros_like()?.flatten_all(),
+            });
+            Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+        };
+        let closed = flat(&model.mean_field_bound(&x)?.mean_all()?.neg()?)?;
+        let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
+        let run = |estimator: &dyn Estimator, key: u64| {
+            flat(&estimator.surrogate(&program, &Elbo::default(), Key::from_seed(key))?.loss)
+        };
+        let length = |x: &Tensor| x.sqr()?.sum_all()?.to_scalar::<f32>();
+        let exact = run(&Enumerate { samples: 1 }, 1)?;
+        assert!(length(&(&closed - &exact)?)? < 1e-8 * length(&exact)?);
+        let estimate = run(&LeaveOneOut { samples: 20_000 }, 2)?;
+        assert!(length(&(&exact - &estimate)?)? < 1e-3 * length(&exact)?);
+        Ok(())
+    }
+
+    #[test]
+    fn every_parameter_is_reached_and_mistakes_are_named() -> Result<()> {
+        let (model, variables) = model(&config(4, 2, true))?;
+        let x = sequences(3, 6)?;
+        let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
+        let estimator = GumbelSoftmax::new(2, 0.5);
+        let loss = estimator.surrogate(&program, &Elbo::default(), Key::from_seed(2))?.loss;
+        let grads = loss.backward()?;
+        assert!(variables.iter().all(|v| grads.get(v).is_some()));
+        for (bad, key) in [
+            (SwitchLmConfig { states: 0, ..config(2, 1, true) }, "states"),
+            (SwitchLmConfig { segment: 0, ..config(2, 1, true) }, "segment"),
+            (SwitchLmConfig { encoder_layers: 0, ..config(2, 1, true) }, "encoder_layers"),
+        ] {
+            assert!(bad.check().unwrap_err().contains(key));
+        }
+        Ok(())
+    }
+}
