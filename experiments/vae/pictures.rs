@@ -21,7 +21,7 @@ pub(crate) fn all(
 /// Pixel probabilities of 96 codes drawn from the prior.
 fn prior(model: &CategoricalVae, data: &Data, key: Key) -> Result<Vec<u8>> {
     let z = model.sample_prior(COLUMNS * 8, key.named("prior"))?;
-    grid(&model.decode_probs(&z, key.named("pixels"))?, data)
+    grid(&model.decode_probs(&z, key.named("prior pixels"))?, data)
 }
 
 /// Validation images over their reconstructions from one discrete sample of the posterior each.
@@ -36,7 +36,7 @@ fn reconstructions(
     let rows: Vec<u32> = (0..count).map(|i| (i * data.valid.len() / count) as u32).collect();
     let x = loaded(data.valid.gather(&rows, device))?;
     let z = model.posterior(&x)?.sample(1, key.named("reconstructions"))?;
-    let reconstructed = model.decode_probs(&z, key.named("pixels"))?.squeeze(0)?;
+    let reconstructed = model.decode_probs(&z, key.named("reconstruction pixels"))?.squeeze(0)?;
     let mut pairs = Vec::new();
     for start in (0..count).step_by(COLUMNS) {
         let width = COLUMNS.min(count - start);

@@ -13,7 +13,7 @@ const CATEGORIES: usize = 11;
 type Computation = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 /// Each takes `a: [1, B, N, K]` (differentiated) and `b` of the same shape.
-const COMPUTATIONS: [(&str, Computation); 29] = [
+const COMPUTATIONS: [(&str, Computation); 32] = [
     ("gumbel_softmax, soft", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Soft, Key::from_seed(5))),
     ("gumbel_softmax, hard", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Hard, Key::from_seed(5))),
     ("bernoulli_log_prob", |a, b| {
@@ -59,6 +59,20 @@ const COMPUTATIONS: [(&str, Computation); 29] = [
     ("markov_chain_log_likelihood", |a, b| {
         let rows = b.flatten(0, 2)?.narrow(0, 0, CATEGORIES)?;
         markov_chain_log_likelihood(&a.squeeze(0)?, &b.squeeze(0)?, &rows)
+    }),
+    ("markov_chain_log_likelihood, transitions", |a, b| {
+        let rows = a.flatten(0, 2)?.narrow(0, 0, CATEGORIES)?;
+        markov_chain_log_likelihood(&b.squeeze(0)?, &a.squeeze(0)?, &rows)
+    }),
+    ("expert_log_probs, weight", |a, b| {
+        let (x, weight) = (b.flatten(0, 2)?, a.flatten(0, 2)?.narrow(0, 0, 700)?);
+        let experts = b.flatten(0, 2)?.narrow(0, 0, 700)?.narrow(1, 0, 5)?.t()?.contiguous()?;
+        expert_log_probs(&x, &weight, &experts, &ids(x.dim(0)?, 700)?)
+    }),
+    ("expert_log_probs, experts", |a, b| {
+        let (x, weight) = (b.flatten(0, 2)?, b.flatten(0, 2)?.narrow(0, 0, 700)?);
+        let experts = a.flatten(0, 2)?.narrow(0, 0, 700)?.narrow(1, 0, 5)?.t()?.contiguous()?;
+        expert_log_probs(&x, &weight, &experts, &ids(x.dim(0)?, 700)?)
     }),
     ("expert_log_probs", |a, b| {
         let (x, weight) = (a.flatten(0, 2)?, b.flatten(0, 2)?.narrow(0, 0, 700)?);

@@ -1,4 +1,4 @@
-//! Image data sets: drawn digits that need no files, and real sets with pinned hashes.
+//! Data sets: drawn digits and synthetic languages that need no files, and real images with pinned hashes.
 //!
 //! A set is found by name ([`load`]), verified, and seen through a [`Binarisation`] ([`ImageSet`]).
 //! Nothing here has iterator state: training batch `t` is a pure function of (key, t), so that a
@@ -36,6 +36,7 @@ mod locate;
 mod name;
 mod pen;
 pub mod strokes;
+pub mod text;
 mod verify;
 
 pub use batches::{Batches, in_order};

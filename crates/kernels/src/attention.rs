@@ -42,8 +42,8 @@ impl AttentionMask {
 ///
 /// `qkv: [B, T, 3·D]` → `[B, T, D]`. A row holds the queries of all heads, then their keys, then their values; each
 /// of the three has `D = heads · size` numbers, those of a head side by side. Differentiable. The scores of a block
-/// of queries are in memory at a time; the backward pass makes them again. Time and memory grow with `T · W` where the
-/// mask is a window of `W`, else with `T²` and `T`.
+/// of queries are in memory at a time; the backward pass makes them again. Time grows with `T (W + 63)` and memory
+/// with `W + 63` where the mask is a window of `W`, else with `T²` and `T`.
 ///
 /// Source: Vaswani et al. (2017), section 3.2; windows: Beltagy et al. (2020), section 3.1.
 ///
@@ -154,6 +154,11 @@ impl Sizes {
         })
     }
 
+    /// The most scores of a block.
+    fn scores(self) -> usize {
+        self.blocks().map(|block| block.rows.len() * block.keys.len()).max().unwrap_or(0)
+    }
+
     /// Softmax of the scores of a block over the keys that each of its queries sees.
     fn normalise<T: Real>(self, scores: &mut [T], block: &Queries) {
         let start = block.keys.start;
@@ -171,7 +176,7 @@ fn forward<T: Real>(qkv: &[T], sizes: Sizes) -> Result<Vec<T>> {
     let units = blocks.flat_map(|y| Block::split(y, width, sizes.size)).collect();
     for_units(units, |unit, mut y: Block<'_, T>| {
         let head = sizes.head(qkv, unit);
-        let mut scores = vec![T::zero(); QUERIES.min(length) * length];
+        let mut scores = vec![T::zero(); sizes.scores()];
         for block in sizes.blocks() {
             let scores = &mut scores[..block.rows.len() * block.keys.len()];
             head.scores(&block, sizes.scale(), scores);
@@ -228,7 +233,7 @@ impl<T: Real> Head<'_, T> {
 impl<T: Real> Slopes<'_, T> {
     /// Adds the gradients that come from the gradient `g` of a head's result.
     fn add(&mut self, head: Head<'_, T>, g: Matrix<'_, T>, sizes: Sizes) {
-        let most = QUERIES.min(sizes.length) * sizes.length;
+        let most = sizes.scores();
         let (mut weights, mut slopes) = (vec![T::zero(); most], vec![T::zero(); most]);
         for block in sizes.blocks() {
             let (keys, seen) = (block.keys.len(), block.keys.clone());
@@ -318,7 +323,7 @@ mod tests {
         Ok(())
     }
 
-    /// What lies in the future, even infinity, changes neither value nor gradient.
+    /// What lies in the future, however large, changes neither value nor gradient.
     #[test]
     fn causal_attention_does_not_see_the_future() -> Result<()> {
         let first = irregular(&[1, 70, 12], 3, DType::F32)?;
@@ -334,7 +339,7 @@ mod tests {
         close(&d, &other_d, 0.)
     }
 
-    /// What is out of the window, even infinity, changes neither value nor gradient.
+    /// What is out of the window, however large, changes neither value nor gradient.
     #[test]
     fn a_window_does_not_see_beyond_itself() -> Result<()> {
         let last = irregular(&[1, 70, 12], 3, DType::F32)?;

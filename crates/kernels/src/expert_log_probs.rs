@@ -15,6 +15,9 @@ const NAME: &str = "expert_log_probs";
 const LOGITS: usize = 1 << 22;
 const ROWS: (usize, usize) = (64, 1024);
 
+/// The least sum of products that has all its digits in `f32`.
+const LEAST: f64 = f32::MIN_POSITIVE as f64;
+
 /// `log p_k(target)` of `K` products of experts: `p_k(v) ∝ exp((x Wᵀ)_v + experts_kv)`.
 ///
 /// `x: [.., D]`, `weight: [V, D]`, `experts: [K, V]`, `targets: [..]` of `u32` → `[.., K]`, in nats. Differentiable in
@@ -22,13 +25,14 @@ const ROWS: (usize, usize) = (64, 1024);
 ///
 /// The sum over symbols is a matrix product, `exp(x Wᵀ) exp(experts)ᵀ`, so that nothing of size `[N, K, V]` is made: `2 N
 /// V (D + K)` operations, and in the backward pass, which makes the logits again, three times as many. The logits `[N,
-/// V]` are never there as a whole, but for some rows at a time: 2²² numbers, or 64 rows if those are more. Experts that
-/// are apart from the logits' favourites by more than about 80 nats in `f32` lose all probability, so bound them.
+/// V]` are never there as a whole, but for some rows at a time: 2²² numbers, or 64 rows if those are more. Bound the
+/// experts: their sums are of products, which underflow where an expert and the logits want things apart.
 ///
 /// Source: Hinton (2002), section 1, for products of experts.
 ///
 /// # Errors
-/// If a target is not below `V`, or the shapes do not fit.
+/// If a target is not below `V`, the shapes do not fit, or for some row and expert all symbols that the logits favour are
+/// more than about 87 nats from those that the expert does.
 pub fn expert_log_probs(
     x: &Tensor,
     weight: &Tensor,
@@ -51,7 +55,7 @@ pub fn expert_log_probs(
         }
         let shape = [targets.dims(), &[k]].concat();
         let y = compute!(NAME, shape, T, |x, weight, experts| {
-            Pass::<T>::new(x, weight, experts, (d, v)).log_probs(&ids)
+            Pass::<T>::new(x, weight, experts, (d, v)).log_probs(&ids)?
         });
         node(NAME, [x, weight, experts], y, move |[x, weight, experts], _, g| {
             let others;
@@ -142,11 +146,19 @@ impl<'a, T: Real> Pass<'a, T> {
         Rows { powers, target, totals }
     }
 
-    fn log_probs(&self, ids: &[u32]) -> Vec<T> {
+    fn log_probs(&self, ids: &[u32]) -> Result<Vec<T>> {
         let (v, k, rows) = (self.symbols, self.factors.len() / self.symbols, self.rows());
         let (mut y, mut powers) = (Vec::with_capacity(ids.len() * k), Vec::new());
         for (ids, x) in ids.chunks(rows).zip(self.x.chunks(rows * self.width)) {
             let found = self.forward(x, ids, powers);
+            // A NaN is not below it, and stays one.
+            if let Some(place) = found.totals.iter().position(|total| *total < T::of(LEAST)) {
+                candle_core::bail!(
+                    "{NAME}: expert {} leaves nothing of what the logits of a row favour, they are more than 87 nats \
+                     apart; bound the experts",
+                    place % k
+                )
+            }
             for ((id, target), totals) in ids.iter().zip(found.target).zip(found.totals.chunks(k)) {
                 let experts = totals.iter().enumerate();
                 y.extend(
@@ -156,7 +168,7 @@ impl<'a, T: Real> Pass<'a, T> {
             }
             powers = found.powers;
         }
-        y
+        Ok(y)
     }
 
     /// Of x, weight and experts, from the gradient `g: [N, K]` of the result.
@@ -272,6 +284,19 @@ mod tests {
         let same = (Tensor::zeros((1, 5), DType::F64, &Device::Cpu)? + 7.)?;
         let y = expert_log_probs(&x, &weight, &same, &ids)?.mean_all()?;
         close(&y.neg()?, &linear_cross_entropy(&x, &weight, &ids)?, 1e-12)
+    }
+
+    #[test]
+    fn experts_that_want_what_the_logits_exclude_are_an_error() -> Result<()> {
+        let x = Tensor::new(&[[1f32]], &Device::Cpu)?;
+        let weight = Tensor::new(&[[0f32], [200.]], &Device::Cpu)?;
+        let ids = Tensor::new(&[0u32], &Device::Cpu)?;
+        let run = |experts: [[f32; 2]; 2]| {
+            expert_log_probs(&x, &weight, &Tensor::new(&experts, &Device::Cpu)?, &ids)
+        };
+        let error = run([[0., 0.], [200., 0.]]).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("expert 1"), "{error}");
+        close(&run([[0., 0.], [40., 0.]])?, &Tensor::new(&[[-200f32, -160.]], &Device::Cpu)?, 1e-6)
     }
 
     #[test]

@@ -13,18 +13,19 @@ const NAME: &str = "markov_chain_log_likelihood";
 /// Sequences that are gone through side by side, as rows of one matrix product.
 const SEQUENCES: usize = 16;
 
-/// `log Σ_z Π_s p(z_s | z_{s-1}) exp(emission_s[z_s])` of a chain of `S` states out of `K`, where
+/// `log Σ_z Π_s p(z_s | z_{s-1}) exp(emission_s[z_s])` of a chain of `N` states out of `K`, where
 /// `p(z_1 = k) ∝ exp(gate_1[k])` and `p(z_s = k | z_{s-1} = j) ∝ exp(transitions[j, k] + gate_s[k])`.
 ///
-/// `emission: [B, S, K]` (log-likelihoods), `gate: [B, S, K]`, `transitions: [K, K]` → `[B]`, in nats. Differentiable in
+/// `emission: [B, N, K]` (log-likelihoods), `gate: [B, N, K]`, `transitions: [K, K]` → `[B]`, in nats. Differentiable in
 /// all three; the gradient of `emission` is the posterior probability of each state. Computed in `f64` whatever the
-/// type, by the forward-backward algorithm: `O(B S K²)` operations, and nothing of size `K²` for each place. -∞, with
-/// gradient 0, where no path is possible.
+/// type, by the forward-backward algorithm: `O(B N K²)` operations, and nothing of size `K²` for each place; the
+/// backward pass has one block of `K²` numbers for every 16 sequences. -∞, with gradient 0, where no path is possible; a
+/// step that is less likely than about `e^-700` counts as impossible.
 ///
 /// Source: Rabiner (1989), section III, with a scale for each place.
 ///
 /// # Errors
-/// If the shapes do not fit, or `S` or `K` is 0.
+/// If the shapes do not fit, or `N` or `K` is 0.
 pub fn markov_chain_log_likelihood(
     emission: &Tensor,
     gate: &Tensor,
@@ -33,7 +34,7 @@ pub fn markov_chain_log_likelihood(
     let (batch, length, states) = emission.dims3()?;
     if gate.dims() != emission.dims() || transitions.dims() != [states, states] {
         candle_core::bail!(
-            "{NAME}: expected emission and gate [B, S, K] and transitions [K, K], got {:?}, {:?} and {:?}",
+            "{NAME}: expected emission and gate [B, N, K] and transitions [K, K], got {:?}, {:?} and {:?}",
             emission.shape(),
             gate.shape(),
             transitions.shape()
@@ -68,7 +69,8 @@ pub fn markov_chain_log_likelihood(
     })
 }
 
-/// The twin of [`markov_chain_log_likelihood`] from plain candle operations, with `[B, K, K]` numbers at a time.
+/// The twin of [`markov_chain_log_likelihood`] from plain candle operations, with `[B, K, K]` numbers at a time
+/// (finite inputs only).
 pub fn reference(emission: &Tensor, gate: &Tensor, transitions: &Tensor) -> Result<Tensor> {
     let (_, length, _) = emission.dims3()?;
     let normalised = |x: &Tensor| x.broadcast_sub(&log_sum_exp(x)?.unsqueeze(D::Minus1)?);
@@ -142,7 +144,6 @@ impl Sizes {
     ) -> Forward {
         let (k, n) = (self.states, count * self.states);
         let mut likelihoods = vec![0.; count];
-        let tops: Vec<f64> = emission.chunks_exact_mut(k).map(exp_below_top).collect();
         gate.chunks_exact_mut(k).for_each(|row| {
             exp_below_top(row);
         });
@@ -174,11 +175,18 @@ impl Sizes {
                 multiply(here, gate);
             }
             let emission = &mut emission[s * n..][..n];
+            for (b, likelihood) in likelihoods.iter_mut().enumerate() {
+                // A state that cannot be does not set the scale.
+                let row = &mut emission[b * k..][..k];
+                let states = row.iter_mut().zip(&here[b * k..][..k]);
+                states.filter(|(_, p)| **p == 0.).for_each(|(x, _)| *x = f64::NEG_INFINITY);
+                *likelihood += exp_below_top(row);
+            }
             multiply(here, emission);
             for (b, likelihood) in likelihoods.iter_mut().enumerate() {
                 let here = &mut here[b * k..][..k];
                 let total: f64 = here.iter().sum();
-                *likelihood += total.ln() + tops[s * count + b];
+                *likelihood += total.ln();
                 let scale = reciprocal(total);
                 here.iter_mut().for_each(|x| *x *= scale);
                 emission[b * k..][..k].iter_mut().for_each(|x| *x *= scale);
@@ -245,10 +253,12 @@ impl Sizes {
             let at = |x: &'_ [f64]| x[s * n..][..n].to_vec();
             let (gate, inverse) = (at(&forward.gate), at(&forward.inverse));
             if s == 0 {
-                // Less p(z_1).
+                // Less p(z_1), as often as there is a path.
+                let often: Vec<f64> =
+                    posterior.chunks_exact(k).map(|row| row.iter().sum()).collect();
                 change.copy_from_slice(&gate);
                 multiply(&mut change, &inverse);
-                scale_rows(&mut change, g, k);
+                scale_rows(&mut change, &often, k);
                 subtract_from(&posterior, &mut change);
                 each(0, &posterior, &change);
                 return;
@@ -257,6 +267,9 @@ impl Sizes {
             let mut worth = at(&forward.emission);
             multiply(&mut worth, &gate);
             multiply(&mut worth, &later);
+            // What follows a state that cannot be may be as likely as it likes, even ∞.
+            let states = worth.iter_mut().zip(&forward.filtered[s * n..][..n]);
+            states.filter(|(_, p)| **p == 0.).for_each(|(x, _)| *x = 0.);
             let step = Matrix::new(rows, k);
             multiply_into(
                 1.,
@@ -305,9 +318,9 @@ fn to_f64<T: Real>(x: &[T]) -> Vec<f64> {
     x.iter().map(|x| x.to_f64()).collect()
 }
 
-/// 0 of 0: what is impossible stays so.
+/// 0 of what is as good as 0: what is impossible stays so.
 fn reciprocal(x: f64) -> f64 {
-    if x == 0. { 0. } else { x.recip() }
+    if x < f64::MIN_POSITIVE { 0. } else { x.recip() }
 }
 
 fn scale_rows(x: &mut [f64], factors: &[f64], width: usize) {
@@ -343,7 +356,7 @@ vectorised! {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::DType;
+    use candle_core::{DType, Var};
 
     use super::*;
     use crate::check::{close, finite_differences, irregular, twins};
@@ -409,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_far_apart_neither_overflow_nor_vanish() -> Result<()> {
+    fn numbers_some_hundred_nats_apart_neither_overflow_nor_vanish() -> Result<()> {
         let [emission, gate, transitions] = inputs(2, 5, 4, DType::F64)?;
         let (emission, transitions) = ((emission * 200.)?, (transitions * 50.)?);
         let found = markov_chain_log_likelihood(&emission, &gate, &transitions)?;
@@ -426,16 +439,46 @@ mod tests {
     fn what_is_impossible_has_no_gradient() -> Result<()> {
         let [_, gate, transitions] = inputs(2, 3, 2, DType::F32)?;
         let no = f32::NEG_INFINITY;
-        let emission = candle_core::Var::new(
+        let emission = Var::new(
             &[[[0f32, 0.], [no, no], [0., 0.]], [[0., no], [1., 2.], [no, 0.]]],
             &Device::Cpu,
         )?;
+        let (gate, transitions) = (Var::from_tensor(&gate)?, Var::from_tensor(&transitions)?);
         let y = markov_chain_log_likelihood(&emission, &gate, &transitions)?;
         let found = y.to_vec1::<f32>()?;
         assert!(found[0] == no && found[1].is_finite(), "{found:?}");
-        let d = y.backward()?.get(&emission).unwrap().to_vec3::<f32>()?;
-        assert_eq!(d[0].concat(), [0.; 6]);
-        assert_eq!((d[1][0][0], d[1][0][1], d[1][2][1]), (1., 0., 1.));
+        let d = y.backward()?;
+        let of_emission = d.get(&emission).unwrap().to_vec3::<f32>()?;
+        assert_eq!(of_emission[0].concat(), [0.; 6]);
+        let second = &of_emission[1];
+        assert_eq!((second[0][0], second[0][1], second[2][1]), (1., 0., 1.));
+        assert_eq!(d.get(&gate).unwrap().to_vec3::<f32>()?[0].concat(), [0.; 6]);
+        let alone = y.get(0)?.backward()?;
+        assert_eq!(alone.get(&transitions).unwrap().to_vec2::<f32>()?.concat(), [0.; 4]);
+        Ok(())
+    }
+
+    /// A state that is never reached, however well it would explain what is seen, changes nothing.
+    #[test]
+    fn a_state_that_is_never_reached_is_as_if_it_were_not() -> Result<()> {
+        let (no, places) = (f64::NEG_INFINITY, 100);
+        let apart = Tensor::new(&[[0., no], [no, 0.]], &Device::Cpu)?;
+        let gate = Tensor::zeros((1, places, 2), DType::F64, &Device::Cpu)?;
+        let first = Tensor::new(&[[[0., no]]], &Device::Cpu)?;
+        let gate = Tensor::cat(&[&first, &gate.narrow(1, 1, places - 1)?], 1)?;
+        for gap in [10., 900.] {
+            let row = Tensor::new(&[[[-gap, 0.]]], &Device::Cpu)?;
+            let inputs = [row.repeat((1, places, 1))?, gate.clone(), apart.clone()];
+            let [emission, gate, apart] = inputs.map(|x| Var::from_tensor(&x));
+            let (emission, gate, apart) = (emission?, gate?, apart?);
+            let y = markov_chain_log_likelihood(&emission, &gate, &apart)?;
+            close(&y, &Tensor::new(&[-gap * places as f64], &Device::Cpu)?, 1e-12)?;
+            let d = y.backward()?;
+            let expected = Tensor::new(&[[[1., 0.]]], &Device::Cpu)?.repeat((1, places, 1))?;
+            close(d.get(&emission).unwrap(), &expected, 0.)?;
+            close(d.get(&gate).unwrap(), &expected.zeros_like()?, 0.)?;
+            close(d.get(&apart).unwrap(), &Tensor::zeros((2, 2), DType::F64, &Device::Cpu)?, 0.)?;
+        }
         Ok(())
     }
 
@@ -447,7 +490,8 @@ mod tests {
             (&emission, &gate, &transitions.narrow(0, 0, 3)?),
             (&emission.narrow(1, 0, 0)?, &gate.narrow(1, 0, 0)?, &transitions),
         ] {
-            assert!(markov_chain_log_likelihood(e, g, a).is_err());
+            let error = markov_chain_log_likelihood(e, g, a).unwrap_err().to_string();
+            assert!(error.contains(&format!("{:?}", e.shape())), "{error}");
         }
         let none = markov_chain_log_likelihood(
             &emission.narrow(0, 0, 0)?,

@@ -1,5 +1,5 @@
 //! A language model whose words are ruled by a chain of discrete states, with an exact likelihood.
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use gumbel::distributions::Categorical;
 use gumbel::estimators::Trace;
@@ -32,7 +32,7 @@ pub struct Sequences {
 pub struct SwitchLmConfig {
     /// The decoder, with its window.
     pub decoder: TransformerConfig,
-    /// Number of states `K`; with one the model is the decoder alone.
+    /// Number of states `K`; with one the model is the decoder, and a bias of its logits.
     pub states: usize,
     /// Symbols that share a state.
     #[serde(default = "one", skip_serializing_if = "is_one")]
@@ -60,19 +60,22 @@ impl SwitchLmConfig {
     /// What is wrong with the sizes, if anything: key, value, what to do.
     ///
     /// # Errors
-    /// Those of [`TransformerConfig::check`], or if there are no states or more than 4096, a segment has no symbol, or the
-    /// encoder no layer.
+    /// Those of [`TransformerConfig::check`], also for the encoder's layers, or if there are no states or more than 4096,
+    /// or a segment has no symbol or more than the longest sequence.
     pub fn check(&self) -> std::result::Result<(), String> {
         self.decoder.check()?;
         if !(1..=MOST_STATES).contains(&self.states) {
             return Err(format!("states is {}; use 1 to {MOST_STATES}", self.states));
         }
-        for (key, size) in [("segment", self.segment), ("encoder_layers", self.encoder_layers)] {
-            if size == 0 {
-                return Err(format!("{key} is 0; use at least 1"));
-            }
+        let longest = self.decoder.context;
+        if !(1..=longest).contains(&self.segment) {
+            return Err(format!("segment is {}; use 1 to {longest}", self.segment));
         }
-        Ok(())
+        self.encoder().check().map_err(|error| format!("encoder_{error}"))
+    }
+
+    fn encoder(&self) -> TransformerConfig {
+        TransformerConfig { layers: self.encoder_layers, window: None, ..self.decoder }
     }
 }
 
@@ -116,13 +119,12 @@ impl SwitchLm {
     pub fn new(config: &SwitchLmConfig, builder: &VarBuilder<'_>) -> Result<Self> {
         config.check().map_err(candle_core::Error::msg)?;
         let (k, d) = (config.states, config.decoder.width);
-        let encoder = TransformerConfig { layers: config.encoder_layers, ..config.decoder };
         let states = builder.pp("states");
         let small = Init::Randn { mean: 0., stdev: 0.01 };
         let gate = config.gated.then(|| Linear::new(d, k, &builder.pp("gate")));
         Ok(Self {
             decoder: Transformer::new(&config.decoder, &builder.pp("decoder"))?,
-            encoder: Stack::new(&encoder, AttentionMask::Full, &builder.pp("encoder"))?,
+            encoder: Stack::new(&config.encoder(), AttentionMask::Full, &builder.pp("encoder"))?,
             posterior: Linear::new(d, k, &builder.pp("posterior"))?,
             embedding: states.get_with_hints((k, d), "embedding", EMBEDDING)?,
             transitions: states.get_with_hints((k, k), "transitions", small)?,
@@ -150,13 +152,15 @@ impl SwitchLm {
         if n > 1 {
             let (before, after) = (q.narrow(1, 0, n - 1)?, q.narrow(1, 1, n - 1)?);
             let steps = (before.contiguous()?.broadcast_matmul(&self.transitions)? * after)?;
-            // log Σ_k exp(A_jk + g_k)
-            let top = self.transitions.max_keepdim(1)?.detach();
-            let powers = self.transitions.broadcast_sub(&top)?.exp()?.t()?;
-            let gate = gate.narrow(1, 1, n - 1)?;
+            // log Σ_k exp(A_jk + g_k); in `f64`, because the two may want different states.
+            let wide = self.transitions.to_dtype(DType::F64)?;
+            let top = wide.max_keepdim(1)?.detach();
+            let powers = wide.broadcast_sub(&top)?.exp()?.t()?;
+            let gate = gate.narrow(1, 1, n - 1)?.to_dtype(DType::F64)?;
             let most = gate.max_keepdim(D::Minus1)?.detach();
             let sums = gate.broadcast_sub(&most)?.exp()?.broadcast_matmul(&powers)?.log()?;
             let sums = sums.broadcast_add(&most)?.broadcast_add(&top.t()?)?;
+            let sums = sums.to_dtype(before.dtype())?;
             bound = ((bound + steps.sum((1, 2))?)? - (before * sums)?.sum((1, 2))?)?;
         }
         Ok(bound)
@@ -216,7 +220,7 @@ impl LatentVariableModel for SwitchLm {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device, Var};
+    use candle_core::{Device, Var};
     use candle_nn::VarMap;
     use gumbel::Key;
     use gumbel::distributions::Discrete;
@@ -369,8 +373,9 @@ mod tests {
         assert!(variables.iter().all(|v| grads.get(v).is_some()));
         for (bad, key) in [
             (SwitchLmConfig { states: 0, ..config(2, 1, true) }, "states"),
-            (SwitchLmConfig { segment: 0, ..config(2, 1, true) }, "segment"),
-            (SwitchLmConfig { encoder_layers: 0, ..config(2, 1, true) }, "encoder_layers"),
+            (SwitchLmConfig { segment: 0, ..config(2, 1, true) }, "segment is 0"),
+            (SwitchLmConfig { segment: 10, ..config(2, 1, true) }, "use 1 to 9"),
+            (SwitchLmConfig { encoder_layers: 0, ..config(2, 1, true) }, "encoder_layers is 0"),
         ] {
             assert!(bad.check().unwrap_err().contains(key));
         }

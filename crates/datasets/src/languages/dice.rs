@@ -49,8 +49,11 @@ impl Dice {
 
     /// Probabilities of `n` outcomes from a symmetric Dirichlet distribution.
     pub(crate) fn dirichlet(&mut self, n: usize, concentration: f64) -> Result<Vec<f64>> {
-        let gamma = Gamma::new(concentration, 1.)
-            .map_err(|_| Error::Argument(format!("concentration {concentration}, use > 0")))?;
+        let wrong = || Error::Argument(format!("concentration {concentration}, use 0.001 to 1000"));
+        if !(1e-3..=1e3).contains(&concentration) {
+            return Err(wrong());
+        }
+        let gamma = Gamma::new(concentration, 1.).map_err(|_| wrong())?;
         let mut probs: Vec<f64> = (0..n).map(|_| gamma.sample(self)).collect();
         normalise(&mut probs);
         Ok(probs)
@@ -114,6 +117,8 @@ mod tests {
             let expected = p * (1. - p) / (n * concentration + 1.);
             assert!((variance / expected - 1.).abs() < 0.05, "{variance} {expected}");
         }
-        assert!(Dice::new(Key::from_seed(2)).dirichlet(3, 0.).is_err());
+        for concentration in [0., f64::INFINITY, f64::NAN] {
+            assert!(Dice::new(Key::from_seed(2)).dirichlet(3, concentration).is_err());
+        }
     }
 }

@@ -2,7 +2,8 @@
 use gumbel_kernels::Key;
 
 use super::dice::Dice;
-use super::{Language, Rows, Sentence};
+use super::rows::Rows;
+use super::{Language, Sentence};
 use crate::{Error, Result};
 
 /// Symbols that have two parts.
@@ -60,7 +61,9 @@ impl Grammar {
                 return Ok(grammar);
             }
         }
-        Err(Error::Argument("no grammar of a thousand has sentences that end".to_owned()))
+        Err(Error::Argument(format!(
+            "none of 1000 grammars of {key:?} has sentences that end; use another key"
+        )))
     }
 
     /// The greatest eigenvalue of the mean numbers of phrases that a phrase leads to.
@@ -207,25 +210,43 @@ mod tests {
         assert!((short - p).abs() < 4.5 * (p * (1. - p) / draws as f64).sqrt(), "{short} {p}");
     }
 
-    /// `E_p[q(x) / p(x)] = 1` for any distribution q over the same sentences: here, words drawn at random after a
-    /// length drawn at random would have too great a variance, so two grammars are compared with their mixture.
+    /// With two words, the sentences of a length have the probability of that length together; and those of four words
+    /// come as often as each should.
     #[test]
-    fn the_likelihood_is_normalised() {
-        let p = Grammar::new(Key::from_seed(1)).unwrap();
-        let q = Grammar::new(Key::from_seed(2)).unwrap();
-        let (draws, mut sum, mut squares) = (4000, 0., 0.);
-        for index in 0..draws {
-            let from = if index % 2 == 0 { &p } else { &q };
-            let x = from.sentence(Key::from_seed(3).fold_in(index)).symbols;
-            let (log_p, log_q) = (p.log_prob(&x), q.log_prob(&x));
-            // p over the mixture of both, whose mean under the mixture is 1.
-            let ratio = 2. / (1. + (log_q - log_p).exp());
-            sum += ratio / draws as f64;
-            squares += ratio * ratio / draws as f64;
+    fn sentences_of_two_words_have_the_probability_of_their_length() {
+        let mut grammar = Grammar::new(Key::from_seed(1)).unwrap();
+        let one = (0..CLASSES * WORDS).map(|i| f64::from(u8::from(i % WORDS == 7))).collect();
+        let share = |class: usize| 0.1 + 0.07 * class as f64;
+        let two = (0..CLASSES * WORDS).map(|i| match i % WORDS {
+            0 => share(i / WORDS),
+            1 => 1. - share(i / WORDS),
+            _ => 0.,
+        });
+        let two = two.collect();
+        let sentences = |n: usize| {
+            (0..1u32 << n).map(move |x| (0..n).map(|t| x >> t & 1).collect::<Vec<u32>>())
+        };
+        let mut lengths = Vec::new();
+        grammar.words = Rows::new(WORDS, one);
+        (4..9).for_each(|n| lengths.push(grammar.log_prob(&vec![7; n]).exp()));
+        grammar.words = Rows::new(WORDS, two);
+        for (n, expected) in (4..9).zip(lengths) {
+            let total: f64 = sentences(n).map(|x| grammar.log_prob(&x).exp()).sum();
+            assert!((total - expected).abs() < 1e-12, "{n}: {total} {expected}");
         }
-        let error = ((squares - sum * sum) / draws as f64).sqrt();
-        assert!((sum - 1.).abs() < 4.5 * error + 1e-9, "{sum} ± {error}");
-        assert_eq!(p.log_prob(&[1; 3]), f64::NEG_INFINITY);
-        assert_eq!(p.log_prob(&[1; 25]), f64::NEG_INFINITY);
+        let draws = 40_000;
+        let mut counts = [0.; 16];
+        for index in 0..draws {
+            let x = grammar.sentence(Key::from_seed(3).fold_in(index)).symbols;
+            if x.len() == 4 {
+                counts[x.iter().enumerate().map(|(t, x)| (*x as usize) << t).sum::<usize>()] += 1.;
+            }
+        }
+        for (x, count) in sentences(4).zip(counts) {
+            let expected = grammar.log_prob(&x).exp() * draws as f64;
+            assert!((count - expected).abs() < 4.5 * expected.sqrt(), "{x:?} {count} {expected}");
+        }
+        assert_eq!(grammar.log_prob(&[1; 3]), f64::NEG_INFINITY);
+        assert_eq!(grammar.log_prob(&[1; 25]), f64::NEG_INFINITY);
     }
 }

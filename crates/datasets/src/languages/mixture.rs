@@ -2,11 +2,9 @@
 use gumbel_kernels::Key;
 
 use super::dice::Dice;
-use super::{Language, Rows, Sentence, log_sum_exp};
+use super::rows::{MOST, Rows, log_sum_exp};
+use super::{Language, Sentence};
 use crate::{Error, Result};
-
-/// The most probabilities that a language has.
-pub(super) const MOST: usize = 1 << 24;
 
 /// A mixture of `K` Markov chains over `V` symbols: `z` uniform, `x_1` uniform, `x_t ~ B_z(x_{t-1}, ·)`, rows of `B`
 /// from a symmetric Dirichlet distribution.

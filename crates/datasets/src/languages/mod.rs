@@ -6,20 +6,21 @@
 mod dice;
 mod grammar;
 mod mixture;
+mod name;
+mod rows;
 mod slots;
 mod switching;
+mod syllable;
 
 use std::fmt::Debug;
 
 use gumbel_kernels::Key;
-use serde::{Deserialize, Serialize};
 
 pub use grammar::Grammar;
 pub use mixture::Mixture;
+pub use name::LanguageName;
 pub use slots::Slots;
 pub use switching::Switching;
-
-use crate::Result;
 
 /// A sentence and what it was made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,102 +47,8 @@ pub trait Language: Debug + Send + Sync {
 
     /// What a symbol looks like.
     fn word(&self, symbol: u32) -> String {
-        syllable(symbol)
+        syllable::syllable(symbol)
     }
-}
-
-/// A language by the name that configurations have for it.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum LanguageName {
-    /// [`Mixture`]: one latent value per sentence.
-    #[default]
-    Mixture,
-    /// [`Switching`]: one latent value per segment, a Markov chain.
-    Switching,
-    /// [`Slots`]: six latent attributes and a template.
-    Slots,
-    /// [`Grammar`]: a tree.
-    Grammar,
-}
-
-impl LanguageName {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Mixture, Self::Switching, Self::Slots, Self::Grammar];
-
-    /// The name as it is written in a configuration.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Mixture => "mixture",
-            Self::Switching => "switching",
-            Self::Slots => "slots",
-            Self::Grammar => "grammar",
-        }
-    }
-
-    /// The language in its standard size. There is one of each name: its tables do not depend on the seed of a run.
-    ///
-    /// # Errors
-    /// None, but that the sizes are checked as those of any other are.
-    pub fn build(self) -> Result<Box<dyn Language>> {
-        let key = Key::from_seed(0).named(self.as_str());
-        Ok(match self {
-            Self::Mixture => Box::new(Mixture::new(8, 32, 64, 1., key)?),
-            Self::Switching => Box::new(Switching::new(8, 16, (8, 8), key)?),
-            Self::Slots => Box::new(Slots::new(key)),
-            Self::Grammar => Box::new(Grammar::new(key)?),
-        })
-    }
-}
-
-/// Conditional distributions: rows of probabilities and their logarithms.
-#[derive(Clone, Debug)]
-struct Rows {
-    width: usize,
-    probs: Vec<f64>,
-    logs: Vec<f64>,
-}
-
-impl Rows {
-    fn new(width: usize, probs: Vec<f64>) -> Self {
-        let logs = probs.iter().map(|p| p.ln()).collect();
-        Self { width, probs, logs }
-    }
-
-    fn probs(&self, row: usize) -> &[f64] {
-        self.probs.get(row * self.width..(row + 1) * self.width).unwrap_or_default()
-    }
-
-    /// -∞ of what is not in the table.
-    fn log(&self, row: usize, symbol: usize) -> f64 {
-        if symbol >= self.width {
-            return f64::NEG_INFINITY;
-        }
-        self.logs.get(row * self.width + symbol).copied().unwrap_or(f64::NEG_INFINITY)
-    }
-}
-
-/// `log Σ exp`, -∞ of nothing.
-fn log_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
-    let most = terms.clone().fold(f64::NEG_INFINITY, f64::max);
-    if most == f64::NEG_INFINITY {
-        return most;
-    }
-    most + terms.map(|x| (x - most).exp()).sum::<f64>().ln()
-}
-
-/// A name for a symbol that has none: a consonant and a vowel, more of them from the 91st on.
-fn syllable(symbol: u32) -> String {
-    const CONSONANTS: [char; 18] =
-        ['b', 'd', 'f', 'g', 'h', 'j', 'k', 'l', 'm', 'n', 'p', 'r', 's', 't', 'v', 'w', 'y', 'z'];
-    const VOWELS: [char; 5] = ['a', 'e', 'i', 'o', 'u'];
-    let (rest, place) = (symbol / 90, symbol as usize % 90);
-    let first = [CONSONANTS[place % 18], VOWELS[place / 18]].iter().collect();
-    if rest == 0 { first } else { syllable(rest - 1) + &first }
 }
 
 #[cfg(test)]
@@ -185,15 +92,7 @@ mod tests_support {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
-
-    #[test]
-    fn syllables_differ() {
-        let words: HashSet<String> = (0..20_000).map(syllable).collect();
-        assert_eq!(words.len(), 20_000);
-    }
 
     /// Their entropies in nats per sentence, over 2,000 sentences of one key.
     #[test]

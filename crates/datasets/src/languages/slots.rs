@@ -2,7 +2,8 @@
 use gumbel_kernels::Key;
 
 use super::dice::Dice;
-use super::{Language, Sentence, log_sum_exp};
+use super::rows::log_sum_exp;
+use super::{Language, Sentence};
 
 /// Attributes.
 const ATTRIBUTES: usize = 6;

@@ -2,8 +2,8 @@
 use gumbel_kernels::Key;
 
 use super::dice::{Dice, normalise};
-use super::mixture::MOST;
-use super::{Language, Rows, Sentence, log_sum_exp};
+use super::rows::{MOST, Rows, log_sum_exp};
+use super::{Language, Sentence};
 use crate::{Error, Result};
 
 /// Probability that a segment has the state of the one before it.

@@ -98,8 +98,8 @@ impl CategoricalVae {
         })
     }
 
-    /// Name of the decoder's output bias, and the value, `logit(mean)` but for what pixels see of each other, that makes
-    /// the untrained decoder reproduce the base rate of each pixel (clipped to `[0.001, 0.999]`).
+    /// Name of the decoder's output bias, and the value, `logit(mean)` of each pixel (clipped to `[0.001, 0.999]`), that makes
+    /// the untrained decoder reproduce its base rate, but for what pixels see of each other.
     pub fn base_rate_bias(&self) -> Result<(String, Tensor)> {
         let name = format!("decoder.{}.bias", self.config.decoder.len());
         let bias = match &self.context {
@@ -169,7 +169,9 @@ impl LatentVariableModel for CategoricalVae {
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device};
-    use gumbel::estimators::{Enumerate, Estimator, GumbelSoftmax, LeaveOneOut, SiteDraw};
+    use gumbel::estimators::{
+        Enumerate, Estimator, GumbelSoftmax, Independent, LeaveOneOut, SiteDraw,
+    };
     use gumbel::objectives::{Elbo, multi_sample_bound};
 
     use candle_nn::VarMap;
@@ -299,6 +301,34 @@ mod tests {
         let length = |x: &Tensor| x.sqr()?.sum_all()?.to_scalar::<f32>();
         let error = length(&(&exact - estimate)?)?;
         assert!(error < 1e-3 * length(&exact)?, "{error} of {}", length(&exact)?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_decoder_that_sees_neighbours_runs_through_the_same_story() -> Result<()> {
+        let mean = Tensor::new(&[[0.2f32, 0., 0.5], [1., 0.9, 0.3]], &Device::Cpu)?;
+        let context = ContextConfig { window: 3, maps: 2, hidden: vec![4] };
+        let config = CategoricalVaeConfig { context: Some(context), decoder: vec![5], ..config(2) };
+        let (model, variables) = with_variables(&config, &mean)?;
+        let (name, bias) = model.base_rate_bias()?;
+        assert_eq!((name.as_str(), bias.dims()), ("decoder.1.bias", &[12][..]));
+        let x = Tensor::new(&[[1f32, 0., 1., 1., 0., 1.]], &Device::Cpu)?;
+        let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
+        let estimator = GumbelSoftmax::new(2, 0.5);
+        let surrogate = estimator.surrogate(&program, &Elbo::default(), Key::from_seed(2))?;
+        let grads = surrogate.loss.backward()?;
+        assert!(variables.iter().all(|v| grads.get(v).is_some()));
+        let z = model.sample_prior(3, Key::from_seed(1))?;
+        let probs = model.decode_probs(&z, Key::from_seed(2))?;
+        assert_eq!(probs.dims(), [3, 1, 6]);
+        assert!(probs.to_vec3::<f32>()?.concat().concat().iter().all(|p| (0. ..=1.).contains(p)));
+        let nothing = x.narrow(0, 0, 0)?;
+        let program = |trace: &mut Trace<'_>| model.log_likelihood(&nothing, trace);
+        assert_eq!(
+            Trace::run(&program, &mut Independent { samples: 2 }, Key::from_seed(3))?.0.dims(),
+            [2, 0]
+        );
+        assert!(with_variables(&config, &mean.flatten_all()?).is_err());
         Ok(())
     }
 

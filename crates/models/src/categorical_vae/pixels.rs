@@ -92,7 +92,8 @@ impl Context {
         let image = x.reshape((b, height, width))?.broadcast_sub(&self.mean)?.unsqueeze(3)?;
         let window = Window { size, stride: 1, padding: size / 2 };
         let seen = self.config.seen();
-        let seen = unfold(&image, window)?.narrow(3, 0, seen)?.reshape((b, (), seen))?;
+        let seen =
+            unfold(&image, window)?.narrow(3, 0, seen)?.reshape((b, height * width, seen))?;
         self.join(numbers, &seen.unsqueeze(0)?.repeat((s, 1, 1, 1))?)
     }
 
