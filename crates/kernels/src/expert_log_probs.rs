@@ -3,6 +3,8 @@ use candle_core::{D, Device, Result, Tensor};
 
 use crate::cross_entropy::checked;
 use crate::graph::{compute, fusible, node};
+use crate::linear_cross_entropy::rows_at_a_time;
+use crate::log_softmax;
 use crate::matmul::{Matrix, add_product, append_product, product};
 use crate::reduce::{max, sum};
 use crate::rows::for_units;
@@ -10,10 +12,6 @@ use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
 const NAME: &str = "expert_log_probs";
-
-/// Logits that are in memory at a time, and bounds of the number of rows that they are of.
-const LOGITS: usize = 1 << 22;
-const ROWS: (usize, usize) = (64, 1024);
 
 /// The least sum of products that has all its digits in `f32`.
 const LEAST: f64 = f32::MIN_POSITIVE as f64;
@@ -119,11 +117,6 @@ impl<'a, T: Real> Pass<'a, T> {
         Self { x, weight, width, symbols, factors, experts }
     }
 
-    /// Rows at a time.
-    fn rows(&self) -> usize {
-        (LOGITS / self.symbols).clamp(ROWS.0, ROWS.1)
-    }
-
     fn weight(&self) -> Matrix<'_, T> {
         Matrix::new(self.weight, self.width)
     }
@@ -147,7 +140,8 @@ impl<'a, T: Real> Pass<'a, T> {
     }
 
     fn log_probs(&self, ids: &[u32]) -> Result<Vec<T>> {
-        let (v, k, rows) = (self.symbols, self.factors.len() / self.symbols, self.rows());
+        let (v, k, rows) =
+            (self.symbols, self.factors.len() / self.symbols, rows_at_a_time(self.symbols));
         let (mut y, mut powers) = (Vec::with_capacity(ids.len() * k), Vec::new());
         for (ids, x) in ids.chunks(rows).zip(self.x.chunks(rows * self.width)) {
             let found = self.forward(x, ids, powers);
@@ -173,7 +167,8 @@ impl<'a, T: Real> Pass<'a, T> {
 
     /// Of x, weight and experts, from the gradient `g: [N, K]` of the result.
     fn gradients(&self, ids: &[u32], g: &[T]) -> [Vec<T>; 3] {
-        let (v, k, rows) = (self.symbols, self.factors.len() / self.symbols, self.rows());
+        let (v, k, rows) =
+            (self.symbols, self.factors.len() / self.symbols, rows_at_a_time(self.symbols));
         let mut of_x = Vec::with_capacity(self.x.len());
         let mut of_weight = vec![T::zero(); self.weight.len()];
         let [mut of_factors, mut of_experts] = [(); 2].map(|()| vec![T::zero(); k * v]);
@@ -218,9 +213,7 @@ vectorised! {
     }
 
     fn exp_in_place<T: Real>(row: &mut [T]) {
-        for x in row.iter_mut() {
-            *x = Real::exp(*x);
-        }
+        log_softmax::exp_in_place(row);
     }
 
     /// `x ← -x y`.

@@ -72,6 +72,11 @@ pub fn reference(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Result<Tensor
     crate::cross_entropy::reference(&logits, targets)?.mean_all()
 }
 
+/// Rows of `v` logits that are in memory at a time.
+pub(crate) fn rows_at_a_time(v: usize) -> usize {
+    (LOGITS / v).clamp(ROWS.0, ROWS.1)
+}
+
 /// What one pass over the rows needs, and the gradients that it adds to.
 struct Pass<'a, T> {
     x: &'a [T],
@@ -89,7 +94,7 @@ impl<'a, T: Real> Pass<'a, T> {
     /// The loss.
     fn run(&mut self, ids: &[u32]) -> T {
         let (n, v) = (ids.len(), self.weight.len() / self.width);
-        let rows = (LOGITS / v).clamp(ROWS.0, ROWS.1).min(n);
+        let rows = rows_at_a_time(v).min(n);
         let (mut logits, mut losses) = (Vec::with_capacity(rows * v), vec![T::zero(); n]);
         let share = T::of((n as f64).recip());
         for (i, (ids, losses)) in ids.chunks(rows).zip(losses.chunks_mut(rows)).enumerate() {

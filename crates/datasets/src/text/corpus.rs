@@ -4,9 +4,9 @@ use std::ops::Range;
 use candle_core::{Device, Tensor};
 use gumbel_kernels::Key;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use crate::languages::{LanguageName, Sentence};
+use crate::verify::sha256;
 use crate::{Dataset, Error, Result, Split};
 
 /// The most sentences of a corpus.
@@ -118,10 +118,9 @@ impl Corpus {
     /// What the data are, for the record of a run: name, split, sentences, symbols, SHA-256.
     #[must_use]
     pub fn identity(&self) -> String {
-        let mut hash = Sha256::new();
-        self.symbols.iter().for_each(|symbol| hash.update(symbol.to_le_bytes()));
-        self.ends.iter().for_each(|end| hash.update((*end as u64).to_le_bytes()));
-        let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let symbols = self.symbols.iter().flat_map(|symbol| symbol.to_le_bytes());
+        let ends = self.ends.iter().flat_map(|end| (*end as u64).to_le_bytes());
+        let hash = sha256(&symbols.chain(ends).collect::<Vec<_>>());
         let (name, split) = (&self.name, self.split);
         format!(
             "{name} {split} {} sentences {} symbols sha256 {hash}",
