@@ -1,9 +1,11 @@
 //! Latent-variable models, written as programs over a [`Trace`]. They have no randomness of their own, no
 //! loss and no logging: an estimator brings the first, an objective the second.
 mod categorical_vae;
+mod code_lm;
 mod convolution;
 mod latents;
 mod mlp;
+mod segments;
 mod semi_supervised;
 mod stack;
 mod structured_prediction;
@@ -11,12 +13,13 @@ mod switch_lm;
 mod transformer;
 
 pub use categorical_vae::{CategoricalVae, CategoricalVaeConfig, ContextConfig, Prior};
+pub use code_lm::{CodeLm, CodeLmConfig};
 pub use latents::Coding;
 pub use mlp::{Activation, Mlp};
 pub use semi_supervised::{ImagesWithLabels, SemiSupervisedVae, SemiSupervisedVaeConfig};
 pub use structured_prediction::{StructuredPrediction, StructuredPredictionConfig};
-pub use switch_lm::{Sequences, SwitchLm, SwitchLmConfig};
-pub use transformer::{Transformer, TransformerConfig};
+pub use switch_lm::{SwitchLm, SwitchLmConfig};
+pub use transformer::{Sequences, Transformer, TransformerConfig};
 
 use candle_core::{Result, Tensor};
 use gumbel::estimators::Trace;

@@ -50,14 +50,29 @@ impl Stack {
 
     /// `ids: [B, T]` of `u32`, `T` at most the context → `[B, T, D]`.
     pub(crate) fn hidden(&self, ids: &Tensor) -> Result<Tensor> {
-        let (_, length) = ids.dims2()?;
+        self.transform(&embedding(&self.symbols, ids)?)
+    }
+
+    /// What symbols look like before their places are known: `ids: [B, T]` → `[B, T, D]`.
+    pub(crate) fn embed(&self, ids: &Tensor) -> Result<Tensor> {
+        embedding(&self.symbols, ids)
+    }
+
+    /// [`Self::embed`] of mixtures of symbols, `[B, T, V]`.
+    pub(crate) fn embed_mixtures(&self, mixtures: &Tensor) -> Result<Tensor> {
+        mixtures.broadcast_matmul(&self.symbols)
+    }
+
+    /// [`Self::hidden`] of what is embedded already: `[B, T, D]` → `[B, T, D]`.
+    pub(crate) fn transform(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, length, _) = x.dims3()?;
         if length > self.context {
             candle_core::bail!(
                 "a sequence of {length} symbols is longer than the context of {}",
                 self.context
             )
         }
-        let mut x = add(&embedding(&self.symbols, ids)?, &self.positions.narrow(0, 0, length)?)?;
+        let mut x = add(x, &self.positions.narrow(0, 0, length)?)?;
         for block in &self.blocks {
             x = block.forward(&x)?;
         }
@@ -135,9 +150,17 @@ pub(crate) struct Linear {
 impl Linear {
     pub(crate) fn new(input: usize, output: usize, builder: &VarBuilder<'_>) -> Result<Self> {
         let bound = (6. / (input + output) as f64).sqrt();
-        let uniform = Init::Uniform { lo: -bound, up: bound };
+        Self::scaled(Init::Uniform { lo: -bound, up: bound }, (input, output), builder)
+    }
+
+    /// With weights of another start.
+    pub(crate) fn scaled(
+        weights: Init,
+        (input, output): (usize, usize),
+        builder: &VarBuilder<'_>,
+    ) -> Result<Self> {
         Ok(Self {
-            weight: builder.get_with_hints((output, input), "weight", uniform)?,
+            weight: builder.get_with_hints((output, input), "weight", weights)?,
             bias: builder.get_with_hints(output, "bias", Init::Const(0.))?,
         })
     }

@@ -9,22 +9,14 @@ use gumbel_kernels::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::segments::sum_segments;
 use crate::stack::{EMBEDDING, Linear, Stack};
-use crate::{LatentVariableModel, Transformer, TransformerConfig};
+use crate::{LatentVariableModel, Sequences, Transformer, TransformerConfig};
 
 /// How far a state moves a logit at most, either way, in nats.
 const REACH: f64 = 4.;
 /// The most states.
 const MOST_STATES: usize = 1 << 12;
-
-/// Sequences of one length.
-#[derive(Clone, Debug)]
-pub struct Sequences {
-    /// `[B, T]` of `u32`: what each symbol follows; the first follows a start symbol, or the end of what came before.
-    pub inputs: Tensor,
-    /// `[B, T]` of `u32`: the symbols themselves.
-    pub targets: Tensor,
-}
 
 /// Sizes and choices of a [`SwitchLm`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,7 +160,7 @@ impl SwitchLm {
 
     /// Logits `[B, N, K]` of `q(z_s | x)` of `targets: [B, T]`.
     pub fn posterior_logits(&self, targets: &Tensor) -> Result<Tensor> {
-        let h = self.segments(&self.encoder.hidden(targets)?)?;
+        let h = sum_segments(&self.encoder.hidden(targets)?, self.segment)?;
         self.posterior.forward(&h)
     }
 
@@ -176,7 +168,8 @@ impl SwitchLm {
         let h = self.decoder.hidden(&x.inputs)?;
         let w = self.decoder.output();
         let experts = (self.embedding.matmul(&w.t()?)? / REACH)?.tanh()?.affine(REACH, 0.)?;
-        let emission = self.segments(&expert_log_probs(&h, w, &experts, &x.targets)?)?;
+        let emission = expert_log_probs(&h, w, &experts, &x.targets)?;
+        let emission = sum_segments(&emission, self.segment)?;
         let (b, n, k) = emission.dims3()?;
         let gate = match &self.gate {
             Some(gate) => {
@@ -188,17 +181,6 @@ impl SwitchLm {
         };
         let start = self.start.unsqueeze(0)?.pad_with_zeros(0, 0, n - 1)?;
         Ok(Chain { emission, gate: add(&gate, &start)? })
-    }
-
-    /// The sums `[B, N, _]` of numbers `[B, T, _]` over segments; the last may be shorter.
-    fn segments(&self, x: &Tensor) -> Result<Tensor> {
-        if self.segment == 1 {
-            return Ok(x.clone());
-        }
-        let (b, t, width) = x.dims3()?;
-        let n = t.div_ceil(self.segment);
-        let x = x.pad_with_zeros(1, 0, n * self.segment - t)?;
-        x.reshape((b, n, self.segment, width))?.sum(2)
     }
 }
 

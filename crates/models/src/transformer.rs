@@ -1,13 +1,22 @@
 //! A language model: the decoder-only transformer.
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
-use gumbel_kernels::{AttentionMask, linear_cross_entropy};
+use gumbel_kernels::{AttentionMask, expert_log_probs, linear_cross_entropy};
 use serde::{Deserialize, Serialize};
 
 use crate::stack::{EMBEDDING, Stack};
 
 /// A result whose error is candle's, unless said otherwise.
 type Result<T, E = candle_core::Error> = std::result::Result<T, E>;
+
+/// Sequences of one length.
+#[derive(Clone, Debug)]
+pub struct Sequences {
+    /// `[B, T]` of `u32`: what each symbol follows; the first follows a start symbol, or the end of what came before.
+    pub inputs: Tensor,
+    /// `[B, T]` of `u32`: the symbols themselves.
+    pub targets: Tensor,
+}
 
 /// Sizes of a [`Transformer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +114,24 @@ impl Transformer {
         self.hidden(ids)?.broadcast_matmul(&self.output.t()?)
     }
 
+    /// `log p(x_t | x_{<t})` in nats at each place, `[B, T]`.
+    pub fn log_probs(&self, x: &Sequences) -> Result<Tensor> {
+        self.log_probs_after(&self.hidden(&x.inputs)?, &x.targets)
+    }
+
+    /// Embeddings and blocks.
+    pub(crate) fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// Log-probabilities of `targets: [B, T]` where the output layer reads `hidden: [B, T, D]`, without the logits in
+    /// memory.
+    pub(crate) fn log_probs_after(&self, hidden: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let (v, _) = self.output.dims2()?;
+        let alone = Tensor::zeros((1, v), self.output.dtype(), self.output.device())?;
+        expert_log_probs(hidden, &self.output, &alone, targets)?.squeeze(D::Minus1)
+    }
+
     /// Mean negative log-likelihood, in nats per symbol, of `targets: [B, T]` after `ids: [B, T]`, without the logits
     /// in memory.
     pub fn loss(&self, ids: &Tensor, targets: &Tensor) -> Result<Tensor> {
@@ -155,6 +182,9 @@ mod tests {
         let logits = model.logits(&ids)?;
         assert_eq!(logits.dims(), [3, 6, 11]);
         let direct = cross_entropy(&logits, &targets)?.mean_all()?;
+        let x = Sequences { inputs: ids.clone(), targets: targets.clone() };
+        let each = (model.log_probs(&x)? + cross_entropy(&logits, &targets)?)?;
+        assert!(each.abs()?.max_all()?.to_scalar::<f32>()? < 1e-5, "{each}");
         let difference = (loss.to_scalar::<f32>()? - direct.to_scalar::<f32>()?).abs();
         assert!(difference < 1e-6, "{loss} {direct}");
         let (gradients, others) = (gumbel_kernels::backward(&loss)?, direct.backward()?);

@@ -3,7 +3,9 @@ use candle_core::{Result, Tensor};
 use gumbel_kernels::Key;
 
 use super::signal::total_log_q;
-use super::{Draw, Estimator, Measure, Objective, Program, Sampler, Site, Surrogate, Trace};
+use super::{
+    Draw, Estimator, Measure, Objective, Program, Sampler, Site, SiteDraw, Surrogate, Trace,
+};
 use crate::distributions::Discrete;
 
 /// Joint values, or tuples of them, above which enumeration is refused.
@@ -80,6 +82,29 @@ impl Sampler for Every {
     }
 }
 
+/// `log p(x | z): [Π K^N, B]` and the sites, with every joint value of all sites along the sample axis.
+///
+/// # Errors
+/// If the program fails, or has more than 2¹⁶ joint values.
+pub(crate) fn run_on_all(program: &Program<'_>, key: Key) -> Result<(Tensor, Vec<SiteDraw>)> {
+    // Most programs have one site, and need not be run to count the values of the others.
+    let mut every = Every { total: None, stride: 1 };
+    let first = Trace::run(program, &mut every, key);
+    if let (Ok(run), true) = (first, every.total == Some(every.stride)) {
+        return Ok(run);
+    }
+    let mut count = Count::default();
+    Trace::run(program, &mut count, key)?;
+    let total = count.0.iter().try_fold(1usize, |product, n| product.checked_mul(*n));
+    let Some(total) = total.filter(|n| *n <= LIMIT) else {
+        candle_core::bail!(
+            "sites of {:?} joint values are more than the {LIMIT} that can be enumerated together",
+            count.0
+        )
+    };
+    Trace::run(program, &mut Every { total: Some(total), stride: 1 }, key)
+}
+
 impl Estimator for Enumerate {
     fn surrogate(
         &self,
@@ -87,31 +112,14 @@ impl Estimator for Enumerate {
         objective: &dyn Objective,
         key: Key,
     ) -> Result<Surrogate> {
-        // Most programs have one site, and need not be run to count the values of the others.
-        let mut every = Every { total: None, stride: 1 };
-        let first = Trace::run(program, &mut every, key);
-        let (total, first) = (every.total, first.ok());
-        let first = first.filter(|_| total == Some(every.stride));
-        let mut count = Count(total.into_iter().collect());
-        if first.is_none() {
-            count = Count::default();
-            Trace::run(program, &mut count, key)?;
-        }
-        let total = count.0.iter().try_fold(1usize, |product, n| product.checked_mul(*n));
-        let tuples =
-            total.and_then(|m| u32::try_from(self.samples).ok().and_then(|s| m.checked_pow(s)));
-        let (Some(total), Some(tuples)) =
-            (total, tuples.filter(|n| *n <= LIMIT && self.samples > 0))
-        else {
+        let (log_px, sites) = run_on_all(program, key)?;
+        let total = log_px.dim(0)?;
+        let tuples = u32::try_from(self.samples).ok().and_then(|s| total.checked_pow(s));
+        let Some(tuples) = tuples.filter(|n| *n <= LIMIT && self.samples > 0) else {
             candle_core::bail!(
-                "sites of {:?} joint values in tuples of {} are more than the {LIMIT} that can be enumerated",
-                count.0,
+                "{total} joint values in tuples of {} are more than the {LIMIT} that can be enumerated",
                 self.samples
             )
-        };
-        let (log_px, sites) = match first {
-            Some(run) => run,
-            None => Trace::run(program, &mut Every { total: Some(total), stride: 1 }, key)?,
         };
         let log_w = objective.log_weights(&log_px, &sites)?;
         let log_q = total_log_q(&sites)?;

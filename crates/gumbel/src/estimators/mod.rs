@@ -57,6 +57,7 @@ pub use decoupled::DecoupledStraightThroughGumbelSoftmax;
 pub use disarm::DisArm;
 pub use double_control_variates::DoubleControlVariates;
 pub use enumerate::Enumerate;
+pub(crate) use enumerate::run_on_all;
 pub use gapped::{ByProbability, Gap, GappedStraightThrough};
 pub use gumbel_rao::GumbelRao;
 pub use gumbel_softmax::GumbelSoftmax;

@@ -3,7 +3,7 @@ use candle_core::{Result, Tensor};
 use gumbel_kernels::{Key, log_sum_exp};
 
 use super::Iwae;
-use crate::estimators::{Independent, Objective, Program, Trace};
+use crate::estimators::{Independent, Objective, Program, Trace, run_on_all};
 
 /// The multi-sample bound of the *discrete* model with `samples` samples, `[B]` in nats.
 ///
@@ -36,6 +36,22 @@ pub fn multi_sample_bound(
     log_sum_exp(&Tensor::stack(&sums, 0)?, 0)? - (samples as f64).ln()
 }
 
+/// `log p(x): [B]` of the *discrete* model in nats, summed over every joint value of its latents.
+///
+/// # Errors
+/// If there are more than 2¹⁶ joint values, or a site has no prior.
+pub fn exact_log_likelihood(program: &Program<'_>) -> Result<Tensor> {
+    let (log_px, sites) = run_on_all(program, Key::from_seed(0))?;
+    let mut log_joint = log_px.detach();
+    for site in &sites {
+        let Some(prior) = &site.prior else {
+            candle_core::bail!("site `{}` has no prior to sum over", site.site.path())
+        };
+        log_joint = log_joint.broadcast_add(&prior.log_prob(&site.draw.value)?.detach())?;
+    }
+    log_sum_exp(&log_joint, 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +69,8 @@ mod tests {
         let bound = multi_sample_bound(&program, 2500, 300, Key::from_seed(2))?;
         let mean = bound.mean_all()?.to_scalar::<f64>()?;
         assert!((mean - exact).abs() < 0.02, "{mean} {exact}");
+        let all = exact_log_likelihood(&program)?.to_vec1::<f64>()?;
+        assert!(all.iter().all(|one| (one - exact).abs() < 1e-12), "{all:?} {exact}");
         assert!(multi_sample_bound(&program, 0, 1, Key::from_seed(2)).is_err());
         Ok(())
     }

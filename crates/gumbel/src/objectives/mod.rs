@@ -6,7 +6,7 @@ mod iwae;
 
 pub use config::ObjectiveConfig;
 pub use elbo::Elbo;
-pub use evaluation::multi_sample_bound;
+pub use evaluation::{exact_log_likelihood, multi_sample_bound};
 pub use iwae::Iwae;
 
 use candle_core::{Result, Tensor};

@@ -1,0 +1,379 @@
+//! A language model whose sentences, or parts of them, have discrete codes.
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+use gumbel::distributions::Categorical;
+use gumbel::estimators::Trace;
+use gumbel_kernels::{AttentionMask, add, cross_entropy};
+use serde::{Deserialize, Serialize};
+
+use crate::segments::{spread, sum_segments};
+use crate::stack::{EMBEDDING, Linear, Stack};
+use crate::{LatentVariableModel, Sequences, Transformer, TransformerConfig};
+
+/// The most variables, and the most values of one.
+const MOST: usize = 1 << 12;
+
+/// Sizes and choices of a [`CodeLm`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CodeLmConfig {
+    /// The decoder, with its window.
+    pub decoder: TransformerConfig,
+    /// Categorical variables of a segment.
+    pub variables: usize,
+    /// Values `K` of each.
+    pub categories: usize,
+    /// Symbols of a segment; if not given, a sequence is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<usize>,
+    /// Blocks of the bidirectional transformer that infers codes, of the decoder's width.
+    pub encoder_layers: usize,
+    /// Blocks of the causal transformer that is the prior of the codes, of the decoder's width.
+    pub prior_layers: usize,
+}
+
+impl CodeLmConfig {
+    /// What is wrong with the sizes, if anything: key, value, what to do.
+    ///
+    /// # Errors
+    /// Those of [`TransformerConfig::check`], also for the layers of encoder and prior, or if a number of variables,
+    /// categories or symbols is 0 or too large.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        self.decoder.check()?;
+        let longest = self.decoder.context;
+        for (key, size, most) in [
+            ("variables", self.variables, MOST),
+            ("categories", self.categories, MOST),
+            ("segment", self.segment(), longest),
+        ] {
+            if !(1..=most).contains(&size) {
+                return Err(format!("{key} is {size}; use 1 to {most}"));
+            }
+        }
+        self.encoder().check().map_err(|error| format!("encoder_{error}"))?;
+        let codes = self.prior().context;
+        if codes > MOST {
+            return Err(format!(
+                "variables is {} for each of the segments, {codes} in all; use at most {MOST}",
+                self.variables
+            ));
+        }
+        self.prior().check().map_err(|error| format!("prior_{error}"))
+    }
+
+    fn segment(&self) -> usize {
+        self.segment.unwrap_or(self.decoder.context)
+    }
+
+    fn encoder(&self) -> TransformerConfig {
+        TransformerConfig { layers: self.encoder_layers, window: None, ..self.decoder }
+    }
+
+    fn prior(&self) -> TransformerConfig {
+        TransformerConfig {
+            vocabulary: self.categories,
+            layers: self.prior_layers,
+            context: self.decoder.context.div_ceil(self.segment()) * self.variables,
+            window: None,
+            ..self.decoder
+        }
+    }
+}
+
+/// `p(x, z) = Π_m p(z_m | z_{<m}) Π_t p(x_t | x_{<t}, codes of the segment of t)`: a causal transformer, each place of
+/// which is told the codes of its segment.
+///
+/// A segment has `variables` codes, each one-hot of `K`; all codes of a sequence, one segment after another, are a
+/// sequence themselves, whose prior is a causal transformer. A code adds a vector to what the decoder reads at each place
+/// of the segment, and another to what its output layer reads: the window does not hide it. Both start near 0, so that the
+/// model starts as the decoder without codes. Under a relaxation a mixture of codes adds the mixture of their vectors.
+///
+/// The posterior is `Π_m q(z_m | x)` of a bidirectional transformer, whose outputs are averaged over the segment; there
+/// is one site, `z`, of all codes. Its [`Divergence::Analytic`](gumbel::estimators::Divergence) is the sum of the
+/// divergences of each code given a draw of those before it (Rao–Blackwellised).
+///
+/// Parameters: those of [`Transformer`] under `decoder`, `codes.{input, output}.weight`, `prior.*`, and those that only
+/// training needs under `encoder`, `posterior` and `bag`.
+#[derive(Clone, Debug)]
+pub struct CodeLm {
+    decoder: Transformer,
+    encoder: Stack,
+    posterior: Linear,
+    prior: Stack,
+    prior_output: Linear,
+    /// `[M K, D]`.
+    input: Tensor,
+    output: Tensor,
+    bag: Linear,
+    variables: usize,
+    categories: usize,
+    segment: usize,
+}
+
+impl CodeLm {
+    /// Builds the model on the parameters of `builder`.
+    ///
+    /// # Errors
+    /// If [`CodeLmConfig::check`] finds something.
+    pub fn new(config: &CodeLmConfig, builder: &VarBuilder<'_>) -> Result<Self> {
+        config.check().map_err(candle_core::Error::msg)?;
+        let (d, values) = (config.decoder.width, config.variables * config.categories);
+        let small = Init::Randn { mean: 0., stdev: 0.01 };
+        let codes = |name: &str| {
+            builder.pp("codes").pp(name).get_with_hints((values, d), "weight", small)
+        };
+        let prior = builder.pp("prior");
+        Ok(Self {
+            decoder: Transformer::new(&config.decoder, &builder.pp("decoder"))?,
+            encoder: Stack::new(&config.encoder(), AttentionMask::Full, &builder.pp("encoder"))?,
+            posterior: Linear::new(d, values, &builder.pp("posterior"))?,
+            prior: Stack::new(&config.prior(), AttentionMask::Causal, &prior)?,
+            prior_output: Linear::scaled(EMBEDDING, (d, config.categories), &prior.pp("output"))?,
+            input: codes("input")?,
+            output: codes("output")?,
+            bag: Linear::scaled(EMBEDDING, (values, config.decoder.vocabulary), &builder.pp("bag"))?,
+            variables: config.variables,
+            categories: config.categories,
+            segment: config.segment(),
+        })
+    }
+
+    /// Logits `[B, M, K]` of `q(z_m | x)` of `targets: [B, T]`, for the `M` codes of the sequences.
+    pub fn posterior_logits(&self, targets: &Tensor) -> Result<Tensor> {
+        let h = self.encoder.hidden(targets)?;
+        let (b, t, _) = h.dims3()?;
+        let n = t.div_ceil(self.segment);
+        let sizes: Vec<f64> =
+            (0..n).map(|s| (t - s * self.segment).min(self.segment) as f64).collect();
+        let sizes = Tensor::from_vec(sizes, (1, n, 1), h.device())?.to_dtype(h.dtype())?;
+        let mean = sum_segments(&h, self.segment)?.broadcast_div(&sizes)?;
+        self.posterior.forward(&mean)?.reshape((b, n * self.variables, self.categories))
+    }
+
+    /// Logits `[R, M, K]` of `p(z_m | z_{<m})` at codes `z: [R, M, K]`.
+    pub fn prior_logits(&self, z: &Tensor) -> Result<Tensor> {
+        let (rows, m, _) = z.dims3()?;
+        let before = if m == 1 {
+            Tensor::zeros((rows, 1, self.input.dim(1)?), z.dtype(), z.device())?
+        } else {
+            self.prior.embed_mixtures(&z.narrow(1, 0, m - 1)?)?.pad_with_zeros(1, 1, 0)?
+        };
+        self.prior_output.forward(&self.prior.transform(&before)?)
+    }
+
+    /// Logits of the symbol after each place, `[R, T, V]`, given codes `z: [R, M, K]` and `ids: [R, T]`.
+    pub fn logits(&self, ids: &Tensor, z: &Tensor) -> Result<Tensor> {
+        self.hidden(ids, z)?.broadcast_matmul(&self.decoder.output().t()?)
+    }
+
+    /// What the output layer reads, `[S B, T, D]`: `inputs: [B, T]`, `z: [S B, M, K]`.
+    fn hidden(&self, inputs: &Tensor, z: &Tensor) -> Result<Tensor> {
+        let (b, t) = inputs.dims2()?;
+        let (rows, s) = (z.dim(0)?, z.dim(0)? / b.max(1));
+        let told = |weight: &Tensor| {
+            let codes = self.grouped(z)?.broadcast_matmul(weight)?;
+            spread(&codes, self.segment, t)
+        };
+        let symbols = self.decoder.stack().embed(inputs)?;
+        let d = symbols.dim(2)?;
+        let symbols = symbols.unsqueeze(0)?.broadcast_as((s, b, t, d))?.reshape((rows, t, d))?;
+        let h = self.decoder.stack().transform(&add(&symbols, &told(&self.input)?)?)?;
+        add(&h, &told(&self.output)?)
+    }
+
+    /// The codes of each segment in one row: `[R, M, K]` → `[R, N, M/N K]`.
+    fn grouped(&self, z: &Tensor) -> Result<Tensor> {
+        let (rows, m, k) = z.dims3()?;
+        z.reshape((rows, m / self.variables, self.variables * k))
+    }
+
+    /// `log p(x|z)` as [`LatentVariableModel::log_likelihood`], and `Σ_t log p(x_t | z)` of a bag of words that is told
+    /// nothing but the codes, both `[S, B]`: with the second added during training, codes have to say something (Zhao,
+    /// Zhao, Eskenazi 2017, section 4.3).
+    pub fn log_likelihood_and_bag_of_words(
+        &self,
+        x: &Sequences,
+        trace: &mut Trace<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let z = self.codes(x, trace)?;
+        let (s, b, m, k) = z.dims4()?;
+        let z = z.reshape((s * b, m, k))?;
+        let bag = self.bag.forward(&self.grouped(&z)?)?;
+        let t = x.targets.dim(1)?;
+        let targets = x.targets.unsqueeze(0)?.broadcast_as((s, b, t))?.reshape((s * b, t))?;
+        let words = cross_entropy(&spread(&bag, self.segment, t)?, &targets)?;
+        let words = words.sum(1)?.neg()?.reshape((s, b))?;
+        Ok((self.decode(x, &z)?.reshape((s, b))?, words))
+    }
+
+    /// Draws the codes, and says what their prior is: `[S, B, M, K]`.
+    fn codes(&self, x: &Sequences, trace: &mut Trace<'_>) -> Result<Tensor> {
+        let posterior = self.posterior_logits(&x.targets)?.unsqueeze(0)?;
+        let z = trace.infer("z", &Categorical::from_logits(&posterior)?)?;
+        let (s, b, m, k) = z.dims4()?;
+        let prior = self.prior_logits(&z.reshape((s * b, m, k))?)?.reshape((s, b, m, k))?;
+        trace.prior("z", &Categorical::from_logits(&prior)?)?;
+        Ok(z)
+    }
+
+    /// `log p(x | z): [S B]` at `z: [S B, M, K]`.
+    fn decode(&self, x: &Sequences, z: &Tensor) -> Result<Tensor> {
+        let h = self.hidden(&x.inputs, z)?;
+        let (rows, t, _) = h.dims3()?;
+        let b = x.targets.dim(0)?;
+        let targets = x.targets.unsqueeze(0)?.broadcast_as((rows / b.max(1), b, t))?;
+        self.decoder.log_probs_after(&h, &targets.reshape((rows, t))?)?.sum(1)
+    }
+}
+
+impl LatentVariableModel for CodeLm {
+    type Batch = Sequences;
+
+    fn log_likelihood(&self, x: &Sequences, trace: &mut Trace<'_>) -> Result<Tensor> {
+        let z = self.codes(x, trace)?;
+        let (s, b, m, k) = z.dims4()?;
+        self.decode(x, &z.reshape((s * b, m, k))?)?.reshape((s, b))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use candle_nn::VarMap;
+    use gumbel::Key;
+    use gumbel::estimators::{Estimator, GumbelSoftmax, Independent};
+    use gumbel::objectives::{Elbo, exact_log_likelihood, multi_sample_bound};
+
+    use super::*;
+
+    fn config(variables: usize, segment: Option<usize>) -> CodeLmConfig {
+        CodeLmConfig {
+            decoder: TransformerConfig {
+                vocabulary: 5,
+                width: 8,
+                heads: 2,
+                layers: 1,
+                context: 6,
+                window: Some(1),
+            },
+            variables,
+            categories: 3,
+            segment,
+            encoder_layers: 1,
+            prior_layers: 1,
+        }
+    }
+
+    /// A model whose parameters are irregular numbers.
+    #[expect(clippy::iter_over_hash_type, reason = "each variable is set by its own name")]
+    fn model(config: &CodeLmConfig) -> Result<(CodeLm, VarMap)> {
+        let map = VarMap::new();
+        let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let model = CodeLm::new(config, &builder)?;
+        for (name, var) in map.data().lock().unwrap().iter() {
+            let key = Key::from_seed(1).named(name);
+            var.set(&(key.normal(var.shape(), DType::F32, &Device::Cpu)? * 0.7)?)?;
+        }
+        Ok((model, map))
+    }
+
+    fn sequences(ids: Vec<[u32; 3]>) -> Result<Sequences> {
+        let inputs = ids.iter().flat_map(|x| [4, x[0], x[1]]).collect::<Vec<_>>();
+        let b = ids.len();
+        let targets = ids.into_iter().flatten().collect::<Vec<_>>();
+        let tensor = |ids| Tensor::from_vec(ids, (b, 3), &Device::Cpu);
+        Ok(Sequences { inputs: tensor(inputs)?, targets: tensor(targets)? })
+    }
+
+    /// `Σ_x Σ_z p(x, z) = 1` over all sequences of three symbols, however the codes are laid out.
+    #[test]
+    fn it_is_a_distribution_over_sequences() -> Result<()> {
+        for (variables, segment) in [(1, None), (2, None), (1, Some(2)), (1, Some(1))] {
+            let (model, _) = model(&config(variables, segment))?;
+            let all = (0..125u32).map(|code| [code % 5, code / 5 % 5, code / 25]).collect();
+            let x = sequences(all)?;
+            let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
+            let exact = exact_log_likelihood(&program)?;
+            let total = exact.exp()?.sum_all()?.to_scalar::<f32>()?;
+            assert!((total - 1.).abs() < 1e-4, "{total}");
+            let bound = multi_sample_bound(&program, 2000, 100, Key::from_seed(1))?;
+            let off = (bound - &exact)?.abs()?.mean_all()?.to_scalar::<f32>()?;
+            assert!(off < 0.1, "{off}");
+        }
+        Ok(())
+    }
+
+    /// A place is told the codes of its own segment, and may read what places before it were told.
+    #[test]
+    fn a_code_reaches_the_places_of_its_segment_and_later_ones() -> Result<()> {
+        let (narrow, _) = model(&config(1, Some(2)))?;
+        let mut wide = config(1, Some(2));
+        wide.decoder.window = None;
+        let (wide, _) = model(&wide)?;
+        let ids = Tensor::new(&[[4u32, 1, 2, 3]], &Device::Cpu)?;
+        let logits = |model: &CodeLm, codes: [usize; 2]| -> Result<Vec<Vec<f32>>> {
+            let one_hot = codes.map(|code| [0, 1, 2].map(|k| f32::from(u8::from(k == code))));
+            model.logits(&ids, &Tensor::new(&[one_hot], &Device::Cpu)?)?.get(0)?.to_vec2()
+        };
+        for model in [&narrow, &wide] {
+            let (old, new) = (logits(model, [0, 1])?, logits(model, [0, 2])?);
+            assert_eq!(old[..2], new[..2]);
+            assert!(old[2] != new[2] && old[3] != new[3]);
+        }
+        let (old, new) = (logits(&narrow, [0, 1])?, logits(&narrow, [2, 1])?);
+        assert_eq!(old[2..], new[2..]);
+        let (old, new) = (logits(&wide, [0, 1])?, logits(&wide, [2, 1])?);
+        assert!(old[2] != new[2]);
+        Ok(())
+    }
+
+    /// Codes start with hardly any influence: a strong one keeps the decoder from learning its language.
+    #[test]
+    fn it_starts_as_the_decoder_without_codes() -> Result<()> {
+        let map = VarMap::new();
+        let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+        let model = CodeLm::new(&config(2, None), &builder)?;
+        let x = sequences(vec![[0, 1, 2], [3, 3, 3]])?;
+        let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
+        let (log_px, _) = Trace::run(&program, &mut Independent { samples: 9 }, Key::from_seed(1))?;
+        let without = model.decoder.log_probs(&x)?.sum(1)?;
+        let off = log_px.broadcast_sub(&without)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(off < 0.05, "{off}");
+        Ok(())
+    }
+
+    /// Each parameter learns from a relaxed draw, and a relaxed draw at an end of the simplex is a discrete one.
+    #[test]
+    fn every_parameter_has_a_gradient() -> Result<()> {
+        let (model, map) = model(&config(2, Some(2)))?;
+        let x = sequences(vec![[0, 1, 2], [3, 3, 3]])?;
+        let program = |trace: &mut Trace<'_>| {
+            let (log_px, words) = model.log_likelihood_and_bag_of_words(&x, trace)?;
+            log_px + words
+        };
+        let estimator =
+            GumbelSoftmax { samples: 2, temperature: 0.7.into(), prior_temperature: 0.7.into() };
+        let loss = estimator.surrogate(&program, &Elbo::default(), Key::from_seed(3))?.loss;
+        let gradients = loss.backward()?;
+        for (name, var) in map.data().lock().unwrap().iter() {
+            assert!(gradients.get(var).is_some(), "{name}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn sizes_that_make_no_sense_are_refused_by_name() {
+        let plain = config(2, None);
+        for (config, expected) in [
+            (CodeLmConfig { variables: 0, ..plain.clone() }, "variables is 0"),
+            (CodeLmConfig { categories: 0, ..plain.clone() }, "categories is 0"),
+            (CodeLmConfig { segment: Some(7), ..plain.clone() }, "segment is 7; use 1 to 6"),
+            (CodeLmConfig { prior_layers: 0, ..plain.clone() }, "prior_layers is 0"),
+            (CodeLmConfig { encoder_layers: 0, ..plain.clone() }, "encoder_layers is 0"),
+            (CodeLmConfig { variables: 4096, segment: Some(1), ..plain }, "24576 in all"),
+        ] {
+            let error = config.check().unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
