@@ -42,7 +42,7 @@ impl<M> Config<M> {
     /// Samples of a reference for the gradient: those of the bound, where they define it.
     pub fn reference_samples(&self, wanted: usize) -> usize {
         match self.objective {
-            ObjectiveConfig::Elbo { .. } => wanted,
+            ObjectiveConfig::Elbo { .. } | ObjectiveConfig::GuardedElbo { .. } => wanted,
             ObjectiveConfig::Iwae {} => self.estimator.samples(),
         }
     }

@@ -42,6 +42,21 @@ pub enum Schedule {
         /// Length of the ramp in steps.
         steps: u64,
     },
+    /// From `start` to `end` along a straight line over the first `ramp` of each period of `steps` steps, `end` for the
+    /// rest of it; `end` from the last of `cycles` periods on. Source: Fu et al. (2019), section 4.
+    Cyclical {
+        /// Value at the first step of each period.
+        start: f64,
+        /// Value at the end of each period.
+        end: f64,
+        /// Steps of a period.
+        steps: u64,
+        /// Number of periods.
+        cycles: u64,
+        /// Share of a period in which the value moves; ½ in the paper.
+        #[serde(default = "half")]
+        ramp: f64,
+    },
     /// `max(floor, start · exp(-rate · t))` with `t` the step rounded down to a multiple of `every`.
     Exponential {
         /// Value at step 0.
@@ -69,7 +84,9 @@ impl Schedule {
     pub fn range(&self) -> (f64, f64) {
         let (a, b) = match *self {
             Self::Constant { value } => (value, value),
-            Self::Linear { start, end, .. } | Self::Cosine { start, end, .. } => (start, end),
+            Self::Linear { start, end, .. }
+            | Self::Cosine { start, end, .. }
+            | Self::Cyclical { start, end, .. } => (start, end),
             Self::Exponential { start, floor, rate, .. } if rate >= 0. => (start, floor),
             // It grows for ever.
             Self::Exponential { start, floor, rate, .. } => {
@@ -88,6 +105,12 @@ impl Schedule {
             Self::Cosine { start, end, steps } => {
                 let turn = std::f64::consts::PI * progress(step, steps);
                 end + (start - end) * 0.5 * (1. + turn.cos())
+            }
+            Self::Cyclical { start, end, steps, cycles, ramp } => {
+                let share = progress(step.checked_rem(steps).unwrap_or(0), steps) / ramp;
+                // Not a number where the ramp is 0 and has not begun.
+                let climbing = step / steps.max(1) < cycles && share < 1.;
+                if climbing { start + (end - start) * share } else { end }
             }
             Self::Exponential { start, floor, rate, every } => {
                 let every = every.max(1);
@@ -136,6 +159,10 @@ impl<'de> Deserialize<'de> for Schedule {
     }
 }
 
+fn half() -> f64 {
+    0.5
+}
+
 /// Share of a ramp that is done, in `[0, 1]`.
 fn progress(step: u64, steps: u64) -> f64 {
     if step >= steps { 1. } else { step as f64 / steps as f64 }
@@ -156,6 +183,20 @@ mod tests {
             assert_eq!((schedule.at(10), schedule.at(u64::MAX)), (0.5, 0.5));
         }
         assert_eq!(Schedule::Linear { start: 2., end: 0.5, steps: 0 }.at(0), 0.5);
+    }
+
+    #[test]
+    fn cycles_start_again_until_the_last_is_over() {
+        let beta: Schedule =
+            toml::from_str("kind = \"cyclical\"\nstart = 0\nend = 1\nsteps = 10\ncycles = 3")
+                .unwrap();
+        for (step, value) in
+            [(0, 0.), (1, 0.2), (5, 1.), (9, 1.), (10, 0.), (21, 0.2), (30, 1.), (99, 1.)]
+        {
+            assert!((beta.at(step) - value).abs() < 1e-12, "{step}: {}", beta.at(step));
+        }
+        let cliff = Schedule::Cyclical { start: 0., end: 1., steps: 0, cycles: 3, ramp: 0. };
+        assert_eq!(cliff.at(0), 1.);
     }
 
     #[test]

@@ -17,12 +17,14 @@
 //! assert_eq!(lines.into_inner(), b"{\"step\":100,\"split\":\"valid\",\"elbo\":-102.0,\"error\":1.0}\n");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+mod agreement;
 mod codes;
 mod lines;
 mod mean;
 mod report;
 mod units;
 
+pub use agreement::Agreement;
 pub use codes::CodeUsage;
 pub use lines::JsonLines;
 pub use mean::Mean;

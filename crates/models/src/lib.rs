@@ -3,6 +3,8 @@
 mod categorical_vae;
 mod code_lm;
 mod convolution;
+mod generate;
+mod language_model;
 mod latents;
 mod mlp;
 mod segments;
@@ -14,6 +16,8 @@ mod transformer;
 
 pub use categorical_vae::{CategoricalVae, CategoricalVaeConfig, ContextConfig, Prior};
 pub use code_lm::{CodeLm, CodeLmConfig};
+pub use generate::{Choice, Written};
+pub use language_model::{LanguageModel, Latents};
 pub use latents::Coding;
 pub use mlp::{Activation, Mlp};
 pub use semi_supervised::{ImagesWithLabels, SemiSupervisedVae, SemiSupervisedVaeConfig};

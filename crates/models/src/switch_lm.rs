@@ -1,5 +1,5 @@
 //! A language model whose words are ruled by a chain of discrete states, with an exact likelihood.
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 use gumbel::distributions::Categorical;
 use gumbel::estimators::Trace;
@@ -9,7 +9,7 @@ use gumbel_kernels::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::segments::sum_segments;
+use crate::segments::{spread, sum_segments};
 use crate::stack::{EMBEDDING, Linear, Stack};
 use crate::{LatentVariableModel, Sequences, Transformer, TransformerConfig};
 
@@ -18,12 +18,10 @@ const REACH: f64 = 4.;
 /// The most states.
 const MOST_STATES: usize = 1 << 12;
 
-/// Sizes and choices of a [`SwitchLm`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Sizes and choices of a [`SwitchLm`], beside its decoder's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SwitchLmConfig {
-    /// The decoder, with its window.
-    pub decoder: TransformerConfig,
     /// Number of states `K`; with one the model is the decoder, and a bias of its logits.
     pub states: usize,
     /// Symbols that share a state.
@@ -54,20 +52,20 @@ impl SwitchLmConfig {
     /// # Errors
     /// Those of [`TransformerConfig::check`], also for the encoder's layers, or if there are no states or more than 4096,
     /// or a segment has no symbol or more than the longest sequence.
-    pub fn check(&self) -> std::result::Result<(), String> {
-        self.decoder.check()?;
+    pub fn check(&self, decoder: &TransformerConfig) -> std::result::Result<(), String> {
+        decoder.check()?;
         if !(1..=MOST_STATES).contains(&self.states) {
             return Err(format!("states is {}; use 1 to {MOST_STATES}", self.states));
         }
-        let longest = self.decoder.context;
+        let longest = decoder.context;
         if !(1..=longest).contains(&self.segment) {
             return Err(format!("segment is {}; use 1 to {longest}", self.segment));
         }
-        self.encoder().check().map_err(|error| format!("encoder_{error}"))
+        self.encoder(decoder).check().map_err(|error| format!("encoder_{error}"))
     }
 
-    fn encoder(&self) -> TransformerConfig {
-        TransformerConfig { layers: self.encoder_layers, window: None, ..self.decoder }
+    fn encoder(&self, decoder: &TransformerConfig) -> TransformerConfig {
+        TransformerConfig { layers: self.encoder_layers, window: None, ..*decoder }
     }
 }
 
@@ -92,6 +90,7 @@ pub struct SwitchLm {
     transitions: Tensor,
     start: Tensor,
     gate: Option<Linear>,
+    states: usize,
     segment: usize,
 }
 
@@ -108,20 +107,26 @@ impl SwitchLm {
     ///
     /// # Errors
     /// If [`SwitchLmConfig::check`] finds something.
-    pub fn new(config: &SwitchLmConfig, builder: &VarBuilder<'_>) -> Result<Self> {
-        config.check().map_err(candle_core::Error::msg)?;
-        let (k, d) = (config.states, config.decoder.width);
+    pub fn new(
+        decoder: &TransformerConfig,
+        config: &SwitchLmConfig,
+        builder: &VarBuilder<'_>,
+    ) -> Result<Self> {
+        config.check(decoder).map_err(candle_core::Error::msg)?;
+        let (k, d) = (config.states, decoder.width);
+        let encoder = config.encoder(decoder);
         let states = builder.pp("states");
         let small = Init::Randn { mean: 0., stdev: 0.01 };
         let gate = config.gated.then(|| Linear::new(d, k, &builder.pp("gate")));
         Ok(Self {
-            decoder: Transformer::new(&config.decoder, &builder.pp("decoder"))?,
-            encoder: Stack::new(&config.encoder(), AttentionMask::Full, &builder.pp("encoder"))?,
+            decoder: Transformer::new(decoder, &builder.pp("decoder"))?,
+            encoder: Stack::new(&encoder, AttentionMask::Full, &builder.pp("encoder"))?,
             posterior: Linear::new(d, k, &builder.pp("posterior"))?,
             embedding: states.get_with_hints((k, d), "embedding", EMBEDDING)?,
             transitions: states.get_with_hints((k, k), "transitions", small)?,
             start: states.get_with_hints(k, "start", Init::Const(0.))?,
             gate: gate.transpose()?,
+            states: k,
             segment: config.segment,
         })
     }
@@ -164,11 +169,70 @@ impl SwitchLm {
         self.posterior.forward(&h)
     }
 
+    /// Probabilities `[B, N, K]` of each state given all the words, `p(z_s | x)`: the true posterior's, not `q`'s.
+    pub fn smoothed(&self, x: &Sequences) -> Result<Tensor> {
+        let Chain { emission, gate } = self.chain(x)?;
+        // The derivative of log p(x) in the log-likelihood of a segment under a state is the state's probability.
+        let emission = Var::from_tensor(&emission.detach())?;
+        let transitions = self.transitions.detach();
+        let log_prob = markov_chain_log_likelihood(&emission, &gate.detach(), &transitions)?;
+        match log_prob.sum_all()?.backward()?.get(&emission) {
+            Some(probs) => Ok(probs.clone()),
+            None => candle_core::bail!("no probability reaches the states"),
+        }
+    }
+
+    /// Logits `[R, T, V]` of the symbol after each of the last `T` places of `ids: [R, _]`, given the states of all
+    /// segments so far, one-hot `z: [R, N, K]`.
+    pub fn logits(&self, ids: &Tensor, z: &Tensor, last: usize) -> Result<Tensor> {
+        let length = ids.dim(1)?;
+        let h = self.decoder.hidden(ids)?.narrow(1, length - last, last)?.contiguous()?;
+        let z = spread(z, self.segment, length)?.narrow(1, length - last, last)?;
+        let own = h.broadcast_matmul(&self.decoder.output().t()?)?;
+        own + z.contiguous()?.broadcast_matmul(&self.experts()?)?
+    }
+
+    /// Logits `[R, K]` of the state of the segment that starts after `ids: [R, T]`, given that of the one before, one-hot
+    /// `[R, K]`; none at the first.
+    pub fn next_state_logits(&self, ids: &Tensor, before: Option<&Tensor>) -> Result<Tensor> {
+        let (rows, length) = ids.dims2()?;
+        let gate = match &self.gate {
+            Some(gate) => {
+                let h = self.decoder.hidden(ids)?.narrow(1, length - 1, 1)?.squeeze(1)?;
+                gate.forward(&h.contiguous()?)?
+            }
+            None => {
+                self.start.zeros_like()?.unsqueeze(0)?.broadcast_as((rows, self.start.dim(0)?))?
+            }
+        };
+        match before {
+            Some(state) => gate + state.matmul(&self.transitions)?,
+            None => gate.broadcast_add(&self.start),
+        }
+    }
+
+    /// Symbols of a segment.
+    #[must_use]
+    pub fn segment(&self) -> usize {
+        self.segment
+    }
+
+    /// Number of states `K`.
+    #[must_use]
+    pub fn states(&self) -> usize {
+        self.states
+    }
+
+    /// What each state adds to the logits, `[K, V]`.
+    fn experts(&self) -> Result<Tensor> {
+        let w = self.decoder.output();
+        (self.embedding.matmul(&w.t()?)? / REACH)?.tanh()?.affine(REACH, 0.)
+    }
+
     fn chain(&self, x: &Sequences) -> Result<Chain> {
         let h = self.decoder.hidden(&x.inputs)?;
         let w = self.decoder.output();
-        let experts = (self.embedding.matmul(&w.t()?)? / REACH)?.tanh()?.affine(REACH, 0.)?;
-        let emission = expert_log_probs(&h, w, &experts, &x.targets)?;
+        let emission = expert_log_probs(&h, w, &self.experts()?, &x.targets)?;
         let emission = sum_segments(&emission, self.segment)?;
         let (b, n, k) = emission.dims3()?;
         let gate = match &self.gate {
@@ -213,21 +277,17 @@ mod tests {
 
     use super::*;
 
+    const DECODER: TransformerConfig = TransformerConfig {
+        vocabulary: 7,
+        width: 8,
+        heads: 2,
+        layers: 1,
+        context: 9,
+        window: Some(2),
+    };
+
     fn config(states: usize, segment: usize, gated: bool) -> SwitchLmConfig {
-        SwitchLmConfig {
-            decoder: TransformerConfig {
-                vocabulary: 7,
-                width: 8,
-                heads: 2,
-                layers: 1,
-                context: 9,
-                window: Some(2),
-            },
-            states,
-            segment,
-            gated,
-            encoder_layers: 1,
-        }
+        SwitchLmConfig { states, segment, gated, encoder_layers: 1 }
     }
 
     /// A model whose parameters are irregular numbers.
@@ -235,7 +295,7 @@ mod tests {
     fn model(config: &SwitchLmConfig) -> Result<(SwitchLm, Vec<Var>)> {
         let map = VarMap::new();
         let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
-        let model = SwitchLm::new(config, &builder)?;
+        let model = SwitchLm::new(&DECODER, config, &builder)?;
         for (name, var) in map.data().lock().unwrap().iter() {
             let key = Key::from_seed(1).named(name);
             var.set(&(key.normal(var.shape(), DType::F32, &Device::Cpu)? * 0.7)?)?;
@@ -286,6 +346,10 @@ mod tests {
             let z = &sites[0].draw.value;
             let prior = sites[0].prior.as_ref().unwrap().log_prob(z)?;
             let paths = (log_px + prior)?;
+            let share = paths.broadcast_sub(&log_sum_exp(&paths, 0)?)?.exp()?;
+            let counted = z.broadcast_mul(&share.unsqueeze(2)?.unsqueeze(3)?)?.sum(0)?;
+            let off = (counted - model.smoothed(&x)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(off < 1e-4, "{off}");
             let exact = numbers(&model.log_prob(&x)?)?;
             let closed = numbers(&model.mean_field_bound(&x)?)?;
             let log_q = sites[0].posterior.log_prob(z)?;
@@ -359,7 +423,7 @@ mod tests {
             (SwitchLmConfig { segment: 10, ..config(2, 1, true) }, "use 1 to 9"),
             (SwitchLmConfig { encoder_layers: 0, ..config(2, 1, true) }, "encoder_layers is 0"),
         ] {
-            assert!(bad.check().unwrap_err().contains(key));
+            assert!(bad.check(&DECODER).unwrap_err().contains(key));
         }
         Ok(())
     }

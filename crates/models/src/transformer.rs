@@ -109,9 +109,11 @@ impl Transformer {
         &self.output
     }
 
-    /// Logits of the symbol after each place: `ids: [B, T]` → `[B, T, V]`.
-    pub fn logits(&self, ids: &Tensor) -> Result<Tensor> {
-        self.hidden(ids)?.broadcast_matmul(&self.output.t()?)
+    /// Logits of the symbol after each of the last `T` places of `ids: [B, _]`: `[B, T, V]`.
+    pub fn logits(&self, ids: &Tensor, last: usize) -> Result<Tensor> {
+        let h = self.hidden(ids)?;
+        let h = h.narrow(1, h.dim(1)? - last, last)?.contiguous()?;
+        h.broadcast_matmul(&self.output.t()?)
     }
 
     /// `log p(x_t | x_{<t})` in nats at each place, `[B, T]`.
@@ -179,7 +181,7 @@ mod tests {
         let (variables, model) = model()?;
         let (ids, targets) = (ids((3, 6), 5)?, ids((3, 6), 7)?);
         let loss = model.loss(&ids, &targets)?;
-        let logits = model.logits(&ids)?;
+        let logits = model.logits(&ids, 6)?;
         assert_eq!(logits.dims(), [3, 6, 11]);
         let direct = cross_entropy(&logits, &targets)?.mean_all()?;
         let x = Sequences { inputs: ids.clone(), targets: targets.clone() };

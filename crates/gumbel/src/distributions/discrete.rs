@@ -145,13 +145,34 @@ impl Discrete {
     /// # Errors
     /// If one is made of bits and the other of one-hot vectors.
     pub fn kl(&self, prior: &Self) -> Result<Tensor> {
+        self.kl_per_variable(prior)?.sum(2)
+    }
+
+    /// `KL(self ‖ prior)` of each variable, in nats: `[S | 1, B, N]`.
+    ///
+    /// # Errors
+    /// If one is made of bits and the other of one-hot vectors.
+    pub fn kl_per_variable(&self, prior: &Self) -> Result<Tensor> {
         match (self, prior) {
-            (Self::Bernoulli(q), Self::Bernoulli(p)) => q.kl(p),
-            (Self::Categorical(q), Self::Categorical(p)) => q.kl(p),
+            (Self::Bernoulli(q), Self::Bernoulli(p)) => q.kl_per_variable(p),
+            (Self::Categorical(q), Self::Categorical(p)) => q.kl_per_variable(p),
             _ => candle_core::bail!(
                 "posterior and prior must be of one kind, got {self:?} and {prior:?}"
             ),
         }
+    }
+
+    /// The mixture of the laws of all samples and observations, variable by variable: `[1, 1, N]` or `[1, 1, N, K]`. Of
+    /// posteriors it is the aggregated posterior.
+    pub fn mixture(&self) -> Result<Self> {
+        let probs = self.probs()?.mean_keepdim(0)?.mean_keepdim(1)?;
+        Ok(match self {
+            Self::Bernoulli(_) => {
+                let logits = (probs.log()? - probs.affine(-1., 1.)?.log()?)?;
+                Self::Bernoulli(Bernoulli::from_logits(&logits)?)
+            }
+            Self::Categorical(_) => Self::Categorical(Categorical::from_probs(&probs)?),
+        })
     }
 
     /// The Concrete relaxation at `temperature`.

@@ -1,7 +1,7 @@
 //! Objectives by the name they have in a configuration.
 use serde::{Deserialize, Serialize};
 
-use super::{Elbo, Iwae};
+use super::{Elbo, GuardedElbo, Iwae};
 use crate::Schedule;
 use crate::estimators::{Divergence, Objective};
 
@@ -18,8 +18,24 @@ pub enum ObjectiveConfig {
         #[serde(default = "unit")]
         beta: Schedule,
     },
+    /// [`GuardedElbo`].
+    GuardedElbo {
+        /// Weight of the divergence.
+        #[serde(default = "unit")]
+        beta: Schedule,
+        /// Nats of divergence of a variable that cost what they cost even if they are not used.
+        #[serde(default = "none")]
+        free_nats: Schedule,
+        /// Share of the divergence that is taken of the average over the batch.
+        #[serde(default = "none")]
+        batch_prior: Schedule,
+    },
     /// [`Iwae`].
     Iwae {},
+}
+
+fn none() -> Schedule {
+    Schedule::constant(0.)
 }
 
 fn unit() -> Schedule {
@@ -32,6 +48,11 @@ impl ObjectiveConfig {
     pub fn at(&self, step: u64) -> Box<dyn Objective> {
         match *self {
             Self::Elbo { divergence, beta } => Box::new(Elbo { divergence, beta: beta.at(step) }),
+            Self::GuardedElbo { beta, free_nats, batch_prior } => Box::new(GuardedElbo {
+                beta: beta.at(step),
+                free_nats: free_nats.at(step),
+                batch_prior: batch_prior.at(step),
+            }),
             Self::Iwae {} => Box::new(Iwae),
         }
     }

@@ -2,11 +2,13 @@
 mod config;
 mod elbo;
 mod evaluation;
+mod guarded_elbo;
 mod iwae;
 
 pub use config::ObjectiveConfig;
 pub use elbo::Elbo;
 pub use evaluation::{exact_log_likelihood, multi_sample_bound};
+pub use guarded_elbo::GuardedElbo;
 pub use iwae::Iwae;
 
 use candle_core::{Result, Tensor};

@@ -1,0 +1,170 @@
+//! The evidence lower bound with guards against latents that say nothing.
+use candle_core::{Result, Tensor};
+
+use super::model_of;
+use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
+
+/// The evidence lower bound `E_q[log p(x|z)] - β Σ_n D_n`, whose divergences are guarded against collapse: a model that
+/// can do without its latents soon has a posterior that is the prior.
+///
+/// `D_n = max(λ, mean_b[(1 - w) KL(q_n ‖ p_n) + w KL(q̄_n ‖ p̄_n)])` for variable `n`, where `q̄` and `p̄` are the averages
+/// over the batch. Free nats `λ` take away what is gained by less divergence than that (Kingma et al. 2016, appendix C.8);
+/// the share `w` asks for the prior on average only (Zhao, Lee, Eskenazi 2018, section 3.1), so that an observation is free
+/// to choose a code. The divergence is that of the discrete distributions.
+///
+/// Free nats alone keep the value a bound, on average over the batch; with `w > 0` or `β < 1` it is **not a bound**. Let
+/// the guards end before training does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GuardedElbo {
+    /// Weight `β` of the divergence.
+    pub beta: f64,
+    /// Nats `λ` of each variable.
+    pub free_nats: f64,
+    /// Share `w`, in `[0, 1]`.
+    pub batch_prior: f64,
+}
+
+impl GuardedElbo {
+    /// The guarded divergence of a site, `[S | 1, B | 1]`.
+    fn divergence(
+        &self,
+        site: &SiteDraw,
+        prior: &crate::distributions::Discrete,
+    ) -> Result<Tensor> {
+        let each = site.posterior.kl_per_variable(prior)?;
+        let blended = if self.batch_prior > 0. {
+            let average = site.posterior.mixture()?.kl_per_variable(&prior.mixture()?)?;
+            (each * (1. - self.batch_prior))?.broadcast_add(&(average * self.batch_prior)?)?
+        } else {
+            each
+        };
+        if self.free_nats > 0. {
+            let least = blended.mean_keepdim(0)?.mean_keepdim(1)?.maximum(self.free_nats)?;
+            least.sum(2)
+        } else {
+            blended.sum(2)
+        }
+    }
+}
+
+impl Objective for GuardedElbo {
+    fn log_weights(&self, log_px: &Tensor, sites: &[SiteDraw]) -> Result<Tensor> {
+        sites.iter().try_fold(log_px.clone(), |log_w, site| match &site.prior {
+            Some(prior) if !site.is_observed() => {
+                let divergence = self.divergence(site, prior)?;
+                log_w.broadcast_sub(&(divergence * self.beta)?)
+            }
+            _ => log_w.broadcast_add(&site.log_ratio(Divergence::Analytic)?),
+        })
+    }
+
+    fn bound(&self, log_w: &Tensor) -> Result<Tensor> {
+        log_w.mean(0)
+    }
+
+    fn bounds(&self, sites: &[SiteDraw]) -> BoundOf {
+        match model_of(sites) {
+            BoundOf::DiscreteModel if self.beta >= 1. && self.batch_prior == 0. => {
+                BoundOf::DiscreteModel
+            }
+            _ => BoundOf::Nothing,
+        }
+    }
+
+    /// `log w_s / S`: the other samples are terms of their own.
+    fn learning_signal(&self, log_w: &Tensor) -> Result<Tensor> {
+        log_w / log_w.dim(0)? as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+    use gumbel_kernels::Key;
+
+    use super::*;
+    use crate::distributions::{Bernoulli, Categorical, Discrete};
+    use crate::estimators::{Independent, Trace};
+    use crate::objectives::Elbo;
+
+    fn value(objective: &dyn Objective, q: &Discrete, p: &Discrete) -> Result<(Tensor, BoundOf)> {
+        let program = |t: &mut Trace<'_>| {
+            let z = t.sample("z", q, p)?;
+            z.flatten_from(2)?.sum(2)?.affine(0., -3.)
+        };
+        let (log_px, sites) =
+            Trace::run(&program, &mut Independent { samples: 2 }, Key::from_seed(1))?;
+        Ok((objective.bound(&objective.log_weights(&log_px, &sites)?)?, objective.bounds(&sites)))
+    }
+
+    fn laws() -> Result<[(Discrete, Discrete); 2]> {
+        let normal =
+            |seed, shape: &[usize]| Key::from_seed(seed).normal(shape, DType::F64, &Device::Cpu);
+        let categorical = |seed| {
+            Ok::<_, candle_core::Error>(Discrete::from(&Categorical::from_logits(&normal(
+                seed,
+                &[1, 4, 2, 3],
+            )?)?))
+        };
+        let bernoulli = |seed| {
+            Ok::<_, candle_core::Error>(Discrete::from(&Bernoulli::from_logits(&normal(
+                seed,
+                &[1, 4, 2],
+            )?)?))
+        };
+        Ok([(categorical(1)?, categorical(2)?), (bernoulli(3)?, bernoulli(4)?)])
+    }
+
+    #[test]
+    fn without_guards_it_is_the_plain_bound() -> Result<()> {
+        for (q, p) in laws()? {
+            let plain = GuardedElbo { beta: 1., free_nats: 0., batch_prior: 0. };
+            let (guarded, bounds) = value(&plain, &q, &p)?;
+            let (elbo, _) = value(&Elbo::default(), &q, &p)?;
+            assert_eq!(guarded.to_vec1::<f64>()?, elbo.to_vec1::<f64>()?);
+            assert_eq!(bounds, BoundOf::DiscreteModel);
+        }
+        Ok(())
+    }
+
+    /// More than any variable's divergence: what is left has no slope.
+    #[test]
+    fn free_nats_bound_from_below_and_take_the_slope_away() -> Result<()> {
+        let logits =
+            Var::from_tensor(&Key::from_seed(1).normal((1, 4, 2, 3), DType::F64, &Device::Cpu)?)?;
+        let q = Discrete::from(&Categorical::from_logits(&logits)?);
+        let p = Discrete::uniform_like(&q)?;
+        let guarded = |free_nats| GuardedElbo { beta: 2., free_nats, batch_prior: 0. };
+        let (bound, bounds) = value(&guarded(5.), &q, &p)?;
+        assert!(bound.to_vec1::<f64>()?.iter().all(|b| (b + 3. + 2. * 10.).abs() < 1e-12));
+        assert_eq!(bounds, BoundOf::DiscreteModel);
+        let slope = bound
+            .sum_all()?
+            .backward()?
+            .get(&logits)
+            .map(|g| g.abs()?.sum_all()?.to_scalar::<f64>());
+        assert!(slope.transpose()?.unwrap_or(0.) == 0.);
+        let mean = |b: Tensor| b.mean_all()?.to_scalar::<f64>();
+        let (little, _) = value(&guarded(1e-9), &q, &p)?;
+        let (none, _) = value(&guarded(0.), &q, &p)?;
+        assert!((mean(little)? - mean(none)?).abs() < 1e-12);
+        Ok(())
+    }
+
+    /// Two observations with opposite codes are, together, the prior.
+    #[test]
+    fn the_average_over_the_batch_may_be_the_prior_while_no_observation_is() -> Result<()> {
+        let logits = Tensor::new(&[[[[9., 0.]], [[0., 9.]]]], &Device::Cpu)?;
+        let q = Discrete::from(&Categorical::from_logits(&logits)?);
+        let p = Discrete::uniform_like(&q)?;
+        let of = |batch_prior| {
+            let (bound, bounds) =
+                value(&GuardedElbo { beta: 1., free_nats: 0., batch_prior }, &q, &p)?;
+            Ok::<_, candle_core::Error>((bound.to_vec1::<f64>()?[0] + 3., bounds))
+        };
+        let (none, half, all) = (of(0.)?, of(0.5)?, of(1.)?);
+        assert!(all.0.abs() < 1e-12 && none.0 < -0.6 && (half.0 - none.0 / 2.).abs() < 1e-12);
+        assert_eq!((none.1, all.1), (BoundOf::DiscreteModel, BoundOf::Nothing));
+        Ok(())
+    }
+}
