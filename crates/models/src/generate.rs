@@ -247,7 +247,7 @@ mod tests {
         let model = LanguageModel::new(&DECODER, latents, &builder)?;
         for (name, var) in map.data().lock().unwrap().iter() {
             let key = Key::from_seed(1).named(name);
-            var.set(&(key.normal(var.shape(), DType::F32, &Device::Cpu)? * 0.7)?)?;
+            var.set(&(key.normal(var.shape(), DType::F32, &Device::Cpu)? * 0.3)?)?;
         }
         Ok(model)
     }
