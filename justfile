@@ -17,6 +17,10 @@ run-predict *ARGS:
 run-semi *ARGS:
     cargo run --release --locked --bin semi -- "$@"
 
+# Train a language model with discrete latents; `just run-lm --help` has the options
+run-lm *ARGS:
+    cargo run --release --locked --bin lm -- "$@"
+
 # Run all tests; no network, no files
 test *ARGS:
     cargo test --workspace --locked "$@"

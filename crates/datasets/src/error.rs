@@ -2,7 +2,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use crate::catalogue;
+use crate::catalogue::DataFile;
 use crate::{DatasetName, Looked};
 
 /// A result whose error is [`Error`].
@@ -13,10 +13,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// No place holds every file of the set. Nothing else is used in its stead.
-    #[error("{}", missing(*.set, .looked_in))]
+    #[error("{}", missing(.title, .files, .looked_in, .instead))]
     Missing {
-        /// The set that was asked for.
-        set: DatasetName,
+        /// The set that was asked for, by the name to call it.
+        title: &'static str,
+        /// Its files.
+        files: Vec<DataFile>,
+        /// An option that does without files.
+        instead: &'static str,
         /// The directories that were tried, in order, and what each held.
         looked_in: Vec<Looked>,
     },
@@ -75,24 +79,24 @@ impl Error {
 }
 
 /// The text of [`Error::Missing`]: what was wanted, where it was sought, how to go on.
-fn missing(set: DatasetName, looked_in: &[Looked]) -> String {
-    let Some(entry) = catalogue::entry(set) else {
-        return format!("{set} is drawn by this program and has no files");
-    };
-    let mut text = format!("{} is not on this machine", entry.title);
+fn missing(title: &str, files: &[DataFile], looked_in: &[Looked], instead: &str) -> String {
+    let mut text = format!("{title} is not on this machine");
     for (i, looked) in looked_in.iter().enumerate() {
         let head = if i == 0 { "looked in" } else { "" };
         let _ = write!(text, "\n  {head:9}  {looked}");
     }
-    for (i, file) in entry.files().iter().enumerate() {
+    for (i, file) in files.iter().enumerate() {
         let head = if i == 0 { "expected" } else { "" };
         let (name, bytes, sha256) = (file.name, file.bytes, file.sha256);
         let _ = write!(text, "\n  {head:9}  {name}  {bytes} bytes  sha256 {sha256}");
     }
-    text.push_str(
-        "\n  fix        put all of these files, still gzipped, into one of those directories,\
+    let gzipped =
+        if files.iter().any(|file| file.name.ends_with(".gz")) { ", still gzipped," } else { "" };
+    let _ = write!(
+        text,
+        "\n  fix        put all of these files{gzipped} into one of those directories,\
          \n             or name the directory above it with --data-dir or GUMBEL_DATA_DIR\
-         \n             or run now without any file: --dataset strokes",
+         \n             or run now without any file: {instead}"
     );
     text
 }
@@ -100,12 +104,15 @@ fn missing(set: DatasetName, looked_in: &[Looked]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue;
 
     #[test]
     fn missing_data_is_explained_with_files_places_and_a_way_on() {
         let directory = PathBuf::from("somewhere/mnist");
         let looked_in = vec![Looked { directory, held: 3, of: 4 }];
-        let error = Error::Missing { set: DatasetName::Mnist, looked_in };
+        let entry = catalogue::entry(DatasetName::Mnist).unwrap();
+        let (title, files, instead) = (entry.title, entry.files(), "--dataset strokes");
+        let error = Error::Missing { title, files, instead, looked_in };
         let text = error.to_string();
         for part in [
             "mnist is not on this machine",

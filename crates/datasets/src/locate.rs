@@ -2,7 +2,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::catalogue::Entry;
+use crate::catalogue::{DataFile, Entry};
 use crate::{Error, Result};
 
 /// The directories in which data sets are looked for, in order; a set is a folder of its name in one.
@@ -81,20 +81,34 @@ impl Places {
     /// cannot be looked into.
     pub fn find(&self, entry: &Entry) -> Result<PathBuf> {
         let files = entry.files();
+        self.folder(entry.name.as_str(), &files)?.map_err(|looked_in| Error::Missing {
+            title: entry.title,
+            files,
+            instead: "--dataset strokes",
+            looked_in,
+        })
+    }
+
+    /// The first folder of that name that holds every one of the files; if there is none, what was looked into.
+    pub(crate) fn folder(
+        &self,
+        name: &str,
+        files: &[DataFile],
+    ) -> Result<std::result::Result<PathBuf, Vec<Looked>>> {
         let mut looked_in = Vec::new();
         for place in &self.directories {
-            let directory = place.join(entry.name.as_str());
+            let directory = place.join(name);
             let mut held = 0;
-            for file in &files {
+            for file in files {
                 held += usize::from(exists(&directory.join(file.name))?);
             }
             if held == files.len() {
-                return Ok(directory);
+                return Ok(Ok(directory));
             }
             let directory = std::path::absolute(&directory).unwrap_or(directory);
             looked_in.push(Looked { directory, held, of: files.len() });
         }
-        Err(Error::Missing { set: entry.name, looked_in })
+        Ok(Err(looked_in))
     }
 }
 

@@ -6,7 +6,8 @@ use gumbel::estimators::Trace;
 use gumbel_kernels::{AttentionMask, add, cross_entropy};
 use serde::{Deserialize, Serialize};
 
-use crate::segments::{spread, sum_segments};
+use crate::encoder::Encoder;
+use crate::segments::spread;
 use crate::stack::{EMBEDDING, Linear, Stack};
 use crate::{LatentVariableModel, Sequences, Transformer, TransformerConfig};
 
@@ -14,7 +15,7 @@ use crate::{LatentVariableModel, Sequences, Transformer, TransformerConfig};
 const MOST: usize = 1 << 12;
 
 /// Sizes and choices of a [`CodeLm`], beside its decoder's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CodeLmConfig {
     /// Categorical variables of a segment.
@@ -24,10 +25,30 @@ pub struct CodeLmConfig {
     /// Symbols of a segment; if not given, a sequence is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<usize>,
-    /// Blocks of the bidirectional transformer that infers codes, of the decoder's width.
+    /// Blocks of the bidirectional transformer that infers codes, of the decoder's width; with 0 nothing does, and the
+    /// posterior is uniform.
     pub encoder_layers: usize,
     /// Blocks of the causal transformer that is the prior of the codes, of the decoder's width.
     pub prior_layers: usize,
+    /// Standard deviation of the vectors that codes add, at the start. Small ones let a decoder start as it would without
+    /// codes; larger ones make it start as a mixture, whose parts can be told apart.
+    #[serde(default = "scale", skip_serializing_if = "is_usual_scale")]
+    pub scale: f64,
+    /// Whether there is a bag of words that is told the codes, for training.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub bag_of_words: bool,
+}
+
+fn scale() -> f64 {
+    0.01
+}
+
+fn is_usual_scale(x: &f64) -> bool {
+    *x == scale()
+}
+
+fn is_false(x: &bool) -> bool {
+    !*x
 }
 
 impl CodeLmConfig {
@@ -48,7 +69,10 @@ impl CodeLmConfig {
                 return Err(format!("{key} is {size}; use 1 to {most}"));
             }
         }
-        self.encoder(decoder).check().map_err(|error| format!("encoder_{error}"))?;
+        if !(self.scale >= 0. && self.scale.is_finite()) {
+            return Err(format!("scale is {}; use a number from 0 on", self.scale));
+        }
+        Encoder::check(decoder, self.encoder_layers)?;
         let codes = self.prior(decoder).context;
         if codes > MOST {
             return Err(format!(
@@ -57,10 +81,6 @@ impl CodeLmConfig {
             ));
         }
         self.prior(decoder).check().map_err(|error| format!("prior_{error}"))
-    }
-
-    fn encoder(&self, decoder: &TransformerConfig) -> TransformerConfig {
-        TransformerConfig { layers: self.encoder_layers, window: None, ..*decoder }
     }
 
     fn prior(&self, decoder: &TransformerConfig) -> TransformerConfig {
@@ -80,26 +100,28 @@ impl CodeLmConfig {
 ///
 /// A segment has `variables` codes, each one-hot of `K`; all codes of a sequence, one segment after another, are a
 /// sequence themselves, whose prior is a causal transformer. A code adds a vector to what the decoder reads at each place
-/// of the segment, and another to what its output layer reads: the window does not hide it. Both start near 0, so that the
-/// model starts as the decoder without codes. Under a relaxation a mixture of codes adds the mixture of their vectors.
+/// of the segment; what its output layer reads is stretched by a second vector and moved by a third (Perez et al. 2018), so
+/// that a code changes what follows which symbol, and the window does not hide it. All start near 0, so that the model
+/// starts as the decoder without codes. Under a relaxation a mixture of codes adds the mixture of their vectors.
 ///
-/// The posterior is `Π_m q(z_m | x)` of a bidirectional transformer, whose outputs are averaged over the segment; there
-/// is one site, `z`, of all codes. Its [`Divergence::Analytic`](gumbel::estimators::Divergence) is the sum of the
+/// The posterior is `Π_m q(z_m | x)` of a bidirectional transformer that reads each symbol with the one before, and whose
+/// outputs are averaged over the segment; there is one site, `z`, of all codes. Its [`Divergence::Analytic`](gumbel::estimators::Divergence) is the sum of the
 /// divergences of each code given a draw of those before it (Rao–Blackwellised).
 ///
-/// Parameters: those of [`Transformer`] under `decoder`, `codes.{input, output}.weight`, `prior.*`, and those that only
+/// Parameters: those of [`Transformer`] under `decoder`, `codes.{input, gain, output}.weight`, `prior.*`, and those that only
 /// training needs under `encoder`, `posterior` and `bag`.
 #[derive(Clone, Debug)]
 pub struct CodeLm {
     decoder: Transformer,
-    encoder: Stack,
-    posterior: Linear,
+    /// What infers codes.
+    encoder: Option<Encoder>,
     prior: Stack,
     prior_output: Linear,
     /// `[M K, D]`.
     input: Tensor,
+    gain: Tensor,
     output: Tensor,
-    bag: Linear,
+    bag: Option<Linear>,
     variables: usize,
     categories: usize,
     segment: usize,
@@ -117,46 +139,40 @@ impl CodeLm {
     ) -> Result<Self> {
         config.check(decoder).map_err(candle_core::Error::msg)?;
         let (d, values) = (decoder.width, config.variables * config.categories);
-        let encoder = config.encoder(decoder);
-        let small = Init::Randn { mean: 0., stdev: 0.01 };
+        let bag = || Linear::scaled(EMBEDDING, (values, decoder.vocabulary), &builder.pp("bag"));
+        let small = Init::Randn { mean: 0., stdev: config.scale };
         let codes =
             |name: &str| builder.pp("codes").pp(name).get_with_hints((values, d), "weight", small);
         let prior = builder.pp("prior");
         Ok(Self {
             decoder: Transformer::new(decoder, &builder.pp("decoder"))?,
-            encoder: Stack::new(&encoder, AttentionMask::Full, &builder.pp("encoder"))?,
-            posterior: Linear::new(d, values, &builder.pp("posterior"))?,
+            encoder: Encoder::new(decoder, config.encoder_layers, values, builder)?,
             prior: Stack::new(&config.prior(decoder), AttentionMask::Causal, &prior)?,
             prior_output: Linear::scaled(EMBEDDING, (d, config.categories), &prior.pp("output"))?,
             input: codes("input")?,
+            gain: codes("gain")?,
             output: codes("output")?,
-            bag: Linear::scaled(EMBEDDING, (values, decoder.vocabulary), &builder.pp("bag"))?,
+            bag: config.bag_of_words.then(bag).transpose()?,
             variables: config.variables,
             categories: config.categories,
             segment: config.segment.unwrap_or(decoder.context),
         })
     }
 
-    /// Logits `[B, M, K]` of `q(z_m | x)` of `targets: [B, T]`, for the `M` codes of the sequences.
-    pub fn posterior_logits(&self, targets: &Tensor) -> Result<Tensor> {
-        let h = self.encoder.hidden(targets)?;
-        let (b, t, _) = h.dims3()?;
-        let n = t.div_ceil(self.segment);
-        let sizes: Vec<f64> =
-            (0..n).map(|s| (t - s * self.segment).min(self.segment) as f64).collect();
-        let sizes = Tensor::from_vec(sizes, (1, n, 1), h.device())?.to_dtype(h.dtype())?;
-        let mean = sum_segments(&h, self.segment)?.broadcast_div(&sizes)?;
-        self.posterior.forward(&mean)?.reshape((b, n * self.variables, self.categories))
+    /// Logits `[B, M, K]` of `q(z_m | x)`, for the `M` codes of each sequence.
+    pub fn posterior_logits(&self, x: &Sequences) -> Result<Tensor> {
+        let (b, t) = x.targets.dims2()?;
+        let shape = (b, self.codes_of(t), self.categories);
+        match &self.encoder {
+            None => Tensor::zeros(shape, self.input.dtype(), self.input.device()),
+            Some(encoder) => encoder.forward(x, self.segment)?.reshape(shape),
+        }
     }
 
     /// Logits `[R, M, K]` of `p(z_m | z_{<m})` at codes `z: [R, M, K]`.
     pub fn prior_logits(&self, z: &Tensor) -> Result<Tensor> {
-        let (rows, m, _) = z.dims3()?;
-        let before = if m == 1 {
-            Tensor::zeros((rows, 1, self.input.dim(1)?), z.dtype(), z.device())?
-        } else {
-            self.prior.embed_mixtures(&z.narrow(1, 0, m - 1)?)?.pad_with_zeros(1, 1, 0)?
-        };
+        let embedded = self.prior.embed_mixtures(z)?.pad_with_zeros(1, 1, 0)?;
+        let before = embedded.narrow(1, 0, z.dim(1)?)?.contiguous()?;
         self.prior_output.forward(&self.prior.transform(&before)?)
     }
 
@@ -165,6 +181,12 @@ impl CodeLm {
         let h = self.hidden(ids, z)?;
         let h = h.narrow(1, h.dim(1)? - last, last)?.contiguous()?;
         h.broadcast_matmul(&self.decoder.output().t()?)
+    }
+
+    /// Whether there is a bag of words.
+    #[must_use]
+    pub fn has_bag_of_words(&self) -> bool {
+        self.bag.is_some()
     }
 
     /// How many codes a sequence of `length` symbols has.
@@ -191,7 +213,8 @@ impl CodeLm {
         let d = symbols.dim(2)?;
         let symbols = symbols.unsqueeze(0)?.broadcast_as((s, b, t, d))?.reshape((rows, t, d))?;
         let h = self.decoder.stack().transform(&add(&symbols, &told(&self.input)?)?)?;
-        add(&h, &told(&self.output)?)
+        let stretched = (&h * (told(&self.gain)? + 1.)?)?;
+        add(&stretched, &told(&self.output)?)
     }
 
     /// The codes of each segment in one row: `[R, M, K]` → `[R, N, M/N K]`.
@@ -211,7 +234,10 @@ impl CodeLm {
         let z = self.drawn(x, trace)?;
         let (s, b, m, k) = z.dims4()?;
         let z = z.reshape((s * b, m, k))?;
-        let bag = self.bag.forward(&self.grouped(&z)?)?;
+        let Some(bag) = &self.bag else {
+            candle_core::bail!("this model has no bag of words; set bag_of_words")
+        };
+        let bag = bag.forward(&self.grouped(&z)?)?;
         let t = x.targets.dim(1)?;
         let targets = x.targets.unsqueeze(0)?.broadcast_as((s, b, t))?.reshape((s * b, t))?;
         let words = cross_entropy(&spread(&bag, self.segment, t)?, &targets)?;
@@ -221,7 +247,7 @@ impl CodeLm {
 
     /// Draws the codes, and says what their prior is: `[S, B, M, K]`.
     fn drawn(&self, x: &Sequences, trace: &mut Trace<'_>) -> Result<Tensor> {
-        let posterior = self.posterior_logits(&x.targets)?.unsqueeze(0)?;
+        let posterior = self.posterior_logits(x)?.unsqueeze(0)?;
         let z = trace.infer("z", &Categorical::from_logits(&posterior)?)?;
         let (s, b, m, k) = z.dims4()?;
         let prior = self.prior_logits(&z.reshape((s * b, m, k))?)?.reshape((s, b, m, k))?;
@@ -271,7 +297,15 @@ mod tests {
     };
 
     fn config(variables: usize, segment: Option<usize>) -> CodeLmConfig {
-        CodeLmConfig { variables, categories: 3, segment, encoder_layers: 1, prior_layers: 1 }
+        CodeLmConfig {
+            variables,
+            categories: 3,
+            segment,
+            encoder_layers: 1,
+            prior_layers: 1,
+            scale: scale(),
+            bag_of_words: true,
+        }
     }
 
     /// A model whose parameters are irregular numbers.
@@ -313,6 +347,11 @@ mod tests {
             let exact = exact_log_likelihood(&program)?;
             let total = exact.exp()?.sum_all()?.to_scalar::<f32>()?;
             assert!((total - 1.).abs() < 1e-4, "{total}");
+            let blind = CodeLmConfig { encoder_layers: 0, ..config(variables, segment) };
+            let (blind, _) = self::model(&blind)?;
+            let program = |trace: &mut Trace<'_>| blind.log_likelihood(&x, trace);
+            let same = (exact_log_likelihood(&program)? - &exact)?.abs()?.max_all()?;
+            assert!(same.to_scalar::<f32>()? < 1e-4, "{same}");
             let bound = multi_sample_bound(&program, 2000, 100, Key::from_seed(1))?;
             let off = (bound - &exact)?.abs()?.mean_all()?.to_scalar::<f32>()?;
             assert!(off < 0.1, "{off}");
@@ -384,8 +423,8 @@ mod tests {
             (CodeLmConfig { variables: 0, ..plain }, "variables is 0"),
             (CodeLmConfig { categories: 0, ..plain }, "categories is 0"),
             (CodeLmConfig { segment: Some(7), ..plain }, "segment is 7; use 1 to 6"),
+            (CodeLmConfig { scale: f64::NAN, ..plain }, "scale is NaN"),
             (CodeLmConfig { prior_layers: 0, ..plain }, "prior_layers is 0"),
-            (CodeLmConfig { encoder_layers: 0, ..plain }, "encoder_layers is 0"),
             (CodeLmConfig { variables: 4096, segment: Some(1), ..plain }, "24576 in all"),
         ] {
             let error = config.check(&DECODER).unwrap_err();

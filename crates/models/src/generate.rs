@@ -235,6 +235,8 @@ mod tests {
                 segment: None,
                 encoder_layers: 1,
                 prior_layers: 1,
+                scale: 0.01,
+                bag_of_words: false,
             }),
         ]
     }

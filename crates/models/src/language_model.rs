@@ -15,7 +15,7 @@ use crate::{
 const MOST_JOINT_VALUES: usize = 1 << 12;
 
 /// What a decoder has beside its words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Latents {
     /// Nothing.
@@ -101,12 +101,12 @@ impl LanguageModel {
         }
     }
 
-    /// Probabilities `[B, M, K]` of the latents under `q(z|x)` of `targets: [B, T]`; none without latents.
-    pub fn posterior(&self, targets: &Tensor) -> Result<Option<Tensor>> {
+    /// Probabilities `[B, M, K]` of the latents under `q(z|x)`; none without latents.
+    pub fn posterior(&self, x: &Sequences) -> Result<Option<Tensor>> {
         let logits = match self {
             Self::Decoder(_) => return Ok(None),
-            Self::States(model) => model.posterior_logits(targets)?,
-            Self::Codes(model) => model.posterior_logits(targets)?,
+            Self::States(model) => model.posterior_logits(x)?,
+            Self::Codes(model) => model.posterior_logits(x)?,
         };
         softmax(&logits).map(Some)
     }

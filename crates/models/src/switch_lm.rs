@@ -4,13 +4,14 @@ use candle_nn::{Init, VarBuilder};
 use gumbel::distributions::Categorical;
 use gumbel::estimators::Trace;
 use gumbel_kernels::{
-    AttentionMask, add, categorical_entropy, expert_log_probs, log_sum_exp,
-    markov_chain_log_likelihood, softmax,
+    add, categorical_entropy, expert_log_probs, log_sum_exp, markov_chain_log_likelihood, scale,
+    softmax,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::encoder::Encoder;
 use crate::segments::{spread, sum_segments};
-use crate::stack::{EMBEDDING, Linear, Stack};
+use crate::stack::{EMBEDDING, Linear};
 use crate::{LatentVariableModel, Sequences, Transformer, TransformerConfig};
 
 /// How far a state moves a logit at most, either way, in nats.
@@ -30,7 +31,8 @@ pub struct SwitchLmConfig {
     /// Whether what came before changes where the chain goes; else it is a chain by itself.
     #[serde(default = "yes")]
     pub gated: bool,
-    /// Blocks of the bidirectional transformer that infers states, of the decoder's width.
+    /// Blocks of the bidirectional transformer that infers states, of the decoder's width; with 0 nothing does, and the
+    /// posterior is uniform.
     pub encoder_layers: usize,
 }
 
@@ -61,11 +63,7 @@ impl SwitchLmConfig {
         if !(1..=longest).contains(&self.segment) {
             return Err(format!("segment is {}; use 1 to {longest}", self.segment));
         }
-        self.encoder(decoder).check().map_err(|error| format!("encoder_{error}"))
-    }
-
-    fn encoder(&self, decoder: &TransformerConfig) -> TransformerConfig {
-        TransformerConfig { layers: self.encoder_layers, window: None, ..*decoder }
+        Encoder::check(decoder, self.encoder_layers)
     }
 }
 
@@ -76,7 +74,7 @@ impl SwitchLmConfig {
 /// `p(z_s = k | z_{s-1} = j) ∝ exp(A_jk + g_s[k])`, where the gate `g_s` is a linear map of what the decoder knows before
 /// the segment. Given the words, the states are a Markov chain, so [`log_prob`](Self::log_prob) is exact, and every bound
 /// and estimator of it can be held against it. As a [`LatentVariableModel`] its posterior is `Π_s q(z_s | x)`, of a
-/// bidirectional transformer; there is one site, `z`, of `N` segments of `K` states. Under a relaxation a mixture of
+/// bidirectional transformer that reads each symbol with the one before; there is one site, `z`, of `N` segments of `K` states. Under a relaxation a mixture of
 /// states has the mixture of their log-probabilities.
 ///
 /// Parameters: those of [`Transformer`] under `decoder`, `states.{embedding, transitions, start}`, `gate.*`, and those of
@@ -84,8 +82,8 @@ impl SwitchLmConfig {
 #[derive(Clone, Debug)]
 pub struct SwitchLm {
     decoder: Transformer,
-    encoder: Stack,
-    posterior: Linear,
+    /// What infers states.
+    encoder: Option<Encoder>,
     embedding: Tensor,
     transitions: Tensor,
     start: Tensor,
@@ -114,14 +112,12 @@ impl SwitchLm {
     ) -> Result<Self> {
         config.check(decoder).map_err(candle_core::Error::msg)?;
         let (k, d) = (config.states, decoder.width);
-        let encoder = config.encoder(decoder);
         let states = builder.pp("states");
         let small = Init::Randn { mean: 0., stdev: 0.01 };
         let gate = config.gated.then(|| Linear::new(d, k, &builder.pp("gate")));
         Ok(Self {
             decoder: Transformer::new(decoder, &builder.pp("decoder"))?,
-            encoder: Stack::new(&encoder, AttentionMask::Full, &builder.pp("encoder"))?,
-            posterior: Linear::new(d, k, &builder.pp("posterior"))?,
+            encoder: Encoder::new(decoder, config.encoder_layers, k, builder)?,
             embedding: states.get_with_hints((k, d), "embedding", EMBEDDING)?,
             transitions: states.get_with_hints((k, k), "transitions", small)?,
             start: states.get_with_hints(k, "start", Init::Const(0.))?,
@@ -140,7 +136,7 @@ impl SwitchLm {
     /// The mean-field bound `[B]`, `E_q[log p(x, z) - log q(z)]`, in closed form: what samples of the posterior estimate.
     pub fn mean_field_bound(&self, x: &Sequences) -> Result<Tensor> {
         let Chain { emission, gate } = self.chain(x)?;
-        let logits = self.posterior_logits(&x.targets)?;
+        let logits = self.posterior_logits(x)?;
         let q = softmax(&logits)?;
         let n = q.dim(1)?;
         let mut bound = ((&q * emission)?.sum((1, 2))? + categorical_entropy(&logits)?.sum(1)?)?;
@@ -159,14 +155,23 @@ impl SwitchLm {
             let sums = sums.broadcast_add(&most)?.broadcast_add(&top.t()?)?;
             let sums = sums.to_dtype(before.dtype())?;
             bound = ((bound + steps.sum((1, 2))?)? - (before * sums)?.sum((1, 2))?)?;
+        } else {
+            // Where there is no step, the gradient of the transitions is 0, not missing.
+            bound = bound.broadcast_add(&scale(&self.transitions.sum_all()?, 0.)?)?;
         }
         Ok(bound)
     }
 
-    /// Logits `[B, N, K]` of `q(z_s | x)` of `targets: [B, T]`.
-    pub fn posterior_logits(&self, targets: &Tensor) -> Result<Tensor> {
-        let h = sum_segments(&self.encoder.hidden(targets)?, self.segment)?;
-        self.posterior.forward(&h)
+    /// Logits `[B, N, K]` of `q(z_s | x)`.
+    pub fn posterior_logits(&self, x: &Sequences) -> Result<Tensor> {
+        let (b, t) = x.targets.dims2()?;
+        match &self.encoder {
+            Some(encoder) => encoder.forward(x, self.segment),
+            None => {
+                let shape = (b, t.div_ceil(self.segment), self.states);
+                Tensor::zeros(shape, self.start.dtype(), self.start.device())
+            }
+        }
     }
 
     /// Probabilities `[B, N, K]` of each state given all the words, `p(z_s | x)`: the true posterior's, not `q`'s.
@@ -253,7 +258,7 @@ impl LatentVariableModel for SwitchLm {
 
     fn log_likelihood(&self, x: &Sequences, trace: &mut Trace<'_>) -> Result<Tensor> {
         let Chain { emission, gate } = self.chain(x)?;
-        let posterior = self.posterior_logits(&x.targets)?.unsqueeze(0)?;
+        let posterior = self.posterior_logits(x)?.unsqueeze(0)?;
         let z = trace.infer("z", &Categorical::from_logits(&posterior)?)?; // [S, B, N, K]
         let (s, b, n, k) = z.dims4()?;
         let before = z.narrow(2, 0, n - 1)?.reshape((s * b * (n - 1), k))?;
@@ -421,7 +426,6 @@ mod tests {
             (SwitchLmConfig { states: 0, ..config(2, 1, true) }, "states"),
             (SwitchLmConfig { segment: 0, ..config(2, 1, true) }, "segment is 0"),
             (SwitchLmConfig { segment: 10, ..config(2, 1, true) }, "use 1 to 9"),
-            (SwitchLmConfig { encoder_layers: 0, ..config(2, 1, true) }, "encoder_layers is 0"),
         ] {
             assert!(bad.check(&DECODER).unwrap_err().contains(key));
         }

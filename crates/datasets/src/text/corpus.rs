@@ -5,6 +5,7 @@ use candle_core::{Device, Tensor};
 use gumbel_kernels::Key;
 use rayon::prelude::*;
 
+use super::{Layout, Original};
 use crate::languages::{LanguageName, Sentence};
 use crate::verify::sha256;
 use crate::{Dataset, Error, Result, Split};
@@ -15,7 +16,7 @@ const MAX_SENTENCES: usize = 1 << 24;
 /// Sequences of one length.
 #[derive(Clone, Debug)]
 pub struct SequenceBatch {
-    /// `[B, T]` of `u32`: what each symbol follows, the boundary first.
+    /// `[B, T]` of `u32`: what each symbol follows; the first follows the boundary, or what a longer text has before it.
     pub inputs: Tensor,
     /// `[B, T]` of `u32`: the symbols.
     pub targets: Tensor,
@@ -35,6 +36,12 @@ pub struct Corpus {
     ends: Vec<usize>,
     /// What sentences were made from, as many for each.
     latents: Vec<u32>,
+    latents_in_order: bool,
+    /// Whether sentences end with the boundary.
+    ended: bool,
+    /// Whether each sequence goes on where the one before it ended, as pieces of a text do.
+    goes_on: Vec<bool>,
+    original: Option<Original>,
 }
 
 impl Corpus {
@@ -53,7 +60,8 @@ impl Corpus {
         let drawn: Vec<Sentence> =
             drawn.map(|i| language.sentence(key.fold_in(i as u64))).collect();
         let (least, most) = language.lengths();
-        Ok(Self::new((name.as_str(), split), language.vocabulary(), drawn, least != most))
+        let corpus = Self::new((name.as_str(), split), language.vocabulary(), drawn, least != most);
+        Ok(Self { latents_in_order: name != LanguageName::Slots, ..corpus })
     }
 
     fn new(
@@ -63,13 +71,69 @@ impl Corpus {
         ended: bool,
     ) -> Self {
         let (mut symbols, mut ends, mut latents) = (Vec::new(), Vec::new(), Vec::new());
+        let goes_on = vec![false; sentences.len()];
         for sentence in sentences {
             symbols.extend(sentence.symbols);
             symbols.extend(ended.then_some(words as u32));
             ends.push(symbols.len());
             latents.extend(sentence.latents);
         }
-        Self { name: name.to_owned(), split, vocabulary: words + 1, symbols, ends, latents }
+        Self {
+            name: name.to_owned(),
+            split,
+            vocabulary: words + 1,
+            symbols,
+            ends,
+            latents,
+            latents_in_order: false,
+            ended,
+            goes_on,
+            original: None,
+        }
+    }
+
+    /// From the symbols of the lines of a text, in pieces of at most `longest`; those of a sentence end with the boundary.
+    pub(super) fn read(
+        (name, split): (&str, Split),
+        words: usize,
+        lines: Vec<Vec<u32>>,
+        (layout, longest): (Layout, usize),
+        original: Original,
+    ) -> Result<Self> {
+        let (mut symbols, mut ends, mut goes_on) = (Vec::new(), Vec::new(), Vec::new());
+        let ended = layout == Layout::Sentences;
+        let texts = if ended { lines } else { vec![lines.concat()] };
+        let longest = longest.max(1);
+        for mut text in texts {
+            text.extend(ended.then_some(words as u32));
+            for (index, piece) in text.chunks(longest).enumerate() {
+                symbols.extend_from_slice(piece);
+                ends.push(symbols.len());
+                goes_on.push(index > 0);
+            }
+        }
+        if ends.len() > MAX_SENTENCES {
+            let reason = format!("{} sequences, use at most {MAX_SENTENCES}", ends.len());
+            return Err(Error::Argument(reason));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            split,
+            vocabulary: words + 1,
+            symbols,
+            ends,
+            latents: vec![],
+            latents_in_order: false,
+            ended,
+            goes_on,
+            original: Some(original),
+        })
+    }
+
+    /// What the text was before it was made symbols of; nothing of a language.
+    #[must_use]
+    pub fn original(&self) -> Option<Original> {
+        self.original
     }
 
     /// Number of symbols `V`, the boundary among them.
@@ -115,6 +179,19 @@ impl Corpus {
         self.latents.get(row * each..(row + 1) * each).unwrap_or_default()
     }
 
+    /// Whether latents are one after another along the sentence, each for as long as any other; else each is of all of it.
+    #[must_use]
+    pub fn latents_are_in_order(&self) -> bool {
+        self.latents_in_order
+    }
+
+    /// The words of a sentence with its end, where sentences of this corpus have one.
+    #[must_use]
+    pub fn ended(&self, mut words: Vec<u32>) -> Vec<u32> {
+        words.extend(self.ended.then_some(self.boundary()));
+        words
+    }
+
     /// What the data are, for the record of a run: name, split, sentences, symbols, SHA-256.
     #[must_use]
     pub fn identity(&self) -> String {
@@ -127,6 +204,13 @@ impl Corpus {
             self.ends.len(),
             self.symbols.len()
         )
+    }
+
+    /// What the first symbol of a row follows.
+    fn before(&self, row: usize) -> u32 {
+        let goes_on = self.goes_on.get(row).copied().unwrap_or(false);
+        let last = row.checked_sub(1).and_then(|before| self.sentence(before).last());
+        last.copied().filter(|_| goes_on).unwrap_or(self.boundary())
     }
 
     fn range(&self, row: usize) -> Range<usize> {
@@ -159,7 +243,7 @@ impl Dataset for Corpus {
                     sentence.len()
                 )));
             }
-            inputs.push(self.boundary());
+            inputs.push(self.before(*row as usize));
             inputs.extend(sentence.iter().take(length.saturating_sub(1)));
             targets.extend_from_slice(sentence);
         }

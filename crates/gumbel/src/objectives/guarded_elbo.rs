@@ -1,5 +1,6 @@
 //! The evidence lower bound with guards against latents that say nothing.
 use candle_core::{Result, Tensor};
+use gumbel_kernels::scale;
 
 use super::model_of;
 use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
@@ -34,7 +35,7 @@ impl GuardedElbo {
         let each = site.posterior.kl_per_variable(prior)?;
         let blended = if self.batch_prior > 0. {
             let average = site.posterior.mixture()?.kl_per_variable(&prior.mixture()?)?;
-            (each * (1. - self.batch_prior))?.broadcast_add(&(average * self.batch_prior)?)?
+            scale(&each, 1. - self.batch_prior)?.broadcast_add(&(average * self.batch_prior)?)?
         } else {
             each
         };
@@ -52,7 +53,7 @@ impl Objective for GuardedElbo {
         sites.iter().try_fold(log_px.clone(), |log_w, site| match &site.prior {
             Some(prior) if !site.is_observed() => {
                 let divergence = self.divergence(site, prior)?;
-                log_w.broadcast_sub(&(divergence * self.beta)?)
+                log_w.broadcast_sub(&scale(&divergence, self.beta)?)
             }
             _ => log_w.broadcast_add(&site.log_ratio(Divergence::Analytic)?),
         })

@@ -12,6 +12,7 @@ pub use guarded_elbo::GuardedElbo;
 pub use iwae::Iwae;
 
 use candle_core::{Result, Tensor};
+use gumbel_kernels::scale;
 
 use crate::estimators::{BoundOf, Divergence, SiteDraw};
 
@@ -19,7 +20,7 @@ use crate::estimators::{BoundOf, Divergence, SiteDraw};
 fn weigh(log_px: &Tensor, sites: &[SiteDraw], divergence: Divergence, beta: f64) -> Result<Tensor> {
     sites.iter().try_fold(log_px.clone(), |log_w, site| {
         let ratio = site.log_ratio(divergence)?;
-        let ratio = if site.is_observed() || beta == 1. { ratio } else { (ratio * beta)? };
+        let ratio = if site.is_observed() || beta == 1. { ratio } else { scale(&ratio, beta)? };
         log_w.broadcast_add(&ratio)
     })
 }

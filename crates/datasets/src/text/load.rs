@@ -1,0 +1,258 @@
+//! Texts from files.
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::catalogue::{Layout, TextName, entry};
+use super::{Corpus, Tokens, Vocabulary};
+use crate::{Error, Places, Result, Split, verify};
+
+/// The largest file of a user's own.
+const MAX_BYTES: u64 = 1 << 32;
+
+/// A text in files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TextSource {
+    /// One by name.
+    Named(TextName),
+    /// A user's own: a file of text, a line each sentence or line. Of its lines the last twentieth is for testing, the one
+    /// before for validation.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What its lines are.
+        layout: Layout,
+    },
+}
+
+/// The three splits of a text, and its vocabulary.
+#[derive(Debug)]
+pub struct Text {
+    /// What is trained on.
+    pub train: Corpus,
+    /// What choices are made by.
+    pub valid: Corpus,
+    /// What is looked at once, at the end.
+    pub test: Corpus,
+    /// Symbols and what they stand for; the boundary is not among them.
+    pub vocabulary: Vocabulary,
+}
+
+/// Loads a text in pieces of at most `longest` symbols, the vocabulary being that of its training part.
+///
+/// Size and SHA-256 of the files of a text that has a name are checked before they are read.
+///
+/// # Errors
+/// If a file is not there or not what it should be, or a split has no text.
+pub fn load_text(
+    source: &TextSource,
+    tokens: Tokens,
+    longest: usize,
+    places: &Places,
+) -> Result<Text> {
+    let (name, layout, [train, valid, test]) = match source {
+        TextSource::Named(name) => {
+            (name.as_str().to_owned(), entry(*name).layout, named(*name, places)?)
+        }
+        TextSource::File { path, layout } => {
+            (path.display().to_string(), *layout, own(&read(path)?))
+        }
+    };
+    let lines = |text: &String| cut(text, layout, tokens);
+    let splits = [lines(&train), lines(&valid), lines(&test)];
+    let [train, valid, test] =
+        splits.each_ref().map(|lines| lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let vocabulary = Vocabulary::new(tokens, &train)?;
+    let corpus = |split: Split, lines: &[&str]| {
+        let original = Original::of(lines, layout);
+        let symbols = vocabulary.symbols(lines)?;
+        if symbols.iter().all(Vec::is_empty) {
+            return Err(Error::Argument(format!(
+                "{name} has no text for {split}; give more lines"
+            )));
+        }
+        Corpus::read((&name, split), vocabulary.size(), symbols, (layout, longest), original)
+    };
+    Ok(Text {
+        train: corpus(Split::Train, &train)?,
+        valid: corpus(Split::Valid, &valid)?,
+        test: corpus(Split::Test, &test)?,
+        vocabulary,
+    })
+}
+
+/// What a text was before it was made symbols of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Original {
+    /// Words between spaces, and ends of lines.
+    pub words: usize,
+    /// Characters, ends of lines among them.
+    pub characters: usize,
+}
+
+impl Original {
+    fn of(lines: &[&str], layout: Layout) -> Self {
+        let ends = if layout == Layout::Sentences { lines.len() } else { 0 };
+        let newlines = lines.iter().filter(|line| line.ends_with('\n')).count();
+        let eos = lines.iter().filter(|line| line.ends_with("<eos>")).count();
+        let words: usize = lines.iter().map(|line| line.split_whitespace().count()).sum();
+        let characters: usize = lines.iter().map(|line| line.chars().count()).sum();
+        // ` <eos>` stands for one character, and is a word already.
+        Self { words: words + ends + newlines, characters: characters + ends - 5 * eos }
+    }
+}
+
+/// The lines to make symbols of: with their end where that is a symbol.
+fn cut(text: &str, layout: Layout, tokens: Tokens) -> Vec<String> {
+    match (layout, tokens) {
+        (Layout::Sentences, _) => {
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+        }
+        (Layout::Running, Tokens::Word { .. }) => {
+            text.lines().map(|line| format!("{} <eos>", line.trim())).collect()
+        }
+        (Layout::Running, _) => text.split_inclusive('\n').map(str::to_owned).collect(),
+    }
+}
+
+/// The splits of a text that has a name.
+fn named(name: TextName, places: &Places) -> Result<[String; 3]> {
+    let entry = entry(name);
+    let folder =
+        places.folder(name.as_str(), entry.files())?.map_err(|looked_in| Error::Missing {
+            title: entry.title,
+            files: entry.files().to_vec(),
+            instead: "--corpus mixture",
+            looked_in,
+        })?;
+    let part = |split| {
+        let (file, cut) = entry.part(split);
+        let Some(file) = file else {
+            return Err(Error::Argument(format!("{} has no {split} file", entry.title)));
+        };
+        let bytes = verify::read(&folder, file)?;
+        let path = folder.join(file.name);
+        Ok(cut.of(&utf8(&path, bytes)?).to_owned())
+    };
+    Ok([part(Split::Train)?, part(Split::Valid)?, part(Split::Test)?])
+}
+
+fn read(path: &Path) -> Result<String> {
+    let refused = |source| Error::Io { path: path.to_path_buf(), source };
+    let meta = std::fs::metadata(path).map_err(refused)?;
+    if !meta.is_file() || meta.len() > MAX_BYTES {
+        let reason = format!(
+            "a text of at most {MAX_BYTES} bytes was expected, this is none; give a text file"
+        );
+        return Err(Error::Corrupt { path: path.to_path_buf(), reason });
+    }
+    utf8(path, std::fs::read(path).map_err(refused)?)
+}
+
+fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|error| Error::Corrupt {
+        path: path.to_path_buf(),
+        reason: format!(
+            "no text in UTF-8: byte {} is none; convert the file",
+            error.utf8_error().valid_up_to()
+        ),
+    })
+}
+
+/// The splits of a user's own text.
+fn own(text: &str) -> [String; 3] {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let part = lines.len() / 20;
+    let (rest, test) = lines.split_at(lines.len() - part);
+    let (train, valid) = rest.split_at(rest.len() - part);
+    [train.concat(), valid.concat(), test.concat()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dataset;
+
+    fn file(lines: usize, line: impl Fn(usize) -> String) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text: Vec<String> = (0..lines).map(line).collect();
+        std::fs::write(file.path(), text.join("\n")).unwrap();
+        file
+    }
+
+    fn load(path: &Path, layout: Layout, tokens: Tokens, longest: usize) -> Result<Text> {
+        let source = TextSource::File { path: path.to_path_buf(), layout };
+        load_text(&source, tokens, longest, &Places::new(vec![]))
+    }
+
+    const WORDS: Tokens = Tokens::Word { least_count: 1, lowercase: false, punctuation: false };
+
+    /// No symbol is lost, however long the pieces are: what they predict, put together, is the text.
+    #[test]
+    fn pieces_are_the_text_and_each_symbol_follows_the_one_before() {
+        let file = file(100, |i| format!("line {} of a hundred", i % 7));
+        let cpu = candle_core::Device::Cpu;
+        for (layout, tokens) in [
+            (Layout::Running, Tokens::Character {}),
+            (Layout::Running, WORDS),
+            (Layout::Sentences, WORDS),
+            (Layout::Sentences, Tokens::Bpe { vocabulary: 260 }),
+        ] {
+            let whole = load(file.path(), layout, tokens, 10_000).unwrap();
+            let pieces = load(file.path(), layout, tokens, 3).unwrap();
+            let symbols = |text: &Text| -> Vec<u32> {
+                (0..text.train.len()).flat_map(|row| text.train.sentence(row).to_vec()).collect()
+            };
+            assert_eq!(symbols(&whole), symbols(&pieces));
+            assert!(pieces.train.lengths().all(|length| length <= 3));
+            let boundary = pieces.train.boundary();
+            let mut before = boundary;
+            for row in 0..pieces.train.len() {
+                let batch = pieces.train.gather(&[row as u32], &cpu).unwrap();
+                let inputs = batch.inputs.to_vec2::<u32>().unwrap().remove(0);
+                assert_eq!(inputs[0], before, "{layout:?} {tokens:?}");
+                before = *pieces.train.sentence(row).last().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn original_units_are_counted() {
+        let file = file(100, |_| "two words".to_owned());
+        let words = load(file.path(), Layout::Running, WORDS, 50).unwrap();
+        assert_eq!(words.test.original(), Some(Original { words: 15, characters: 50 }));
+        assert_eq!(words.test.symbols(), 15);
+        let characters = load(file.path(), Layout::Running, Tokens::Character {}, 50).unwrap();
+        // The last line has no end.
+        assert_eq!(characters.test.original(), Some(Original { words: 14, characters: 49 }));
+        let sentences = load(file.path(), Layout::Sentences, WORDS, 50).unwrap();
+        assert_eq!(sentences.test.original(), Some(Original { words: 15, characters: 50 }));
+        assert_eq!((sentences.test.len(), sentences.test.symbols()), (5, 15));
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_by_its_name() {
+        let few = file(3, |_| "line".to_owned());
+        let error = load(few.path(), Layout::Sentences, WORDS, 5).unwrap_err();
+        assert!(error.to_string().contains("no text for valid"), "{error}");
+        let bytes = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(bytes.path(), [b'a', 0xff]).unwrap();
+        let error = load(bytes.path(), Layout::Sentences, WORDS, 5).unwrap_err();
+        assert!(error.to_string().contains("byte 1") && error.exit_code() == 65, "{error}");
+        assert_eq!(
+            load(Path::new("nowhere"), Layout::Sentences, WORDS, 5).unwrap_err().exit_code(),
+            74
+        );
+        let source = TextSource::Named(TextName::WikiText2);
+        let error = load_text(&source, WORDS, 9, &Places::new(vec![])).unwrap_err();
+        assert!(
+            error.to_string().contains("wiki.train.tokens") && error.exit_code() == 69,
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("--corpus mixture")
+                && !error.to_string().contains("gzipped")
+        );
+    }
+}

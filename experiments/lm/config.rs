@@ -1,0 +1,279 @@
+//! The configuration of the experiment and its command line.
+use std::path::PathBuf;
+
+use clap::Parser;
+use gumbel::Schedule;
+use gumbel::estimators::Method;
+use gumbel::objectives::ObjectiveConfig;
+use gumbel_models::{Latents, TransformerConfig};
+use gumbel_training::{Error, Result, RunArgs, TrainConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Data, DataConfig};
+use crate::use_model::{EncodeArgs, SampleArgs};
+
+const DEFAULT: &str = include_str!("configs/mixture.toml");
+
+/// Everything that a result depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Names every random number of the run.
+    pub(crate) seed: u64,
+    /// Sequences per step, at most: all of a batch are of one length.
+    pub(crate) batch_size: usize,
+    /// Learning rate by step.
+    pub(crate) learning_rate: Schedule,
+    /// Which text.
+    pub(crate) data: DataConfig,
+    /// What is maximised.
+    pub(crate) maximise: Maximise,
+    /// How the gradient of a sampled bound is estimated.
+    pub(crate) estimator: Method,
+    /// The bound that is sampled.
+    pub(crate) objective: ObjectiveConfig,
+    /// What helps codes to be used, beside the objective.
+    #[serde(default)]
+    pub(crate) aids: AidsConfig,
+    /// Sizes of the decoder; its vocabulary and context are the text's.
+    pub(crate) decoder: DecoderConfig,
+    /// What the decoder has beside its words.
+    pub(crate) latents: Latents,
+    /// How long, and what to do how often.
+    pub(crate) train: TrainConfig,
+    /// How the model is judged.
+    pub(crate) evaluation: EvaluationConfig,
+}
+
+/// What is maximised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Maximise {
+    /// `log p(x)`, summed over the latents.
+    LogLikelihood,
+    /// The bound of a mean-field posterior of a chain of states, in closed form.
+    MeanFieldBound,
+    /// The objective, by samples and an estimator.
+    SampledBound,
+}
+
+/// What helps codes to be used, beside the objective: schedules that should end at 0.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AidsConfig {
+    /// Share of the decoder's inputs that are hidden from it in training.
+    pub(crate) word_dropout: Schedule,
+    /// Weight of the log-likelihood of a bag of words that is told the codes only.
+    pub(crate) bag_of_words: Schedule,
+}
+
+impl Default for AidsConfig {
+    fn default() -> Self {
+        let none = Schedule::constant(0.);
+        Self { word_dropout: none, bag_of_words: none }
+    }
+}
+
+/// Sizes of the decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DecoderConfig {
+    /// Numbers that stand for a symbol in its context.
+    pub(crate) width: usize,
+    /// Heads of an attention layer.
+    pub(crate) heads: usize,
+    /// Number of blocks.
+    pub(crate) layers: usize,
+    /// Symbols that each block sees, the present one counted; all if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) window: Option<usize>,
+}
+
+impl DecoderConfig {
+    /// With the sizes that the text decides.
+    pub(crate) fn on(self, vocabulary: usize, context: usize) -> TransformerConfig {
+        let Self { width, heads, layers, window } = self;
+        TransformerConfig { vocabulary, width, heads, layers, context, window }
+    }
+}
+
+/// How the model is judged: always on discrete samples.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EvaluationConfig {
+    /// Sequences of the validation set that are looked at during training, at most.
+    pub(crate) valid_sequences: usize,
+    /// Numbers of samples of the bounds on the test set, at the end.
+    pub(crate) samples: Vec<usize>,
+    /// Sequences of the test set whose many-sample bounds are taken, at most; everything else is of all of them.
+    pub(crate) bound_sequences: usize,
+}
+
+/// Train a language model with discrete latents, or use one.
+#[derive(Debug, Parser)]
+#[command(name = "lm", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+
+    #[command(flatten)]
+    pub(crate) text: TextArgs,
+}
+
+/// What can be done with a model that is trained.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Write text with the model of a run
+    Sample(SampleArgs),
+    /// Say which codes the model of a run has for each line of a file
+    Encode(EncodeArgs),
+}
+
+/// Which text.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct TextArgs {
+    /// Text: mixture, switching, slots, grammar (synthetic, no files needed), tinyshakespeare, wikitext-2, e2e, tatoeba-en [default: data.corpus of the configuration]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub(crate) corpus: Option<String>,
+
+    /// Where the sets are looked for first; then GUMBEL_DATA_DIR, data/ and the user's cache
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lm                                             a synthetic language, no files needed
+  lm --set 'latents={kind=\"none\"}'               the same decoder without latents
+  lm --set estimator.method=straight-through --seed 2
+  lm sample runs/lm/DIRECTORY --codes 3          text by a code of your choice
+  lm encode runs/lm/DIRECTORY lines.txt          codes of your text
+
+Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 74 input/output,
+75 stopped on request after a checkpoint, 77 not finite";
+
+impl Args {
+    /// The resolved configuration.
+    pub(crate) fn config(&self) -> Result<Config> {
+        let mut run = self.run.clone();
+        run.set.extend(self.text.corpus.iter().map(|name| format!("data.corpus={name:?}")));
+        let config: Config = run.config(DEFAULT)?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    /// The decoder's sizes on a text.
+    pub(crate) fn sized(&self, data: &Data) -> Result<TransformerConfig> {
+        let decoder = self.decoder.on(data.train.vocabulary(), data.longest());
+        let checked = self.latents.check(&decoder);
+        checked.map_err(|error| Error::Usage(format!("decoder or latents: {error}")))?;
+        Ok(decoder)
+    }
+
+    /// An error unless every value makes sense; sizes of the model are checked with those of the text.
+    fn check(&self) -> Result<()> {
+        self.data.check()?;
+        let usage = |error: String| Err(Error::Usage(error));
+        for (key, value) in [
+            ("batch_size", self.batch_size),
+            ("evaluation.valid_sequences", self.evaluation.valid_sequences),
+            ("evaluation.bound_sequences", self.evaluation.bound_sequences),
+            ("evaluation.samples", self.evaluation.samples.iter().copied().min().unwrap_or(0)),
+        ] {
+            if value == 0 {
+                return usage(format!("{key} is 0; use at least 1"));
+            }
+        }
+        let aids = &self.aids;
+        for (key, schedule, most) in [
+            ("learning_rate", &self.learning_rate, f64::MAX),
+            ("aids.word_dropout", &aids.word_dropout, 1.),
+            ("aids.bag_of_words", &aids.bag_of_words, f64::MAX),
+        ] {
+            let (low, high) = schedule.range();
+            if !(low >= 0. && high <= most) {
+                return usage(format!(
+                    "{key} runs through [{low}, {high}]; use finite numbers from 0 on, for a share up to 1"
+                ));
+            }
+        }
+        let none = Schedule::constant(0.);
+        let exact = self.maximise == Maximise::LogLikelihood;
+        let (encoder, bag) = match self.latents {
+            Latents::None {} => (0, false),
+            Latents::States(config) => (config.encoder_layers, false),
+            Latents::Codes(config) => (config.encoder_layers, config.bag_of_words),
+        };
+        let maximise = |wrong: &str, use_this: &str| {
+            usage(format!("maximise is {wrong}; use maximise = \"{use_this}\""))
+        };
+        match self.latents {
+            Latents::None {} if !exact => maximise("a bound, without latents", "log-likelihood"),
+            Latents::Codes(_) if self.maximise == Maximise::MeanFieldBound => {
+                maximise("\"mean-field-bound\", which codes have in no closed form", "sampled-bound")
+            }
+            _ if exact && encoder > 0 => usage(format!(
+                "latents.encoder_layers is {encoder}, and with maximise = \"log-likelihood\" nothing is inferred; use 0"
+            )),
+            _ if !exact && encoder == 0 => usage(
+                "latents.encoder_layers is 0, and a bound needs a posterior; use at least 1, or maximise = \"log-likelihood\"".to_owned(),
+            ),
+            _ if bag != (aids.bag_of_words != none) || bag && exact => usage(
+                "latents.bag_of_words is for codes and a sampled bound, with a weight aids.bag_of_words; set both, or none".to_owned(),
+            ),
+            _ => Ok(()),
+        }?;
+        self.estimator.check().map_err(|error| Error::Usage(format!("estimator: {error}")))?;
+        self.train.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &[&str]) -> Result<Config> {
+        Args::try_parse_from([&["lm"], args].concat()).unwrap().config()
+    }
+
+    #[test]
+    fn every_configuration_that_is_shipped_is_valid_and_complete() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/lm/configs");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let resolved = config(&["--config", path.to_str().unwrap()]).unwrap();
+            let again: Config =
+                toml::from_str(&gumbel_training::config::to_toml(&resolved).unwrap()).unwrap();
+            assert_eq!(resolved, again, "{}", path.display());
+            count += 1;
+        }
+        assert!(count >= 1);
+    }
+
+    #[test]
+    fn mistakes_are_answered_with_the_key() {
+        for (set, expected) in [
+            ("batch_size=0", "batch_size is 0"),
+            ("evaluation.samples=[]", "evaluation.samples is 0"),
+            ("latents={kind='none'}", "maximise = \"log-likelihood\""),
+            ("maximise='log-likelihood'", "latents.encoder_layers is 1"),
+            ("latents.encoder_layers=0", "needs a posterior"),
+            ("aids.bag_of_words=1", "latents.bag_of_words"),
+            ("aids.word_dropout=1.5", "aids.word_dropout"),
+            ("maximise='mean-field-bound'", "use \"sampled-bound\""),
+            ("data.corpus='klingon'", "mixture"),
+            ("decoder.widht=3", "width"),
+            ("learning_rate=-1", "learning_rate"),
+        ] {
+            let error = config(&["--set", set]).unwrap_err();
+            assert!(error.to_string().contains(expected), "{set}: {error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+}

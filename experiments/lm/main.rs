@@ -1,0 +1,126 @@
+//! A language model with discrete latents: `just run-lm`, or `cargo run --release --locked --bin lm`.
+//!
+//! A causal transformer whose sentences have codes, or whose words follow a chain of states, on any estimator of the
+//! library. The default configuration trains on a synthetic language whose exact probabilities are known, in under three
+//! minutes on two cores; README.md says what is measured, and what it reaches.
+mod codes;
+mod config;
+mod data;
+mod evaluate;
+mod report;
+mod use_model;
+
+use std::process::ExitCode;
+
+use candle_core::{DType, Result as TensorResult, Tensor};
+use clap::Parser;
+use gumbel::Key;
+use gumbel::estimators::Trace;
+use gumbel_experiments::print;
+use gumbel_kernels::scale;
+use gumbel_metrics::Report;
+use gumbel_models::{LanguageModel, LatentVariableModel, Sequences};
+use gumbel_training::{Params, Result, Run, Step, config::to_toml, launch};
+
+use config::{Args, Command, Maximise};
+use data::{Batches, Data, drop_words};
+use evaluate::Evaluator;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    launch(&args.run, || match &args.command {
+        None => train(&args),
+        Some(Command::Sample(sample)) => use_model::sample(sample),
+        Some(Command::Encode(encode)) => use_model::encode(encode),
+    })
+}
+
+fn train(args: &Args) -> Result<()> {
+    let config = args.config()?;
+    let toml = to_toml(&config)?;
+    if args.run.print_config {
+        return print(&toml);
+    }
+    let device = args.run.device.open()?;
+    let data = Data::load(&config.data, args.text.data_dir.clone())?;
+    let decoder = config.sized(&data)?;
+    let mut run = Run::start("lm", &args.run, &toml, config.seed)?;
+    data.identify(&mut run)?;
+    if let Some(tokenizer) = data.tokenizer()? {
+        run.write_file("tokenizer.json", tokenizer.as_bytes())?;
+    }
+    let key = Key::from_seed(config.seed);
+
+    let params = Params::new(key.named("init"), DType::F32, &device);
+    let model = LanguageModel::new(&decoder, &config.latents, &params.var_builder())?;
+    let batches = Batches::new(&config, &data, key.named("data"), &device)?;
+    let (first, _) = batches.at(0)?;
+    let estimators = config.estimator.build(
+        &|trace| model.log_likelihood(&first, trace),
+        &mut params.clone(),
+        key.named("estimator"),
+    )?;
+    run.write_file("citations.bib", estimators.at(0).bibtex().as_bytes())?;
+    let frozen = LanguageModel::new(&decoder, &config.latents, &params.frozen())?;
+    let mut evaluator = Evaluator::new(frozen, &config, &data, &params, &device);
+
+    run.train(
+        &config.train,
+        &params,
+        config.batch_size,
+        &mut |step| {
+            let (x, share) = batches.at(step)?; // sequences of one length
+            let noise = key.named("noise").fold_in(step);
+            let hidden = config.aids.word_dropout.at(step);
+            let x = drop_words(x, hidden, data.train.boundary(), noise.named("words"))?;
+            let length = x.targets.dim(1)? as f64;
+
+            let (loss, value, name) = match (config.maximise, &model) {
+                (Maximise::MeanFieldBound, LanguageModel::States(model)) => {
+                    let bound = model.mean_field_bound(&x)?;
+                    (bound.mean_all()?.neg()?, bound, "elbo_per_symbol")
+                }
+                (Maximise::SampledBound, model) => {
+                    let (estimator, objective) = (estimators.at(step), config.objective.at(step));
+                    let bag = config.aids.bag_of_words.at(step);
+                    let program = |trace: &mut Trace<'_>| told(model, &x, bag, trace);
+                    let surrogate = estimator.surrogate(&program, &*objective, noise)?;
+                    surrogate.update_statistics()?; // of an estimator with a running baseline
+                    (surrogate.loss, surrogate.bound, "objective_per_symbol")
+                }
+                (_, model) => {
+                    let log_prob = model.log_prob(&x)?;
+                    (log_prob.mean_all()?.neg()?, log_prob, "log_prob_per_symbol")
+                }
+            };
+            // A batch of few sequences counts as few.
+            let loss = (loss * share)?;
+            let mut report = Report::new().mean(name, &(value / length)?);
+            if let Some(temperature) = estimators.temperature_at(step)? {
+                report = report.number("temperature", temperature);
+            }
+            Ok(Step { loss, learning_rate: config.learning_rate.at(step), report })
+        },
+        &mut |evaluation| evaluator.evaluate(evaluation),
+    )?;
+    evaluator.summarise(&run)
+}
+
+/// `log p(x|z)`, with what a bag of words makes of the codes where that has a weight.
+fn told(
+    model: &LanguageModel,
+    x: &Sequences,
+    bag_of_words: f64,
+    trace: &mut Trace<'_>,
+) -> TensorResult<Tensor> {
+    match model {
+        LanguageModel::Codes(model) if model.has_bag_of_words() => {
+            let (log_px, words) = model.log_likelihood_and_bag_of_words(x, trace)?;
+            log_px + scale(&words, bag_of_words)?
+        }
+        _ => model.log_likelihood(x, trace),
+    }
+}
