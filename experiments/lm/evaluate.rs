@@ -323,6 +323,8 @@ impl<'a> Evaluator<'a> {
         let measured = |mean: &Mean| (mean.count() > 0).then(|| mean.into());
         let sequences = self.data.test.len() as f64;
         let symbols = test.symbols as f64 / sequences;
+        let nats = -best(test).mean() * sequences;
+        let original = self.data.test.original();
         let codes =
             (test.codes.usage().count() > 0).then(|| self.codes(&test.codes)).transpose()?;
         Ok(Summary {
