@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::encoder::Encoder;
 use crate::segments::spread;
-use crate::stack::{EMBEDDING, Linear, Stack};
+use crate::stack::{EMBEDDING, EMBEDDING_SCALE, Linear, Stack};
 use crate::{LatentVariableModel, Sequences, Transformer, TransformerConfig};
 
 /// The most variables, and the most values of one.
@@ -30,8 +30,8 @@ pub struct CodeLmConfig {
     pub encoder_layers: usize,
     /// Blocks of the causal transformer that is the prior of the codes, of the decoder's width.
     pub prior_layers: usize,
-    /// Standard deviation of the vectors that codes add, at the start. Small ones let a decoder start as it would without
-    /// codes; larger ones make it start as a mixture, whose parts can be told apart.
+    /// How large the vectors of codes are at the start, beside those that they change. Small ones let a decoder start as it
+    /// would without codes; with large ones it starts as a mixture, whose parts can be told apart.
     #[serde(default = "scale", skip_serializing_if = "is_usual_scale")]
     pub scale: f64,
     /// Whether there is a bag of words that is told the codes, for training.
@@ -140,18 +140,19 @@ impl CodeLm {
         config.check(decoder).map_err(candle_core::Error::msg)?;
         let (d, values) = (decoder.width, config.variables * config.categories);
         let bag = || Linear::scaled(EMBEDDING, (values, decoder.vocabulary), &builder.pp("bag"));
-        let small = Init::Randn { mean: 0., stdev: config.scale };
-        let codes =
-            |name: &str| builder.pp("codes").pp(name).get_with_hints((values, d), "weight", small);
+        let codes = |name: &str, size: f64| {
+            let start = Init::Randn { mean: 0., stdev: size * config.scale };
+            builder.pp("codes").pp(name).get_with_hints((values, d), "weight", start)
+        };
         let prior = builder.pp("prior");
         Ok(Self {
             decoder: Transformer::new(decoder, &builder.pp("decoder"))?,
             encoder: Encoder::new(decoder, config.encoder_layers, values, builder)?,
             prior: Stack::new(&config.prior(decoder), AttentionMask::Causal, &prior)?,
             prior_output: Linear::scaled(EMBEDDING, (d, config.categories), &prior.pp("output"))?,
-            input: codes("input")?,
-            gain: codes("gain")?,
-            output: codes("output")?,
+            input: codes("input", EMBEDDING_SCALE)?,
+            gain: codes("gain", 1.)?,
+            output: codes("output", 1.)?,
             bag: config.bag_of_words.then(bag).transpose()?,
             variables: config.variables,
             categories: config.categories,

@@ -209,7 +209,7 @@ mod tests {
     use candle_nn::{VarBuilder, VarMap};
 
     use super::*;
-    use crate::{CodeLmConfig, Latents, Sequences, SwitchLmConfig, TransformerConfig};
+    use crate::{CodeLmConfig, Emission, Latents, Sequences, SwitchLmConfig, TransformerConfig};
 
     const DECODER: TransformerConfig = TransformerConfig {
         vocabulary: 3,
@@ -226,6 +226,7 @@ mod tests {
             Latents::States(SwitchLmConfig {
                 states: 3,
                 segment: 2,
+                emission: Emission::Readout,
                 gated: true,
                 encoder_layers: 1,
             }),

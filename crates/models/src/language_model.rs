@@ -137,12 +137,19 @@ impl LatentVariableModel for LanguageModel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Emission;
 
     #[test]
     fn latents_have_names_in_a_configuration_and_no_key_too_many() {
         let states: Latents =
             toml::from_str("kind = \"states\"\nstates = 4\nencoder_layers = 1").unwrap();
-        let expected = SwitchLmConfig { states: 4, segment: 1, gated: true, encoder_layers: 1 };
+        let expected = SwitchLmConfig {
+            states: 4,
+            segment: 1,
+            emission: Emission::Product,
+            gated: true,
+            encoder_layers: 1,
+        };
         assert_eq!(states, Latents::States(expected));
         let again: Latents = toml::from_str(&toml::to_string(&states).unwrap()).unwrap();
         assert_eq!(again, states);

@@ -23,7 +23,7 @@ pub use latents::Coding;
 pub use mlp::{Activation, Mlp};
 pub use semi_supervised::{ImagesWithLabels, SemiSupervisedVae, SemiSupervisedVaeConfig};
 pub use structured_prediction::{StructuredPrediction, StructuredPredictionConfig};
-pub use switch_lm::{SwitchLm, SwitchLmConfig};
+pub use switch_lm::{Emission, SwitchLm, SwitchLmConfig};
 pub use transformer::{Sequences, Transformer, TransformerConfig};
 
 use candle_core::{Result, Tensor};

@@ -11,8 +11,10 @@ const EPSILON: f64 = 1e-5;
 /// Units of the hidden layer of a block, in widths.
 const EXPANSION: usize = 4;
 
+/// Standard deviation of embeddings and output layers.
+pub(crate) const EMBEDDING_SCALE: f64 = 0.02;
 /// Of embeddings and output layers.
-pub(crate) const EMBEDDING: Init = Init::Randn { mean: 0., stdev: 0.02 };
+pub(crate) const EMBEDDING: Init = Init::Randn { mean: 0., stdev: EMBEDDING_SCALE };
 
 /// Symbols to what stands for them in their context.
 #[derive(Clone, Debug)]

@@ -19,6 +19,25 @@ const REACH: f64 = 4.;
 /// The most states.
 const MOST_STATES: usize = 1 << 12;
 
+/// How a state rules the words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Emission {
+    /// A product of two experts: the state adds to the decoder's logits, whatever came before. `K` states cost `1 + K / D` of
+    /// the output layer.
+    #[default]
+    Product,
+    /// Each state reads the decoder in its own way, and so can say what follows which word. `K` states cost `K` output
+    /// layers.
+    Readout,
+}
+
+impl Emission {
+    fn is_product(&self) -> bool {
+        *self == Self::Product
+    }
+}
+
 /// Sizes and choices of a [`SwitchLm`], beside its decoder's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +47,9 @@ pub struct SwitchLmConfig {
     /// Symbols that share a state.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub segment: usize,
+    /// How a state rules the words.
+    #[serde(default, skip_serializing_if = "Emission::is_product")]
+    pub emission: Emission,
     /// Whether what came before changes where the chain goes; else it is a chain by itself.
     #[serde(default = "yes")]
     pub gated: bool,
@@ -70,14 +92,14 @@ impl SwitchLmConfig {
 /// `p(x) = Σ_z Π_s p(z_s | z_{s-1}, x before s) Π_{t in s} p(x_t | x_{<t}, z_s)`: a causal transformer, and for each
 /// segment a state that adds to its logits.
 ///
-/// `p(x_t | x_{<t}, z = k) ∝ exp(a_t + b_k)` with the decoder's logits `a_t = W h_t` and `b_k = 4 tanh(W u_k / 4)`;
-/// `p(z_s = k | z_{s-1} = j) ∝ exp(A_jk + g_s[k])`, where the gate `g_s` is a linear map of what the decoder knows before
+/// `p(x_t | x_{<t}, z = k) ∝ exp(a_t + b_k)` with the decoder's logits `a_t = W h_t` and `b_k = 4 tanh(W u_k / 4)`, or,
+/// with [`Emission::Readout`], `∝ exp(W (h_t ⊙ (1 + v_k) + u_k))`; `p(z_s = k | z_{s-1} = j) ∝ exp(A_jk + g_s[k])`, where the gate `g_s` is a linear map of what the decoder knows before
 /// the segment. Given the words, the states are a Markov chain, so [`log_prob`](Self::log_prob) is exact, and every bound
 /// and estimator of it can be held against it. As a [`LatentVariableModel`] its posterior is `Π_s q(z_s | x)`, of a
 /// bidirectional transformer that reads each symbol with the one before; there is one site, `z`, of `N` segments of `K` states. Under a relaxation a mixture of
 /// states has the mixture of their log-probabilities.
 ///
-/// Parameters: those of [`Transformer`] under `decoder`, `states.{embedding, transitions, start}`, `gate.*`, and those of
+/// Parameters: those of [`Transformer`] under `decoder`, `states.{embedding, gain, transitions, start}`, `gate.*`, and those of
 /// the posterior under `encoder` and `posterior`. States start nearly alike.
 #[derive(Clone, Debug)]
 pub struct SwitchLm {
@@ -85,6 +107,8 @@ pub struct SwitchLm {
     /// What infers states.
     encoder: Option<Encoder>,
     embedding: Tensor,
+    /// Of states that have a readout of their own.
+    gain: Option<Tensor>,
     transitions: Tensor,
     start: Tensor,
     gate: Option<Linear>,
@@ -114,11 +138,14 @@ impl SwitchLm {
         let (k, d) = (config.states, decoder.width);
         let states = builder.pp("states");
         let small = Init::Randn { mean: 0., stdev: 0.01 };
+        let gain = || states.get_with_hints((k, d), "gain", EMBEDDING);
+        let gain = (config.emission == Emission::Readout).then(gain);
         let gate = config.gated.then(|| Linear::new(d, k, &builder.pp("gate")));
         Ok(Self {
             decoder: Transformer::new(decoder, &builder.pp("decoder"))?,
             encoder: Encoder::new(decoder, config.encoder_layers, k, builder)?,
             embedding: states.get_with_hints((k, d), "embedding", EMBEDDING)?,
+            gain: gain.transpose()?,
             transitions: states.get_with_hints((k, k), "transitions", small)?,
             start: states.get_with_hints(k, "start", Init::Const(0.))?,
             gate: gate.transpose()?,
@@ -192,9 +219,15 @@ impl SwitchLm {
     pub fn logits(&self, ids: &Tensor, z: &Tensor, last: usize) -> Result<Tensor> {
         let length = ids.dim(1)?;
         let h = self.decoder.hidden(ids)?.narrow(1, length - last, last)?.contiguous()?;
-        let z = spread(z, self.segment, length)?.narrow(1, length - last, last)?;
-        let own = h.broadcast_matmul(&self.decoder.output().t()?)?;
-        own + z.contiguous()?.broadcast_matmul(&self.experts()?)?
+        let z = spread(z, self.segment, length)?.narrow(1, length - last, last)?.contiguous()?;
+        let w = self.decoder.output().t()?;
+        match &self.gain {
+            None => h.broadcast_matmul(&w)? + z.broadcast_matmul(&self.experts()?)?,
+            Some(gain) => {
+                let own = (h * (z.broadcast_matmul(gain)? + 1.)?)?;
+                (own + z.broadcast_matmul(&self.embedding)?)?.broadcast_matmul(&w)
+            }
+        }
     }
 
     /// Logits `[R, K]` of the state of the segment that starts after `ids: [R, T]`, given that of the one before, one-hot
@@ -234,11 +267,21 @@ impl SwitchLm {
         (self.embedding.matmul(&w.t()?)? / REACH)?.tanh()?.affine(REACH, 0.)
     }
 
+    /// `log p(x_t | x_{<t}, z = k)`: `[B, T, K]`.
+    fn emission(&self, h: &Tensor, x: &Sequences) -> Result<Tensor> {
+        let Some(gain) = &self.gain else {
+            return expert_log_probs(h, self.decoder.output(), &self.experts()?, &x.targets);
+        };
+        let ((b, t, d), k) = (h.dims3()?, self.states);
+        let own = h.unsqueeze(2)?.broadcast_mul(&(gain + 1.)?)?.broadcast_add(&self.embedding)?;
+        let targets = x.targets.unsqueeze(2)?.broadcast_as((b, t, k))?.reshape((b, t * k))?;
+        let log_probs = self.decoder.log_probs_after(&own.reshape((b, t * k, d))?, &targets)?;
+        log_probs.reshape((b, t, k))
+    }
+
     fn chain(&self, x: &Sequences) -> Result<Chain> {
         let h = self.decoder.hidden(&x.inputs)?;
-        let w = self.decoder.output();
-        let emission = expert_log_probs(&h, w, &self.experts()?, &x.targets)?;
-        let emission = sum_segments(&emission, self.segment)?;
+        let emission = sum_segments(&self.emission(&h, x)?, self.segment)?;
         let (b, n, k) = emission.dims3()?;
         let gate = match &self.gate {
             Some(gate) => {
@@ -279,6 +322,7 @@ mod tests {
         Draw, Enumerate, Estimator, GumbelSoftmax, LeaveOneOut, Measure, Sampler, Site,
     };
     use gumbel::objectives::Elbo;
+    use gumbel_kernels::cross_entropy;
 
     use super::*;
 
@@ -292,7 +336,13 @@ mod tests {
     };
 
     fn config(states: usize, segment: usize, gated: bool) -> SwitchLmConfig {
-        SwitchLmConfig { states, segment, gated, encoder_layers: 1 }
+        SwitchLmConfig {
+            states,
+            segment,
+            emission: if states == 3 { Emission::Readout } else { Emission::Product },
+            gated,
+            encoder_layers: 1,
+        }
     }
 
     /// A model whose parameters are irregular numbers.
@@ -350,12 +400,18 @@ mod tests {
             let (log_px, sites) = Trace::run(&program, &mut Paths, Key::from_seed(1))?;
             let z = &sites[0].draw.value;
             let prior = sites[0].prior.as_ref().unwrap().log_prob(z)?;
-            let paths = (log_px + prior)?;
+            let paths = (&log_px + prior)?;
             let share = paths.broadcast_sub(&log_sum_exp(&paths, 0)?)?.exp()?;
             let counted = z.broadcast_mul(&share.unsqueeze(2)?.unsqueeze(3)?)?.sum(0)?;
             let off = (counted - model.smoothed(&x)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
             assert!(off < 1e-4, "{off}");
             let exact = numbers(&model.log_prob(&x)?)?;
+            // What writes is what is summed over.
+            let path = z.get(1)?;
+            let logits = model.logits(&x.inputs, &path, t)?;
+            let chosen = cross_entropy(&logits, &x.targets)?.sum(1)?;
+            let off = (chosen + log_px.get(1)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(off < 1e-4, "{off}");
             let closed = numbers(&model.mean_field_bound(&x)?)?;
             let log_q = sites[0].posterior.log_prob(z)?;
             let bound = numbers(&(log_q.exp()? * (&paths - &log_q)?)?.sum(0)?)?;

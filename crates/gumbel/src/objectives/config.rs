@@ -26,7 +26,7 @@ pub enum ObjectiveConfig {
         /// Nats of divergence of a variable that cost what they cost even if they are not used.
         #[serde(default = "none")]
         free_nats: Schedule,
-        /// Share of the divergence that is taken of the average over the batch.
+        /// Share of the divergence that is taken of the average over the batch, from the uniform law.
         #[serde(default = "none")]
         batch_prior: Schedule,
     },

@@ -42,12 +42,12 @@ pub fn multi_sample_bound(
 /// If there are more than 2¹⁶ joint values, or a site has no prior.
 pub fn exact_log_likelihood(program: &Program<'_>) -> Result<Tensor> {
     let (log_px, sites) = run_on_all(program, Key::from_seed(0))?;
-    let mut log_joint = log_px.detach();
+    let mut log_joint = log_px;
     for site in &sites {
         let Some(prior) = &site.prior else {
             candle_core::bail!("site `{}` has no prior to sum over", site.site.path())
         };
-        log_joint = log_joint.broadcast_add(&prior.log_prob(&site.draw.value)?.detach())?;
+        log_joint = log_joint.broadcast_add(&prior.log_prob(&site.draw.value)?)?;
     }
     log_sum_exp(&log_joint, 0)
 }

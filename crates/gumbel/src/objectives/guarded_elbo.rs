@@ -3,15 +3,17 @@ use candle_core::{Result, Tensor};
 use gumbel_kernels::scale;
 
 use super::model_of;
+use crate::distributions::Discrete;
 use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
 
 /// The evidence lower bound `E_q[log p(x|z)] - β Σ_n D_n`, whose divergences are guarded against collapse: a model that
 /// can do without its latents soon has a posterior that is the prior.
 ///
-/// `D_n = max(λ, mean_b[(1 - w) KL(q_n ‖ p_n) + w KL(q̄_n ‖ p̄_n)])` for variable `n`, where `q̄` and `p̄` are the averages
-/// over the batch. Free nats `λ` take away what is gained by less divergence than that (Kingma et al. 2016, appendix C.8);
-/// the share `w` asks for the prior on average only (Zhao, Lee, Eskenazi 2018, section 3.1), so that an observation is free
-/// to choose a code. The divergence is that of the discrete distributions.
+/// `D_n = max(λ, mean_b[(1 - w) KL(q_n ‖ p_n) + w KL(q̄_n ‖ uniform)])` for variable `n`, where `q̄` is the average over the
+/// batch. Free nats `λ` take away what is gained by less divergence than that (Kingma et al. 2016, appendix C.8); the share
+/// `w` asks only that values be used alike on average (Zhao, Lee, Eskenazi 2018, section 3.1), so that an observation is
+/// free to choose one, and a learned prior cannot settle on a single one. The divergence is that of the discrete
+/// distributions.
 ///
 /// Free nats alone keep the value a bound, on average over the batch; with `w > 0` or `β < 1` it is **not a bound**. Let
 /// the guards end before training does.
@@ -27,14 +29,11 @@ pub struct GuardedElbo {
 
 impl GuardedElbo {
     /// The guarded divergence of a site, `[S | 1, B | 1]`.
-    fn divergence(
-        &self,
-        site: &SiteDraw,
-        prior: &crate::distributions::Discrete,
-    ) -> Result<Tensor> {
+    fn divergence(&self, site: &SiteDraw, prior: &Discrete) -> Result<Tensor> {
         let each = site.posterior.kl_per_variable(prior)?;
         let blended = if self.batch_prior > 0. {
-            let average = site.posterior.mixture()?.kl_per_variable(&prior.mixture()?)?;
+            let average = site.posterior.mixture()?;
+            let average = average.kl_per_variable(&Discrete::uniform_like(&average)?)?;
             scale(&each, 1. - self.batch_prior)?.broadcast_add(&(average * self.batch_prior)?)?
         } else {
             each
@@ -84,7 +83,7 @@ mod tests {
     use gumbel_kernels::Key;
 
     use super::*;
-    use crate::distributions::{Bernoulli, Categorical, Discrete};
+    use crate::distributions::{Bernoulli, Categorical};
     use crate::estimators::{Independent, Trace};
     use crate::objectives::Elbo;
 
