@@ -266,7 +266,7 @@ mod tests {
             ("latents.encoder_layers=0", "needs a posterior"),
             ("aids.bag_of_words=1", "latents.bag_of_words"),
             ("aids.word_dropout=1.5", "aids.word_dropout"),
-            ("maximise='mean-field-bound'", "use \"sampled-bound\""),
+            ("maximise='mean-field-bound'", "maximise = \"sampled-bound\""),
             ("data.corpus='klingon'", "mixture"),
             ("decoder.widht=3", "width"),
             ("learning_rate=-1", "learning_rate"),

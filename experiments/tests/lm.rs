@@ -1,0 +1,150 @@
+//! The `lm` program as its users run it.
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const SMALL: [&str; 10] = [
+    "--set",
+    "decoder={width=8, heads=2, layers=1, window=1}",
+    "--set",
+    "train.evaluate_every=20",
+    "--set",
+    "train.checkpoint_every=20",
+    "--set",
+    "batch_size=8",
+    "--set",
+    "evaluation={valid_sequences=10, samples=[1, 5], bound_sequences=10}",
+];
+const FEW: [&str; 4] = ["--set", "data.held_out=20", "--set", "data.sentences=100"];
+
+#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+fn lm(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lm")).args(args).output().unwrap()
+}
+
+/// A run below `out`: its directory, and what it printed.
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests")]
+fn trained(out: &Path, steps: &str, more: &[&str]) -> (PathBuf, String) {
+    let args = ["--steps", steps, "--out", out.to_str().unwrap()];
+    let output = lm(&[&SMALL[..], &FEW, &args, more].concat());
+    if !output.status.success() {
+        panic!("{more:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let run = std::fs::read_dir(out.join("lm")).unwrap().next().unwrap().unwrap().path();
+    (run, String::from_utf8(output.stdout).unwrap())
+}
+
+#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+fn summary(run: &Path) -> serde_json::Value {
+    let text = std::fs::read_to_string(run.join("summary.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn every_kind_of_latents_is_trained_and_judged_on_every_language() {
+    let states = "latents={kind='states', states=3, segment=4, encoder_layers=1}";
+    let exact = "latents={kind='states', states=3, emission='readout', encoder_layers=0}";
+    let codes =
+        "latents={kind='codes', variables=2, categories=3, encoder_layers=1, prior_layers=1}";
+    let segments = "latents={kind='codes', variables=1, categories=3, segment=12, encoder_layers=1, prior_layers=1}";
+    for (corpus, latents, maximise, codes_known) in [
+        ("mixture", "latents={kind='none'}", "log-likelihood", false),
+        ("switching", exact, "log-likelihood", true),
+        ("grammar", states, "mean-field-bound", false),
+        ("slots", codes, "sampled-bound", true),
+        ("grammar", segments, "sampled-bound", false),
+    ] {
+        let out = tempfile::tempdir().unwrap();
+        let maximise = format!("maximise='{maximise}'");
+        let more = ["--corpus", corpus, "--set", latents, "--set", &maximise];
+        let (run, text) = trained(out.path(), "20", &more);
+        assert!(
+            text.contains("SYNTHETIC") && text.contains("exact log-likelihood of the language")
+        );
+        let summary = summary(&run);
+        let mean = |name: &str| summary[name]["mean"].as_f64();
+        assert!(mean("truth").unwrap() < 0.);
+        if latents != segments {
+            let gap = mean("truth").unwrap() - mean("log_prob").unwrap();
+            assert!((mean("model_gap").unwrap() - gap).abs() < 1e-3, "{summary}");
+        }
+        assert_eq!(mean("elbo").is_some(), !maximise.contains("likelihood"), "{summary}");
+        assert_eq!(summary["codes"]["normalised_mutual_information"].is_number(), codes_known);
+        assert!(std::fs::read_to_string(run.join("samples.txt")).unwrap().lines().count() >= 2);
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_is_the_run_that_was_never_stopped() {
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let help = [
+        "--corpus",
+        "grammar",
+        "--set",
+        "latents.bag_of_words=true",
+        "--set",
+        "aids={word_dropout=0.3, bag_of_words={kind='linear', start=1, end=0, steps=10}}",
+        "--set",
+        "objective={bound='guarded-elbo', batch_prior={kind='linear', start=1, end=0, steps=30}, free_nats=0.1}",
+    ];
+    let (whole, _) = trained(whole.path(), "40", &help);
+    let (resumed, _) = trained(parts.path(), "20", &help);
+    let output = lm(&["--steps", "40", "--resume", resumed.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(summary(&whole), summary(&resumed));
+}
+
+#[test]
+fn a_trained_model_writes_and_reads_by_its_codes() {
+    let out = tempfile::tempdir().unwrap();
+    let (run, _) = trained(out.path(), "20", &[]);
+    let run = run.to_str().unwrap();
+    let sample = |more: &[&str]| lm(&[&["sample", run, "--count", "3"], more].concat());
+    let output = sample(&["--codes", "2", "--top-k", "5", "--prompt", "ba ba"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.lines().count() == 3 && text.lines().all(|line| line.starts_with("[2]\tba ba ")),
+        "{text}"
+    );
+    assert_eq!(sample(&["--seed", "4"]).stdout, sample(&["--seed", "4"]).stdout);
+    let file = out.path().join("lines.txt");
+    std::fs::write(&file, "ba ra ba\nra\n").unwrap();
+    let encoded = String::from_utf8(lm(&["encode", run, file.to_str().unwrap()]).stdout).unwrap();
+    assert!(encoded.lines().count() == 2 && encoded.starts_with('['), "{encoded}");
+    std::fs::write(&file, "hello").unwrap();
+    for (args, expected) in [
+        (vec!["sample", run, "--codes", "9"], "code 9 of 8"),
+        (vec!["sample", run, "--temperature=-1"], "temperature"),
+        (vec!["sample", run, "--length", "65"], "up to 64"),
+        (vec!["sample", run, "--prompt", "hello"], "`hello` is no word"),
+        (vec!["sample", "nowhere"], "no run directory"),
+        (vec!["encode", run, file.to_str().unwrap()], "`hello` is no word"),
+    ] {
+        let output = lm(&args);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn a_text_of_ones_own_is_read_by_its_path() {
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("text.txt");
+    let lines: Vec<String> = (0..60).map(|i| format!("line {} of the text", i % 9)).collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    for (layout, tokens) in [("sentences", "word"), ("running", "character")] {
+        let data = format!(
+            "data={{corpus='mine', path='{}', layout='{layout}', tokens={{kind='{tokens}'}}, longest=16}}",
+            file.display()
+        );
+        let folder = out.path().join(layout);
+        let args = ["--set", &data, "--steps", "20", "--out", folder.to_str().unwrap()];
+        let output = lm(&[&SMALL[..], &args].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("bits per character") && !text.contains("SYNTHETIC"), "{text}");
+        let run = std::fs::read_dir(folder.join("lm")).unwrap().next().unwrap().unwrap().path();
+        assert!(run.join("tokenizer.json").is_file());
+    }
+    let output = lm(&["--set", "data={corpus='mine'}"]);
+    assert_eq!(output.status.code(), Some(2));
+}
