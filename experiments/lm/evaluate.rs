@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::codes::{Codes, Layout, Posteriors};
 use crate::config::{Config, Maximise};
 use crate::data::{Data, sequences};
-use crate::report;
+use crate::{report, words};
 
 /// Symbols (sequences × samples × length) in memory at a time.
 const SYMBOLS: usize = 1 << 16;
@@ -77,7 +77,7 @@ pub(crate) struct Summary {
     pub(crate) elbo: Option<Measured>,
     /// `log_prob - elbo`: what the posterior does not know.
     pub(crate) inference_gap: Option<Measured>,
-    /// Bounds of many samples, of the first sequences.
+    /// Bounds of many samples, of some sequences.
     pub(crate) bounds: Vec<Bound>,
     pub(crate) codes: Option<CodeSummary>,
 }
@@ -159,6 +159,15 @@ impl<'a> Evaluator<'a> {
         self.config.maximise != Maximise::LogLikelihood
     }
 
+    /// Probabilities `[B, M, K]` of the latents: of the trained posterior, or, of a chain trained without one, the true ones.
+    pub(crate) fn posterior(&self, x: &Sequences) -> Result<Option<Tensor>> {
+        Ok(match &self.model {
+            LanguageModel::States(model) if !self.infers() => Some(model.smoothed(x)?),
+            model if self.infers() => model.posterior(x)?,
+            _ => None,
+        })
+    }
+
     /// How the latents lie along a sequence.
     pub(crate) fn layout(&self) -> Option<Layout> {
         match self.config.latents {
@@ -170,13 +179,23 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// Batches of at most so many symbols, of sequences of one length, with `rows` rows for each sequence.
-    fn batches(&self, corpus: &Corpus, most: usize, rows: usize) -> Result<Vec<Vec<u32>>> {
-        let lengths = corpus.lengths().take(most);
-        let longest = corpus.lengths().max().unwrap_or(1);
+    /// Batches of at most so many symbols, of sequences of one length, with `rows` rows for each sequence; at most `most`
+    /// sequences, evenly from all.
+    pub(crate) fn batches(
+        &self,
+        corpus: &Corpus,
+        most: usize,
+        rows: usize,
+    ) -> Result<Vec<Vec<u32>>> {
+        let lengths: Vec<usize> = corpus.lengths().collect();
+        let count = lengths.len().min(most);
+        let chosen: Vec<usize> = (0..count).map(|i| i * lengths.len() / count).collect();
+        let longest = lengths.iter().copied().max().unwrap_or(1);
         let size = (SYMBOLS / longest / rows).clamp(1, 500);
-        let batches = loaded(LengthBatches::new(lengths, size, self.key))?;
-        Ok(batches.in_order().map(<[u32]>::to_vec).collect())
+        let each = chosen.iter().filter_map(|row| lengths.get(*row).copied());
+        let batches = loaded(LengthBatches::new(each, size, self.key))?;
+        let row = |place: &u32| chosen.get(*place as usize).map(|row| *row as u32);
+        Ok(batches.in_order().map(|rows| rows.iter().filter_map(row).collect()).collect())
     }
 
     fn averages(
@@ -223,8 +242,7 @@ impl<'a> Evaluator<'a> {
     ) -> Result<()> {
         let Some(layout) = self.layout() else { return Ok(()) };
         if !self.infers() {
-            if let LanguageModel::States(model) = &self.model {
-                let probs = model.smoothed(x)?;
+            if let Some(probs) = self.posterior(x)? {
                 let batch = Posteriors { probs: &probs, draw: None, corpus, rows, layout };
                 averages.codes.push(&batch)?;
             }
@@ -370,11 +388,16 @@ impl<'a> Evaluator<'a> {
         };
         let json = serde_json::to_vec_pretty(summary).map_err(|error| Error::caller(70, error))?;
         run.write_file("summary.json", &json)?;
-        let samples = report::samples(self)?;
+        let samples = words::samples(self)?;
         run.write_file("samples.txt", samples.as_bytes())?;
+        let metrics = run.directory().join("metrics.jsonl");
+        let metrics = std::fs::read_to_string(&metrics)
+            .map_err(|error| Error::caller(74, format!("{}: {error}", metrics.display())))?;
+        let page = report::html(self, summary, &metrics, &samples)?;
+        run.write_file("report.html", page.as_bytes())?;
         print(&format!(
-            "{}{samples}in {directory}: samples.txt, metrics.jsonl, summary.json; write more with lm sample {directory}\n",
-            report::result(summary)
+            "{}{samples}in {directory}: report.html, samples.txt, metrics.jsonl, summary.json; write more with lm sample {directory}\n",
+            words::result(summary)
         ))
     }
 }

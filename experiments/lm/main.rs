@@ -9,6 +9,7 @@ mod data;
 mod evaluate;
 mod report;
 mod use_model;
+mod words;
 
 use std::process::ExitCode;
 

@@ -1,91 +1,277 @@
-//! What a run shows at its end.
+//! The page that a run leaves: `report.html`, one file that needs nothing else.
 use std::fmt::Write;
 
-use gumbel_models::{Choice, LanguageModel, Written};
-use gumbel_training::Result;
+use candle_core::{D, DType, Device};
+use gumbel_models::{Choice, LanguageModel};
+use gumbel_training::{Error, Result};
 
-use crate::evaluate::{Evaluator, Measured, Summary};
+use crate::data::sequences;
+use crate::evaluate::{Evaluator, Summary};
+use crate::words;
 
-/// Texts of each code, or in all.
-const TEXTS: usize = 2;
-/// Codes that texts are shown of, at most.
-const CODES: u32 = 8;
-/// Symbols of a text, at most.
-const LENGTH: usize = 60;
+/// Sequences among which examples are looked for.
+const SEARCHED: usize = 500;
+/// Examples of a value of a code.
+const EXAMPLES: usize = 2;
+/// Variables and values that are shown, at most.
+const SHOWN: usize = 16;
 
-/// The numbers of a run in words.
-pub(crate) fn result(summary: &Summary) -> String {
-    let mark = if summary.synthetic { "SYNTHETIC " } else { "" };
-    let mut text = format!(
-        "{mark}{}, test set, nats per sequence of {:.1} symbols, after {} steps with {} parameters ({} generative):\n",
-        summary.corpus,
-        summary.symbols,
-        summary.steps,
-        summary.parameters.all,
-        summary.parameters.generative
+const STYLE: &str = "
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; } td, th { padding: .15rem .6rem; text-align: left; vertical-align: top; }
+td.n { text-align: right; font-variant-numeric: tabular-nums; }
+.map td { width: 1.6rem; height: 1.6rem; padding: 0; border: 1px solid #8884; }
+pre { overflow-x: auto; white-space: pre-wrap; } mark { background: #e69f0055; color: inherit; }
+svg { width: 100%; height: auto; } .wide { overflow-x: auto; }
+";
+
+/// The page.
+pub(crate) fn html(
+    evaluator: &Evaluator<'_>,
+    summary: &Summary,
+    metrics: &str,
+    samples: &str,
+) -> Result<String> {
+    let title = format!("{}, {} steps", summary.corpus, summary.steps);
+    let mut page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{0}</title><style>{STYLE}</style><h1>{0}</h1>",
+        escaped(&title)
     );
-    for (name, measured) in [
-        ("exact log-likelihood of the model", summary.log_prob),
-        ("exact log-likelihood of the language", summary.truth),
-        ("model gap", summary.model_gap),
-        ("elbo", summary.elbo),
-        ("inference gap", summary.inference_gap),
-    ] {
-        if let Some(Measured { mean, standard_error }) = measured {
-            let _ = writeln!(text, "  {name:38} {mean:9.3} ± {standard_error:.3}");
-        }
+    section(&mut page, "Result", &format!("<pre>{}</pre>", escaped(&words::result(summary))));
+    section(&mut page, "Course of training", &curves(metrics)?);
+    let found = Found::search(evaluator)?;
+    if !found.usage.is_empty() {
+        section(&mut page, "How often each code is used", &found.map());
+        section(&mut page, "Sentences of each code", &found.examples(evaluator));
     }
-    for bound in &summary.bounds {
-        let name = format!("bound of {} samples ({} sequences)", bound.samples, bound.sequences);
-        let _ = writeln!(text, "  {name:38} {:9.3} ± {:.3}", bound.mean, bound.standard_error);
+    if let Some(flips) = flips(evaluator, &found)? {
+        section(&mut page, "One code changed at a time", &flips);
     }
-    for (name, number) in [
-        ("perplexity per symbol", Some(summary.perplexity)),
-        ("perplexity per word of the text", summary.word_perplexity),
-        ("bits per character", summary.bits_per_character),
-    ] {
-        if let Some(number) = number {
-            let _ = writeln!(text, "  {name:38} {number:9.3}");
-        }
-    }
-    text
+    section(&mut page, "Samples", &format!("<pre>{}</pre>", escaped(samples)));
+    Ok(page + "</html>\n")
 }
 
-/// Texts that the model writes: some for each value of the first code, where there are codes.
-pub(crate) fn samples(evaluator: &Evaluator<'_>) -> Result<String> {
-    let mut text = String::new();
-    let codes: Vec<Vec<u32>> = match &evaluator.model {
-        LanguageModel::Codes(model) => {
-            (0..model.categories().min(CODES as usize) as u32).map(|code| vec![code]).collect()
+fn section(page: &mut String, title: &str, body: &str) {
+    let _ = write!(page, "<h2>{}</h2>{body}", escaped(title));
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// What is known about the latents of some test sequences.
+struct Found {
+    /// Of each variable, how often each value is used.
+    usage: Vec<Vec<f64>>,
+    /// Of each variable and value, the sequences that have it most surely.
+    examples: Vec<Vec<Vec<(f64, u32)>>>,
+    /// A sequence, and its most probable codes.
+    row: u32,
+    first: Vec<u32>,
+}
+
+impl Found {
+    fn search(evaluator: &Evaluator<'_>) -> Result<Self> {
+        let mut found = Self { usage: vec![], examples: vec![], row: 0, first: vec![] };
+        let Some(layout) = evaluator.layout() else { return Ok(found) };
+        let corpus = &evaluator.data.test;
+        let mut count = 0.;
+        for rows in evaluator.batches(corpus, SEARCHED, 1)? {
+            let x = sequences(corpus, &rows, evaluator.device)?;
+            let Some(probs) = evaluator.posterior(&x)? else { return Ok(found) };
+            let probs = probs.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+            if found.first.is_empty() {
+                found.first = probs.argmax(D::Minus1)?.get(0)?.to_vec1()?;
+                found.row = rows.first().copied().unwrap_or(0);
+            }
+            for (probs, row) in probs.to_vec3::<f64>()?.into_iter().zip(rows) {
+                // Variables of one kind in all segments are taken together.
+                for (place, q) in probs.iter().enumerate() {
+                    let variable = place % layout.variables;
+                    found.count(variable, q, row);
+                    count += 1. / layout.variables as f64;
+                }
+            }
         }
-        _ => vec![vec![]],
+        found.usage.iter_mut().flatten().for_each(|sum| *sum /= count);
+        Ok(found)
+    }
+
+    fn count(&mut self, variable: usize, q: &[f64], row: u32) {
+        if self.usage.len() <= variable {
+            self.usage.resize(variable + 1, vec![0.; q.len()]);
+            self.examples.resize(variable + 1, vec![vec![]; q.len()]);
+        }
+        let (Some(usage), Some(examples)) =
+            (self.usage.get_mut(variable), self.examples.get_mut(variable))
+        else {
+            return;
+        };
+        for ((sum, best), p) in usage.iter_mut().zip(examples).zip(q) {
+            *sum += p;
+            if *p > 0.5 && !best.iter().any(|(_, other)| *other == row) {
+                best.push((*p, row));
+                best.sort_by(|a, b| b.0.total_cmp(&a.0));
+                best.truncate(EXAMPLES);
+            }
+        }
+    }
+
+    /// A table whose cells are as dark as their value is frequent.
+    fn map(&self) -> String {
+        let mut text = "<div class=\"wide\"><table class=\"map\"><tr><th>variable</th>".to_owned();
+        let values = self.usage.first().map_or(0, Vec::len);
+        (0..values).for_each(|k| text += &format!("<th>{k}</th>"));
+        for (m, usage) in self.usage.iter().enumerate() {
+            let _ = write!(text, "</tr><tr><th>{m}</th>");
+            for (k, share) in usage.iter().enumerate() {
+                let _ = write!(
+                    text,
+                    "<td style=\"background:rgba(0,114,178,{share:.3})\" title=\"variable {m}, value {k}: {:.1} %\"></td>",
+                    100. * share
+                );
+            }
+        }
+        text + "</tr></table></div>"
+    }
+
+    fn examples(&self, evaluator: &Evaluator<'_>) -> String {
+        let mut text = "<table>".to_owned();
+        for (m, values) in self.examples.iter().enumerate().take(SHOWN) {
+            for (k, examples) in values.iter().enumerate().take(SHOWN) {
+                for (p, row) in examples {
+                    let words = evaluator.data.text(evaluator.data.test.words(*row as usize));
+                    let _ = write!(
+                        text,
+                        "<tr><td>{m}={k}</td><td class=\"n\">{p:.2}</td><td>{}</td></tr>",
+                        escaped(&words)
+                    );
+                }
+            }
+        }
+        text + "</table>"
+    }
+}
+
+/// What is written by the codes of a test sequence, and with each of them changed, by the same random numbers.
+fn flips(evaluator: &Evaluator<'_>, found: &Found) -> Result<Option<String>> {
+    let (LanguageModel::Codes(_), false) = (&evaluator.model, found.first.is_empty()) else {
+        return Ok(None);
     };
-    for code in codes {
-        let data = evaluator.data;
-        let end = data.train.boundary();
-        let length = data.longest().min(LENGTH);
-        let prompts = vec![vec![end]; TEXTS];
-        let key = evaluator.key.named("samples");
-        let Written { symbols, codes } = evaluator.model.write(
+    let data = evaluator.data;
+    let (end, length) = (data.train.boundary(), data.longest());
+    let write = |codes: &[u32]| -> Result<String> {
+        let key = evaluator.key.named("flips");
+        let choice = Choice { top_p: 0.9, ..Choice::default() };
+        let prompts = [vec![end]];
+        let written = evaluator.model.write(
             &prompts,
-            &code,
+            codes,
             (length, end),
-            &Choice::default(),
+            &choice,
             key,
             evaluator.device,
         )?;
-        for (symbols, codes) in symbols.iter().zip(&codes) {
-            let _ = writeln!(text, "{} {}", tag(codes), data.text(symbols));
+        Ok(written.symbols.first().map_or_else(String::new, |symbols| data.text(symbols)))
+    };
+    let base = write(&found.first)?;
+    let mut text = format!(
+        "<p>Test sentence: {}</p><table><tr><td>{}</td><td>{}</td></tr>",
+        escaped(&data.text(data.test.words(found.row as usize))),
+        words::tag(&found.first),
+        escaped(&base)
+    );
+    for m in 0..found.first.len().min(SHOWN) {
+        let mut codes = found.first.clone();
+        let usage = found.usage.get(m % found.usage.len().max(1));
+        let other = usage.and_then(|usage| {
+            let others =
+                usage.iter().enumerate().filter(|(k, _)| found.first.get(m) != Some(&(*k as u32)));
+            others.max_by(|a, b| a.1.total_cmp(b.1)).map(|(k, _)| k as u32)
+        });
+        if let (Some(code), Some(other)) = (codes.get_mut(m), other) {
+            *code = other;
         }
+        let _ = write!(
+            text,
+            "<tr><td>{}</td><td>{}</td></tr>",
+            words::tag(&codes),
+            marked(&base, &write(&codes)?)
+        );
     }
-    Ok(text)
+    Ok(Some(text + "</table>"))
 }
 
-/// `[3 0 7]`; nothing without codes.
-pub(crate) fn tag(codes: &[u32]) -> String {
-    if codes.is_empty() {
-        return String::new();
+/// The words of `text`, those marked that `base` has not at their place.
+fn marked(base: &str, text: &str) -> String {
+    let mut before = base.split(' ');
+    let words = text.split(' ').map(|word| match before.next() == Some(word) {
+        true => escaped(word),
+        false => format!("<mark>{}</mark>", escaped(word)),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The bound, or the log-likelihood, on the validation set by step.
+fn curves(metrics: &str) -> Result<String> {
+    let mut points: Vec<(f64, f64)> = Vec::new();
+    let mut name = "log_prob";
+    for line in metrics.lines() {
+        let line: serde_json::Value =
+            serde_json::from_str(line).map_err(|error| Error::caller(70, error))?;
+        if line["split"] != "valid" {
+            continue;
+        }
+        if line["log_prob"].is_null() {
+            name = "elbo";
+        }
+        if let (Some(step), Some(value)) = (line["step"].as_f64(), line[name].as_f64()) {
+            points.push((step, value));
+        }
     }
-    let codes: Vec<String> = codes.iter().map(u32::to_string).collect();
-    format!("[{}]", codes.join(" "))
+    let range = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)))
+    };
+    let (left, right) = range(&mut points.iter().map(|p| p.0));
+    let (low, high) = range(&mut points.iter().map(|p| p.1));
+    if points.len() < 2 || right <= left || high <= low {
+        return Ok("<p>One evaluation only; train.evaluate_every makes more.</p>".to_owned());
+    }
+    let place = |(x, y): &(f64, f64)| {
+        let (x, y) = ((x - left) / (right - left), (y - low) / (high - low));
+        format!("{:.1},{:.1}", 70. + 610. * x, 210. - 190. * y)
+    };
+    let line: Vec<String> = points.iter().map(place).collect();
+    Ok(format!(
+        "<svg viewBox=\"0 0 700 240\" role=\"img\" aria-label=\"{name} on the validation set by step\">\
+         <g fill=\"none\" stroke=\"#888\"><path d=\"M70 20V210H680\"/></g>\
+         <polyline fill=\"none\" stroke=\"#0072b2\" stroke-width=\"2\" points=\"{}\"/>\
+         <g fill=\"#888\" font-size=\"12\"><text x=\"64\" y=\"26\" text-anchor=\"end\">{high:.2}</text>\
+         <text x=\"64\" y=\"210\" text-anchor=\"end\">{low:.2}</text><text x=\"70\" y=\"228\">{left}</text>\
+         <text x=\"680\" y=\"228\" text-anchor=\"end\">{right} steps</text>\
+         <text x=\"84\" y=\"26\">{name} on the validation set, nats per sequence</text></g></svg>",
+        line.join(" ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_need_two_points_and_lie_in_their_frame() {
+        let line =
+            |step, value| format!("{{\"step\":{step},\"split\":\"valid\",\"elbo\":{value}}}\n");
+        assert!(curves(&line(1, -3.)).unwrap().contains("One evaluation"));
+        let svg = curves(&(line(0, -9.) + &line(10, -5.) + "{\"split\":\"train\"}\n")).unwrap();
+        assert!(svg.contains("70.0,210.0 680.0,20.0") && svg.contains("elbo"), "{svg}");
+    }
+
+    #[test]
+    fn text_is_no_markup_and_changes_are_marked() {
+        assert_eq!(escaped("a < b & \"c\""), "a &lt; b &amp; &quot;c&quot;");
+        assert_eq!(marked("a b c", "a <x> c d"), "a <mark>&lt;x&gt;</mark> c <mark>d</mark>");
+    }
 }

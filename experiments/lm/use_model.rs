@@ -10,7 +10,7 @@ use gumbel_training::{Error, Params, Result};
 
 use crate::config::Config;
 use crate::data::Data;
-use crate::report::tag;
+use crate::words::tag;
 
 /// Options of `lm sample`.
 #[derive(Clone, Debug, clap::Args)]

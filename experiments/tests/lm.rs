@@ -69,6 +69,10 @@ fn every_kind_of_latents_is_trained_and_judged_on_every_language() {
         }
         assert_eq!(mean("elbo").is_some(), !maximise.contains("likelihood"), "{summary}");
         assert_eq!(summary["codes"]["normalised_mutual_information"].is_number(), codes_known);
+        let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+        assert!(page.contains("exact log-likelihood of the language") && page.contains("Samples"));
+        assert_eq!(page.contains("How often each code is used"), !latents.contains("none"));
+        assert_eq!(page.contains("One code changed at a time"), latents.contains("codes"));
         assert!(std::fs::read_to_string(run.join("samples.txt")).unwrap().lines().count() >= 2);
     }
 }

@@ -257,6 +257,7 @@ static OMNIGLOT: Entry = Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::TextName;
 
     #[test]
     fn the_file_sha256sums_lists_exactly_the_files_of_the_catalogue() {
@@ -270,6 +271,12 @@ mod tests {
                     .map(|f| format!("{}  {}/{}", f.sha256, entry.name, f.name))
             })
             .collect();
+        for name in TextName::ALL {
+            let files = crate::text::catalogue::entry(name).files();
+            expected.extend(
+                files.iter().map(|f| format!("{}  {}/{}", f.sha256, name.as_str(), f.name)),
+            );
+        }
         let mut listed: Vec<&str> = include_str!("../../../data/SHA256SUMS").lines().collect();
         expected.sort_unstable();
         listed.sort_unstable();

@@ -115,6 +115,12 @@ impl CodeUsage {
         self.each(|v, n| (v.marginal_entropy(n) + v.negative_entropy / n).max(0.))
     }
 
+    /// The averaged posterior of each variable, `[N][K]`: how often each code is used.
+    #[must_use]
+    pub fn marginals(&self) -> Vec<Vec<f64>> {
+        self.each(|v, n| v.probs.iter().map(|sum| sum / n).collect())
+    }
+
     /// Number of codes of each variable that were the most probable one for some observation, `[N]`.
     #[must_use]
     pub fn codes_used(&self) -> Vec<usize> {
@@ -232,6 +238,7 @@ mod tests {
         assert!((usage.perplexity() - 2.75).abs() < 1e-12);
         let noisy = LN_2 + 0.75 * 0.75f64.ln() + 0.25 * 0.25f64.ln();
         assert_close(&usage.mutual_information(), &[2. * LN_2, 0., 0., noisy]);
+        assert_close(&usage.marginals()[3], &[0.5, 0.5, 0., 0.]);
         // A tie is resolved towards the first category.
         assert_eq!(usage.codes_used(), [4, 1, 1, 2]);
         // Σ_k variances: 4 · (¼ - 1/16) = ¾ for the identity, 2 · 1/16 = ⅛ for the noisy bit.

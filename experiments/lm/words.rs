@@ -1,0 +1,91 @@
+//! What a run says at its end.
+use std::fmt::Write;
+
+use gumbel_models::{Choice, LanguageModel, Written};
+use gumbel_training::Result;
+
+use crate::evaluate::{Evaluator, Measured, Summary};
+
+/// Texts of each code, or in all.
+const TEXTS: usize = 2;
+/// Codes that texts are shown of, at most.
+const CODES: u32 = 8;
+/// Symbols of a text, at most.
+const LENGTH: usize = 60;
+
+/// The numbers of a run in words.
+pub(crate) fn result(summary: &Summary) -> String {
+    let mark = if summary.synthetic { "SYNTHETIC " } else { "" };
+    let mut text = format!(
+        "{mark}{}, test set, nats per sequence of {:.1} symbols, after {} steps with {} parameters ({} generative):\n",
+        summary.corpus,
+        summary.symbols,
+        summary.steps,
+        summary.parameters.all,
+        summary.parameters.generative
+    );
+    for (name, measured) in [
+        ("exact log-likelihood of the model", summary.log_prob),
+        ("exact log-likelihood of the language", summary.truth),
+        ("model gap", summary.model_gap),
+        ("elbo", summary.elbo),
+        ("inference gap", summary.inference_gap),
+    ] {
+        if let Some(Measured { mean, standard_error }) = measured {
+            let _ = writeln!(text, "  {name:38} {mean:9.3} ± {standard_error:.3}");
+        }
+    }
+    for bound in &summary.bounds {
+        let name = format!("bound of {} samples ({} sequences)", bound.samples, bound.sequences);
+        let _ = writeln!(text, "  {name:38} {:9.3} ± {:.3}", bound.mean, bound.standard_error);
+    }
+    for (name, number) in [
+        ("perplexity per symbol", Some(summary.perplexity)),
+        ("perplexity per word of the text", summary.word_perplexity),
+        ("bits per character", summary.bits_per_character),
+    ] {
+        if let Some(number) = number {
+            let _ = writeln!(text, "  {name:38} {number:9.3}");
+        }
+    }
+    text
+}
+
+/// Texts that the model writes: some for each value of the first code, where there are codes.
+pub(crate) fn samples(evaluator: &Evaluator<'_>) -> Result<String> {
+    let mut text = String::new();
+    let codes: Vec<Vec<u32>> = match &evaluator.model {
+        LanguageModel::Codes(model) => {
+            (0..model.categories().min(CODES as usize) as u32).map(|code| vec![code]).collect()
+        }
+        _ => vec![vec![]],
+    };
+    for code in codes {
+        let data = evaluator.data;
+        let end = data.train.boundary();
+        let length = data.longest().min(LENGTH);
+        let prompts = vec![vec![end]; TEXTS];
+        let key = evaluator.key.named("samples");
+        let Written { symbols, codes } = evaluator.model.write(
+            &prompts,
+            &code,
+            (length, end),
+            &Choice::default(),
+            key,
+            evaluator.device,
+        )?;
+        for (symbols, codes) in symbols.iter().zip(&codes) {
+            let _ = writeln!(text, "{} {}", tag(codes), data.text(symbols));
+        }
+    }
+    Ok(text)
+}
+
+/// `[3 0 7]`; nothing without codes.
+pub(crate) fn tag(codes: &[u32]) -> String {
+    if codes.is_empty() {
+        return String::new();
+    }
+    let codes: Vec<String> = codes.iter().map(u32::to_string).collect();
+    format!("[{}]", codes.join(" "))
+}
