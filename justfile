@@ -31,7 +31,7 @@ lab *ARGS:
 
 # Run the cells of a published table and write the result beside it; `just reproduce` lists the tables
 reproduce *ARGS:
-    cargo build --release --locked --bin vae --bin predict --bin semi --bin reproduce
+    cargo build --release --locked --bin vae --bin predict --bin semi --bin lm --bin reproduce
     cargo run --release --locked --bin reproduce -- "$@"
 
 # Time every operation beside its twin and the limits of the machine; `just bench --help` has the options

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Data, DataConfig};
 use crate::use_model::{EncodeArgs, SampleArgs};
 
-const DEFAULT: &str = include_str!("configs/mixture.toml");
+const DEFAULT: &str = include_str!("configs/switching.toml");
 
 /// Everything that a result depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -271,7 +271,8 @@ mod tests {
             ("decoder.widht=3", "width"),
             ("learning_rate=-1", "learning_rate"),
         ] {
-            let error = config(&["--set", set]).unwrap_err();
+            let slots = concat!(env!("CARGO_MANIFEST_DIR"), "/lm/configs/slots.toml");
+            let error = config(&["--config", slots, "--set", set]).unwrap_err();
             assert!(error.to_string().contains(expected), "{set}: {error}");
             assert_eq!(error.exit_code(), 2);
         }

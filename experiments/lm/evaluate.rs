@@ -63,7 +63,12 @@ pub(crate) struct Summary {
     pub(crate) symbols: f64,
     /// `log p(x)`, summed over all latents.
     pub(crate) log_prob: Option<Measured>,
-    /// `exp` of minus the best of the above and below, per symbol.
+    /// The best that is known of `log p(x)`: itself, or its bound of the most samples.
+    pub(crate) bound: f64,
+    pub(crate) standard_error: f64,
+    /// Samples of that bound; none where it is `log p(x)` itself.
+    pub(crate) samples: Option<usize>,
+    /// `exp` of minus the exact likelihood per symbol where it is known, else of minus the single-sample bound.
     pub(crate) perplexity: f64,
     /// The same per word of the original text, ends of lines among them; nothing of a language.
     pub(crate) word_perplexity: Option<f64>,
@@ -323,6 +328,7 @@ impl<'a> Evaluator<'a> {
             }
         }
         let best = best(averages);
+        report = report.number("bound", best.mean());
         report = report
             .number("perplexity", perplexity(-best.mean() * best.count() as f64 / per_symbol));
         if averages.codes.usage().count() > 0 {
@@ -345,6 +351,11 @@ impl<'a> Evaluator<'a> {
         let original = self.data.test.original();
         let codes =
             (test.codes.usage().count() > 0).then(|| self.codes(&test.codes)).transpose()?;
+        let (bound, standard_error, samples) = match (bounds.last(), test.log_prob.count()) {
+            (Some(bound), 0) => (bound.mean, bound.standard_error, Some(bound.samples)),
+            (None, 0) => (test.elbo.mean(), test.elbo.standard_error(), Some(1)),
+            _ => (test.log_prob.mean(), test.log_prob.standard_error(), None),
+        };
         Ok(Summary {
             corpus: self.data.name.clone(),
             synthetic: self.data.is_synthetic(),
@@ -352,6 +363,9 @@ impl<'a> Evaluator<'a> {
             parameters: self.parameters,
             symbols,
             log_prob: measured(&test.log_prob),
+            bound,
+            standard_error,
+            samples,
             perplexity: perplexity(-best(test).mean() / symbols),
             word_perplexity: original.map(|text| perplexity(nats / text.words as f64)),
             bits_per_character: original.map(|text| bits_per_dim(nats, text.characters)),

@@ -196,9 +196,25 @@ impl Job {
     }
 }
 
+/// Those of a language model: no samples where the likelihood is exact.
+fn language(summary: &Value) -> Result<Numbers> {
+    let bound = summary["bound"].as_f64().context("no `bound` in the summary")?;
+    let elbo = summary["elbo"]["mean"].as_f64().unwrap_or(bound);
+    Ok(Numbers {
+        samples: summary["samples"].as_u64().unwrap_or(0),
+        bound,
+        elbo,
+        objective: elbo,
+        accuracy: summary["codes"]["normalised_mutual_information"].as_f64(),
+    })
+}
+
 fn numbers(summary: &Value) -> Result<Numbers> {
     let number =
         |key: &str| summary[key].as_f64().with_context(|| format!("no `{key}` in the summary"));
+    if summary["perplexity"].is_number() {
+        return language(summary);
+    }
     let accuracy = summary["accuracy"].as_f64();
     // A classifier is judged by its accuracy and the bound of one sample.
     let (samples, bound) = match accuracy {

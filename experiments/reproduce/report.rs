@@ -32,30 +32,32 @@ pub(crate) fn markdown(
         text,
         "Budget `{budget}`: {reduced}. Made by `just reproduce {name} --budget {budget}`; every run is a line of [{name}.csv]({name}.csv), with steps, configuration and commit.\n"
     )?;
+    let observation = table.experiment.observation();
     let score = match table.score {
         Score::Elbo => "one sample",
         Score::Bound => "many samples (column K)",
     };
     writeln!(
         text,
-        "Negative bounds of the discrete model in nats per image, {score}; smaller is better. Mean over seeds ± standard \
-         error of that mean. The objective is what was trained, on the test images; it is a bound of what its \
+        "Negative bounds of the discrete model in nats per {observation}, {score}; smaller is better. Mean over seeds ± standard \
+         error of that mean. The objective is what was trained, on the test set; it is a bound of what its \
          neighbour says. Gap: ours less published.\n"
     )?;
     for note in &table.notes {
         writeln!(text, "- {note}")?;
     }
-    let accuracy = table.cells.iter().any(|cell| cell.accuracy.is_some());
-    let (head, rule) =
-        if accuracy { (" published accuracy | **accuracy** |", "--:|--:|") } else { ("", "") };
+    let (head, rule) = match &table.share {
+        Some(share) => (format!(" published {share} | **{share}** |"), "--:|--:|"),
+        None => (String::new(), ""),
+    };
     writeln!(
         text,
         "\n| | | published test | **test** | gap | published train | train | objective | a bound of | K | seeds | \
          steps | minutes |{head}\n|---|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|{rule}"
     )?;
     for cell in &table.cells {
-        let accuracy = if accuracy { accuracies(cell, results) } else { String::new() };
-        writeln!(text, "{}{accuracy}", line(table.score, cell, results))?;
+        let share = if table.share.is_some() { shares(cell, results) } else { String::new() };
+        writeln!(text, "{}{share}", line(table.score, cell, results))?;
     }
     Ok(text)
 }
@@ -78,8 +80,8 @@ pub(crate) fn picture(Picture { cell, shows, .. }: &Picture, file: &str) -> Stri
     format!("\n![{shows}]({file})\n\n{shows} ({cell}, seed 1).\n")
 }
 
-/// Published and measured accuracy, as two more columns.
-fn accuracies(cell: &Cell, results: &Results) -> String {
+/// Published and measured share, as two more columns.
+fn shares(cell: &Cell, results: &Results) -> String {
     let mut mean = Mean::new();
     let name = cell.name();
     let shares = results.of(&name).filter_map(|row| row.test?.accuracy);
@@ -112,6 +114,8 @@ fn line(score: Score, cell: &Cell, results: &Results) -> String {
         (Some(published), 1..) => format!("{:+.2}", test.mean() - published),
         _ => String::new(),
     };
+    // Of a likelihood that is summed over the latents no samples are taken.
+    let exact = |text: String| if text == "0" { "exact".to_owned() } else { text };
     let range = |values: Vec<u64>| match (values.iter().min(), values.iter().max()) {
         (Some(a), Some(b)) if a == b => a.to_string(),
         (Some(a), Some(b)) => format!("{a}–{b}"),
@@ -141,7 +145,7 @@ fn line(score: Score, cell: &Cell, results: &Results) -> String {
         with_error(&train),
         with_error(&objective),
         done.first().map_or_else(String::new, |row| row.bounds.clone()),
-        range(samples),
+        exact(range(samples)),
         seeds,
         range(done.iter().map(|row| row.steps).collect()),
         if done.is_empty() { String::new() } else { format!("{minutes:.0}") },

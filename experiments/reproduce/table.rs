@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::figure::Figure;
 
 /// Name, definition, and the configuration that all cells start from.
-pub(crate) const TABLES: [(&str, &str, &str); 11] = [
+pub(crate) const TABLES: [(&str, &str, &str); 12] = [
     ("jang-vae", include_str!("tables/jang-vae.toml"), VAE_JANG),
     ("jang-sbn", include_str!("tables/jang-sbn.toml"), PREDICT_JANG),
     ("maddison-prediction", include_str!("tables/maddison-prediction.toml"), PREDICT_MADDISON),
@@ -20,6 +20,7 @@ pub(crate) const TABLES: [(&str, &str, &str); 11] = [
     ("gumbel-rao", include_str!("tables/gumbel-rao.toml"), VAE_MADDISON),
     ("reinmax", include_str!("tables/reinmax.toml"), VAE_REINMAX),
     ("beyond", include_str!("tables/beyond.toml"), VAE_MADDISON),
+    ("languages", include_str!("tables/languages.toml"), LM_SWITCHING),
 ];
 
 const VAE_JANG: &str = include_str!("../vae/configs/jang-categorical.toml");
@@ -27,6 +28,7 @@ const VAE_MADDISON: &str = include_str!("../vae/configs/maddison.toml");
 const VAE_REINMAX: &str = include_str!("../vae/configs/reinmax.toml");
 const PREDICT_JANG: &str = include_str!("../predict/configs/jang-categorical.toml");
 const SEMI_JANG: &str = include_str!("../semi/configs/jang.toml");
+const LM_SWITCHING: &str = include_str!("../lm/configs/switching.toml");
 const PREDICT_MADDISON: &str = include_str!("../predict/configs/maddison.toml");
 
 /// There is no such table.
@@ -90,6 +92,7 @@ pub(crate) enum Experiment {
     Vae,
     Predict,
     Semi,
+    Lm,
 }
 
 impl Experiment {
@@ -98,6 +101,15 @@ impl Experiment {
             Self::Vae => "vae",
             Self::Predict => "predict",
             Self::Semi => "semi",
+            Self::Lm => "lm",
+        }
+    }
+
+    /// What a bound is of.
+    pub(crate) fn observation(self) -> &'static str {
+        match self {
+            Self::Vae | Self::Predict | Self::Semi => "image",
+            Self::Lm => "sequence",
         }
     }
 }
@@ -111,6 +123,9 @@ pub(crate) struct Table {
     /// What the published numbers are, and how the set-up differs.
     pub(crate) notes: Vec<String>,
     pub(crate) score: Score,
+    /// What a share is called that runs report beside their bounds.
+    #[serde(default)]
+    pub(crate) share: Option<String>,
     /// The program that runs the cells.
     pub(crate) experiment: Experiment,
     pub(crate) budgets: BTreeMap<Budget, Spending>,

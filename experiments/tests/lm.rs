@@ -14,6 +14,8 @@ const SMALL: [&str; 10] = [
     "--set",
     "evaluation={valid_sequences=10, samples=[1, 5], bound_sequences=10}",
 ];
+const SLOTS: [&str; 2] =
+    ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/lm/configs/slots.toml")];
 const FEW: [&str; 4] = ["--set", "data.held_out=20", "--set", "data.sentences=100"];
 
 #[expect(clippy::unwrap_used, reason = "a helper of tests")]
@@ -81,6 +83,8 @@ fn every_kind_of_latents_is_trained_and_judged_on_every_language() {
 fn a_run_that_goes_on_is_the_run_that_was_never_stopped() {
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let help = [
+        SLOTS[0],
+        SLOTS[1],
         "--corpus",
         "grammar",
         "--set",
@@ -100,25 +104,26 @@ fn a_run_that_goes_on_is_the_run_that_was_never_stopped() {
 #[test]
 fn a_trained_model_writes_and_reads_by_its_codes() {
     let out = tempfile::tempdir().unwrap();
-    let (run, _) = trained(out.path(), "20", &[]);
+    let (run, _) = trained(out.path(), "20", &SLOTS);
     let run = run.to_str().unwrap();
     let sample = |more: &[&str]| lm(&[&["sample", run, "--count", "3"], more].concat());
-    let output = sample(&["--codes", "2", "--top-k", "5", "--prompt", "ba ba"]);
+    let output = sample(&["--codes", "2", "--top-k", "5", "--prompt", "the the"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
-        text.lines().count() == 3 && text.lines().all(|line| line.starts_with("[2]\tba ba ")),
+        text.lines().count() == 3
+            && text.lines().all(|line| line.starts_with("[2 ") && line.contains("]\tthe the ")),
         "{text}"
     );
     assert_eq!(sample(&["--seed", "4"]).stdout, sample(&["--seed", "4"]).stdout);
     let file = out.path().join("lines.txt");
-    std::fs::write(&file, "ba ra ba\nra\n").unwrap();
+    std::fs::write(&file, "the dog runs\nthe\n").unwrap();
     let encoded = String::from_utf8(lm(&["encode", run, file.to_str().unwrap()]).stdout).unwrap();
     assert!(encoded.lines().count() == 2 && encoded.starts_with('['), "{encoded}");
     std::fs::write(&file, "hello").unwrap();
     for (args, expected) in [
         (vec!["sample", run, "--codes", "9"], "code 9 of 8"),
         (vec!["sample", run, "--temperature=-1"], "temperature"),
-        (vec!["sample", run, "--length", "65"], "up to 64"),
+        (vec!["sample", run, "--length", "65"], "up to 36"),
         (vec!["sample", run, "--prompt", "hello"], "`hello` is no word"),
         (vec!["sample", "nowhere"], "no run directory"),
         (vec!["encode", run, file.to_str().unwrap()], "`hello` is no word"),
@@ -141,7 +146,16 @@ fn a_text_of_ones_own_is_read_by_its_path() {
             file.display()
         );
         let folder = out.path().join(layout);
-        let args = ["--set", &data, "--steps", "20", "--out", folder.to_str().unwrap()];
+        let args = [
+            "--set",
+            "latents.segment=2",
+            "--set",
+            &data,
+            "--steps",
+            "20",
+            "--out",
+            folder.to_str().unwrap(),
+        ];
         let output = lm(&[&SMALL[..], &args].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();

@@ -272,11 +272,14 @@ impl SwitchLm {
         let Some(gain) = &self.gain else {
             return expert_log_probs(h, self.decoder.output(), &self.experts()?, &x.targets);
         };
-        let ((b, t, d), k) = (h.dims3()?, self.states);
-        let own = h.unsqueeze(2)?.broadcast_mul(&(gain + 1.)?)?.broadcast_add(&self.embedding)?;
-        let targets = x.targets.unsqueeze(2)?.broadcast_as((b, t, k))?.reshape((b, t * k))?;
-        let log_probs = self.decoder.log_probs_after(&own.reshape((b, t * k, d))?, &targets)?;
-        log_probs.reshape((b, t, k))
+        // A state's readout of all places is a product with weights of its own.
+        let w = self.decoder.output();
+        let added = self.embedding.matmul(&w.t()?)?;
+        let of_state = |k: usize| {
+            let weight = w.broadcast_mul(&(gain.narrow(0, k, 1)? + 1.)?)?;
+            expert_log_probs(h, &weight, &added.narrow(0, k, 1)?, &x.targets)
+        };
+        Tensor::cat(&(0..self.states).map(of_state).collect::<Result<Vec<_>>>()?, D::Minus1)
     }
 
     fn chain(&self, x: &Sequences) -> Result<Chain> {
