@@ -100,20 +100,20 @@ pub(crate) struct Bound {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct CodeSummary {
     /// `KL(q(z|x) ‖ p(z))`.
-    kl: Option<f64>,
+    pub(crate) kl: Option<f64>,
     /// `I(x; z)` under the posterior, of all codes of a sequence together.
-    mutual_information: Option<f64>,
+    pub(crate) mutual_information: Option<f64>,
     /// `KL(q(z) ‖ p(z))` of the aggregated posterior: `kl - mutual_information`.
     aggregated_posterior_kl: Option<f64>,
     /// Of each variable by itself.
     mutual_information_per_variable: Vec<f64>,
     active_variables: usize,
     codes_used: Vec<usize>,
-    code_perplexity: f64,
+    pub(crate) code_perplexity: f64,
     /// Share of symbols that are the most probable ones given a draw of the codes.
     reconstruction_accuracy: Option<f64>,
     /// Agreement with the latents of the language, normalised mutual information.
-    normalised_mutual_information: Option<f64>,
+    pub(crate) normalised_mutual_information: Option<f64>,
 }
 
 /// Averages over a split.

@@ -65,8 +65,10 @@ fn escaped(text: &str) -> String {
 struct Found {
     /// Of each variable, how often each value is used.
     usage: Vec<Vec<f64>>,
-    /// Of each variable and value, the sequences that have it most surely.
-    examples: Vec<Vec<Vec<(f64, u32)>>>,
+    /// Of each variable and value, the sequences that have it most surely, and in which segment.
+    examples: Vec<Vec<Vec<Example>>>,
+    /// Symbols of a segment; none where a sequence is one.
+    segment: Option<usize>,
     /// A sequence, and its most probable codes.
     row: u32,
     first: Vec<u32>,
@@ -74,8 +76,10 @@ struct Found {
 
 impl Found {
     fn search(evaluator: &Evaluator<'_>) -> Result<Self> {
-        let mut found = Self { usage: vec![], examples: vec![], row: 0, first: vec![] };
+        let mut found =
+            Self { usage: vec![], examples: vec![], segment: None, row: 0, first: vec![] };
         let Some(layout) = evaluator.layout() else { return Ok(found) };
+        found.segment = layout.segment;
         let corpus = &evaluator.data.test;
         let mut count = 0.;
         for rows in evaluator.batches(corpus, SEARCHED, 1)? {
@@ -90,7 +94,7 @@ impl Found {
                 // Variables of one kind in all segments are taken together.
                 for (place, q) in probs.iter().enumerate() {
                     let variable = place % layout.variables;
-                    found.count(variable, q, row);
+                    found.count(variable, q, (row, place / layout.variables));
                     count += 1. / layout.variables as f64;
                 }
             }
@@ -99,7 +103,7 @@ impl Found {
         Ok(found)
     }
 
-    fn count(&mut self, variable: usize, q: &[f64], row: u32) {
+    fn count(&mut self, variable: usize, q: &[f64], (row, segment): (u32, usize)) {
         if self.usage.len() <= variable {
             self.usage.resize(variable + 1, vec![0.; q.len()]);
             self.examples.resize(variable + 1, vec![vec![]; q.len()]);
@@ -111,9 +115,9 @@ impl Found {
         };
         for ((sum, best), p) in usage.iter_mut().zip(examples).zip(q) {
             *sum += p;
-            if *p > 0.5 && !best.iter().any(|(_, other)| *other == row) {
-                best.push((*p, row));
-                best.sort_by(|a, b| b.0.total_cmp(&a.0));
+            if *p > 0.5 && !best.iter().any(|other| other.row == row) {
+                best.push(Example { probability: *p, row, segment });
+                best.sort_by(|a, b| b.probability.total_cmp(&a.probability));
                 best.truncate(EXAMPLES);
             }
         }
@@ -123,13 +127,15 @@ impl Found {
     fn map(&self) -> String {
         let mut text = "<div class=\"wide\"><table class=\"map\"><tr><th>variable</th>".to_owned();
         let values = self.usage.first().map_or(0, Vec::len);
+        let most = self.usage.iter().flatten().copied().fold(1e-9, f64::max);
         (0..values).for_each(|k| text += &format!("<th>{k}</th>"));
         for (m, usage) in self.usage.iter().enumerate() {
             let _ = write!(text, "</tr><tr><th>{m}</th>");
             for (k, share) in usage.iter().enumerate() {
                 let _ = write!(
                     text,
-                    "<td style=\"background:rgba(0,114,178,{share:.3})\" title=\"variable {m}, value {k}: {:.1} %\"></td>",
+                    "<td style=\"background:rgba(0,114,178,{:.3})\" title=\"variable {m}, value {k}: {:.1} %\"></td>",
+                    share / most,
                     100. * share
                 );
             }
@@ -137,22 +143,40 @@ impl Found {
         text + "</tr></table></div>"
     }
 
+    /// The words of an example, its segment marked.
+    fn sentence(&self, example: &Example, evaluator: &Evaluator<'_>) -> String {
+        let words = evaluator.data.test.words(example.row as usize);
+        let text = |words: &[u32]| escaped(&evaluator.data.text(words));
+        let Some(segment) = self.segment else { return text(words) };
+        let (before, rest) = words.split_at((example.segment * segment).min(words.len()));
+        let (own, after) = rest.split_at(segment.min(rest.len()));
+        format!("{} <mark>{}</mark> {}", text(before), text(own), text(after))
+    }
+
     fn examples(&self, evaluator: &Evaluator<'_>) -> String {
         let mut text = "<table>".to_owned();
         for (m, values) in self.examples.iter().enumerate().take(SHOWN) {
             for (k, examples) in values.iter().enumerate().take(SHOWN) {
-                for (p, row) in examples {
-                    let words = evaluator.data.text(evaluator.data.test.words(*row as usize));
+                for example in examples {
                     let _ = write!(
                         text,
-                        "<tr><td>{m}={k}</td><td class=\"n\">{p:.2}</td><td>{}</td></tr>",
-                        escaped(&words)
+                        "<tr><td>{m}={k}</td><td class=\"n\">{:.2}</td><td>{}</td></tr>",
+                        example.probability,
+                        self.sentence(example, evaluator)
                     );
                 }
             }
         }
         text + "</table>"
     }
+}
+
+/// A sequence that has a value.
+#[derive(Clone, Copy)]
+struct Example {
+    probability: f64,
+    row: u32,
+    segment: usize,
 }
 
 /// What is written by the codes of a test sequence, and with each of them changed, by the same random numbers.

@@ -39,7 +39,15 @@ pub(crate) fn result(summary: &Summary) -> String {
         let name = format!("bound of {} samples ({} sequences)", bound.samples, bound.sequences);
         let _ = writeln!(text, "  {name:38} {:9.3} ± {:.3}", bound.mean, bound.standard_error);
     }
+    let codes = summary.codes.as_ref();
     for (name, number) in [
+        ("divergence of posterior and prior", codes.and_then(|codes| codes.kl)),
+        ("mutual information of text and codes", codes.and_then(|codes| codes.mutual_information)),
+        ("perplexity of a code", codes.map(|codes| codes.code_perplexity)),
+        (
+            "agreement with the language's latents",
+            codes.and_then(|codes| codes.normalised_mutual_information),
+        ),
         ("perplexity per symbol", Some(summary.perplexity)),
         ("perplexity per word of the text", summary.word_perplexity),
         ("bits per character", summary.bits_per_character),
