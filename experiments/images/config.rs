@@ -138,6 +138,7 @@ impl<M: Serialize + DeserializeOwned> Config<M> {
             }
         }
         within("estimator", config.estimator.check())?;
+        within("objective", config.objective.check())?;
         within("model", check(&config.model))?;
         if let Some(probe) = &config.probe {
             within("probe", probe.check(config.train.log_every))?;

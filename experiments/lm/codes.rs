@@ -1,5 +1,6 @@
 //! What the latents of a model say about the text.
 use candle_core::{D, DType, Device, Result, Tensor};
+use gumbel_datasets::Dataset;
 use gumbel_datasets::text::Corpus;
 use gumbel_metrics::{Agreement, CodeUsage, Mean};
 
@@ -17,8 +18,8 @@ pub(crate) struct Codes {
     chained: bool,
     /// Rows: variables of the model; columns: what the text was made from.
     agreements: Vec<Vec<Agreement>>,
-    /// Rows that were seen.
-    count: usize,
+    /// `KL(q ‖ p)` of those.
+    pub(crate) joint_kl: Mean,
     /// Share of the symbols that are the most probable one given a draw of the codes.
     pub(crate) reconstruction: Mean,
     pub(crate) kl: Mean,
@@ -28,8 +29,8 @@ pub(crate) struct Codes {
 pub(crate) struct Posteriors<'a> {
     /// `[B, M, K]`.
     pub(crate) probs: &'a Tensor,
-    /// A draw of them, one-hot.
-    pub(crate) draw: Option<&'a Tensor>,
+    /// A draw of them, one-hot, and their divergence from the prior.
+    pub(crate) draw: Option<(&'a Tensor, &'a Tensor)>,
     pub(crate) corpus: &'a Corpus,
     pub(crate) rows: &'a [u32],
     /// Variables of one segment, and whether there are several segments.
@@ -55,13 +56,18 @@ impl Codes {
             self.usage.push(&batch.probs.reshape((b * m / variables, variables, k))?)?;
         } else {
             self.usage.push(batch.probs)?;
-            if let (Some(draw), true) = (batch.draw, self.count < MOST) {
-                let log_q = (batch.probs.to_dtype(DType::F64)? + 1e-30)?.log()?;
-                let flat = |x: &Tensor| x.to_dtype(DType::F64)?.reshape((b, m * k));
-                self.joint.push((flat(&log_q)?, flat(draw)?));
+            // Rows evenly from all.
+            let stride = batch.corpus.len().div_ceil(MOST) as u32;
+            let some = batch.rows.iter().zip(0..).filter(|(row, _)| row.is_multiple_of(stride));
+            let some: Vec<u32> = some.map(|(_, place)| place).collect();
+            if let (Some((draw, kl)), false) = (batch.draw, some.is_empty()) {
+                let some = Tensor::new(some, draw.device())?;
+                let part = |x: &Tensor| x.index_select(&some, 0)?.to_dtype(DType::F64);
+                let log_q = (part(batch.probs)? + 1e-30)?.log()?.flatten_from(1)?;
+                self.joint.push((log_q, part(draw)?.flatten_from(1)?));
+                self.joint_kl.push_tensor(&part(kl)?)?;
             }
         }
-        self.count += b;
         self.agree(batch)
     }
 

@@ -5,7 +5,7 @@ use clap::Parser;
 use gumbel::Schedule;
 use gumbel::estimators::Method;
 use gumbel::objectives::ObjectiveConfig;
-use gumbel_models::{Latents, TransformerConfig};
+use gumbel_models::{LanguageModel, Latents, TransformerConfig};
 use gumbel_training::{Error, Result, RunArgs, TrainConfig};
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,8 @@ pub(crate) enum Maximise {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AidsConfig {
-    /// Share of the decoder's inputs that are hidden from it in training.
+    /// Share of the inputs that are hidden in training: what the decoder reads, and what the encoder sees as the symbol
+    /// before.
     pub(crate) word_dropout: Schedule,
     /// Weight of the log-likelihood of a bag of words that is told the codes only.
     pub(crate) bag_of_words: Schedule,
@@ -172,6 +173,19 @@ impl Config {
         let decoder = self.decoder.on(data.train.vocabulary(), data.longest());
         let checked = self.latents.check(&decoder);
         checked.map_err(|error| Error::Usage(format!("decoder or latents: {error}")))?;
+        if let (Latents::Codes(codes), Maximise::LogLikelihood) = (self.latents, self.maximise) {
+            let segments = codes.segment.map_or(1, |segment| decoder.context.div_ceil(segment));
+            let all = u32::try_from(segments * codes.variables).ok();
+            let values = all.and_then(|all| codes.categories.checked_pow(all));
+            if values.is_none_or(|values| values > LanguageModel::MOST_JOINT_VALUES) {
+                return Err(Error::Usage(format!(
+                    "maximise is \"log-likelihood\" with {} codes of {} values; use at most {} joint values, or maximise = \"sampled-bound\"",
+                    segments * codes.variables,
+                    codes.categories,
+                    LanguageModel::MOST_JOINT_VALUES
+                )));
+            }
+        }
         Ok(decoder)
     }
 
@@ -229,6 +243,7 @@ impl Config {
             _ => Ok(()),
         }?;
         self.estimator.check().map_err(|error| Error::Usage(format!("estimator: {error}")))?;
+        self.objective.check().map_err(|error| Error::Usage(format!("objective: {error}")))?;
         self.train.check()
     }
 }
@@ -270,6 +285,7 @@ mod tests {
             ("data.corpus='klingon'", "mixture"),
             ("decoder.widht=3", "width"),
             ("learning_rate=-1", "learning_rate"),
+            ("objective.batch_prior=5", "batch_prior"),
         ] {
             let slots = concat!(env!("CARGO_MANIFEST_DIR"), "/lm/configs/slots.toml");
             let error = config(&["--config", slots, "--set", set]).unwrap_err();

@@ -22,10 +22,10 @@ use crate::config::Config;
 pub(crate) struct DataConfig {
     /// Its name: of a synthetic language or of a text, or any name for a file of your own.
     pub(crate) corpus: String,
-    /// Of a language: sentences that are drawn to train on.
+    /// Of a language: sentences that are drawn to train on. Default 20,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sentences: Option<usize>,
-    /// Of a language: sentences that are drawn to validate on, and as many to test on.
+    /// Of a language: sentences that are drawn to validate on, and as many to test on. Default 2000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_out: Option<usize>,
     /// Of a text: what its symbols are.
@@ -61,12 +61,8 @@ impl DataConfig {
         let text = TextName::ALL.into_iter().find(|known| known.as_str() == name);
         let needs = |key: &str, what: &str| Error::Usage(format!("data.{key} is missing; {what}"));
         if let (Some(name), None) = (language, &self.path) {
-            let sentences = self.sentences.ok_or_else(|| {
-                needs("sentences", "say how many sentences of the language to draw")
-            })?;
-            let held_out = self.held_out.ok_or_else(|| {
-                needs("held_out", "say how many sentences to validate on, and to test on")
-            })?;
+            let (sentences, held_out) =
+                (self.sentences.unwrap_or(20_000), self.held_out.unwrap_or(2000));
             return Ok(Source::Language { name, sentences, held_out });
         }
         let source = match (&self.path, self.layout, text) {
@@ -102,6 +98,8 @@ pub(crate) struct Data {
     pub(crate) test: Corpus,
     pub(crate) name: String,
     symbols: Symbols,
+    /// How a line of running text ends; none where sentences stand by themselves.
+    running: Option<&'static str>,
 }
 
 /// What symbols stand for.
@@ -124,6 +122,7 @@ impl Data {
                     test: drawn(Split::Test, held_out)?,
                     name: config.corpus.clone(),
                     symbols: Symbols::Language(loaded(name.build())?),
+                    running: None,
                 }
             }
             Source::Text { source, tokens, longest } => {
@@ -131,7 +130,10 @@ impl Data {
                 let Text { train, valid, test, vocabulary } =
                     loaded(load_text(&source, tokens, longest, &places))?;
                 let symbols = Symbols::Text(Box::new(vocabulary));
-                Self { train, valid, test, name: config.corpus.clone(), symbols }
+                let running = source.layout() == Layout::Running;
+                let end = if matches!(tokens, Tokens::Word { .. }) { "<eos>" } else { "\n" };
+                let running = running.then_some(end);
+                Self { train, valid, test, name: config.corpus.clone(), symbols, running }
             }
         };
         tracing::info!("data: {}", data.train.identity());
@@ -189,6 +191,27 @@ impl Data {
                 let id = |word| known.get(word).copied().ok_or_else(|| unknown(word));
                 line.split_whitespace().map(id).collect()
             }
+        }
+    }
+
+    /// What a text follows: the boundary, or the end of a line of running text.
+    pub(crate) fn start(&self) -> Result<u32> {
+        Ok(self.line_end()?.last().copied().unwrap_or(self.train.boundary()))
+    }
+
+    /// The symbols of a line with its end, as training had them.
+    pub(crate) fn line(&self, line: &str) -> Result<Vec<u32>> {
+        let words = self.ids(line)?;
+        Ok(self.train.ended([words, self.line_end()?].concat()))
+    }
+
+    /// The end of a line of running text; nothing where sentences stand by themselves.
+    fn line_end(&self) -> Result<Vec<u32>> {
+        match (&self.symbols, self.running) {
+            (Symbols::Text(vocabulary), Some(end)) => {
+                Ok(loaded(vocabulary.symbols(&[end]))?.concat())
+            }
+            _ => Ok(vec![]),
         }
     }
 

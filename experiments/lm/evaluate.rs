@@ -18,6 +18,8 @@ use crate::{report, words};
 
 /// Symbols (sequences × samples × length) in memory at a time.
 const SYMBOLS: usize = 1 << 16;
+/// Logits in memory at a time.
+const LOGITS: usize = 1 << 24;
 
 /// Evaluates a model in the course of training and at its end.
 pub(crate) struct Evaluator<'a> {
@@ -164,12 +166,11 @@ impl<'a> Evaluator<'a> {
         self.config.maximise != Maximise::LogLikelihood
     }
 
-    /// Probabilities `[B, M, K]` of the latents: of the trained posterior, or, of a chain trained without one, the true ones.
+    /// Probabilities `[B, M, K]` of the latents: of the trained posterior, or, of a model trained without one, the true ones.
     pub(crate) fn posterior(&self, x: &Sequences) -> Result<Option<Tensor>> {
         Ok(match &self.model {
-            LanguageModel::States(model) if !self.infers() => Some(model.smoothed(x)?),
             model if self.infers() => model.posterior(x)?,
-            _ => None,
+            model => model.exact_posterior(x)?,
         })
     }
 
@@ -264,11 +265,19 @@ impl<'a> Evaluator<'a> {
             averages.inference_gap.push_tensor(&(log_prob - &elbo)?)?;
         }
         for site in &sites {
-            if let Some(prior) = &site.prior {
-                averages.codes.kl.push_tensor(&site.posterior.kl(prior)?)?;
+            let kl = site.prior.as_ref().map(|prior| site.posterior.kl(prior)?.squeeze(0));
+            let kl = kl.transpose()?;
+            if let Some(kl) = &kl {
+                averages.codes.kl.push_tensor(kl)?;
             }
             let (draw, probs) = (site.draw.value.squeeze(0)?, site.posterior.probs()?.squeeze(0)?);
-            let batch = Posteriors { probs: &probs, draw: Some(&draw), corpus, rows, layout };
+            let batch = Posteriors {
+                probs: &probs,
+                draw: Some(&draw).zip(kl.as_ref()),
+                corpus,
+                rows,
+                layout,
+            };
             averages.codes.push(&batch)?;
             averages.codes.reconstruction.push_tensor(&self.right(x, &draw)?)?;
         }
@@ -277,8 +286,18 @@ impl<'a> Evaluator<'a> {
 
     /// 1 where the most probable symbol is the right one, `[B, T]`.
     fn right(&self, x: &Sequences, z: &Tensor) -> TensorResult<Tensor> {
-        let logits = self.model.logits(&x.inputs, z, x.inputs.dim(1)?)?;
-        logits.argmax(D::Minus1)?.eq(&x.targets)?.to_dtype(DType::F32)
+        let (b, t) = x.inputs.dims2()?;
+        // Logits of few rows at a time: the likelihood never needs those of all.
+        let rows = (LOGITS / (t * self.data.train.vocabulary())).clamp(1, b);
+        let mut right = Vec::new();
+        for first in (0..b).step_by(rows) {
+            let count = rows.min(b - first);
+            let part = |x: &Tensor| x.narrow(0, first, count)?.contiguous();
+            let logits = self.model.logits(&part(&x.inputs)?, &part(z)?, t)?;
+            let found = logits.argmax(D::Minus1)?;
+            right.push(found.eq(&part(&x.targets)?)?.to_dtype(DType::F32)?);
+        }
+        Tensor::cat(&right, 0)
     }
 
     /// The bounds of many samples on the test set.
@@ -351,7 +370,8 @@ impl<'a> Evaluator<'a> {
         let original = self.data.test.original();
         let codes =
             (test.codes.usage().count() > 0).then(|| self.codes(&test.codes)).transpose()?;
-        let (bound, standard_error, samples) = match (bounds.last(), test.log_prob.count()) {
+        let most = bounds.iter().max_by_key(|bound| bound.samples);
+        let (bound, standard_error, samples) = match (most, test.log_prob.count()) {
             (Some(bound), 0) => (bound.mean, bound.standard_error, Some(bound.samples)),
             (None, 0) => (test.elbo.mean(), test.elbo.standard_error(), Some(1)),
             _ => (test.log_prob.mean(), test.log_prob.standard_error(), None),
@@ -384,7 +404,9 @@ impl<'a> Evaluator<'a> {
         Ok(CodeSummary {
             kl,
             mutual_information: information,
-            aggregated_posterior_kl: kl.zip(information).map(|(kl, information)| kl - information),
+            aggregated_posterior_kl: mean(&codes.joint_kl)
+                .zip(information)
+                .map(|(kl, information)| kl - information),
             mutual_information_per_variable: codes.usage().mutual_information(),
             active_variables: codes.usage().active_variables(0.01),
             codes_used: codes.usage().codes_used(),

@@ -59,12 +59,15 @@ fn train(args: &Args) -> Result<()> {
     let model = LanguageModel::new(&decoder, &config.latents, &params.var_builder())?;
     let batches = Batches::new(&config, &data, key.named("data"), &device)?;
     let (first, _) = batches.at(0)?;
-    let estimators = config.estimator.build(
-        &|trace| model.log_likelihood(&first, trace),
-        &mut params.clone(),
-        key.named("estimator"),
-    )?;
-    run.write_file("citations.bib", estimators.at(0).bibtex().as_bytes())?;
+    let sampled = config.maximise == Maximise::SampledBound;
+    let build = || {
+        let program = |trace: &mut Trace<'_>| model.log_likelihood(&first, trace);
+        config.estimator.build(&program, &mut params.clone(), key.named("estimator"))
+    };
+    let estimators = sampled.then(build).transpose()?;
+    if let Some(estimators) = &estimators {
+        run.write_file("citations.bib", estimators.at(0).bibtex().as_bytes())?;
+    }
     let frozen = LanguageModel::new(&decoder, &config.latents, &params.frozen())?;
     let mut evaluator = Evaluator::new(frozen, &config, &data, &params, &device);
 
@@ -79,30 +82,33 @@ fn train(args: &Args) -> Result<()> {
             let x = drop_words(x, hidden, data.train.boundary(), noise.named("words"))?;
             let length = x.targets.dim(1)? as f64;
 
-            let (loss, value, name) = match (config.maximise, &model) {
-                (Maximise::MeanFieldBound, LanguageModel::States(model)) => {
+            let mut report = Report::new();
+            let (loss, value, name) = match (&estimators, &model) {
+                (None, LanguageModel::States(model))
+                    if config.maximise == Maximise::MeanFieldBound =>
+                {
                     let bound = model.mean_field_bound(&x)?;
                     (bound.mean_all()?.neg()?, bound, "elbo_per_symbol")
                 }
-                (Maximise::SampledBound, model) => {
+                (Some(estimators), model) => {
                     let (estimator, objective) = (estimators.at(step), config.objective.at(step));
                     let bag = config.aids.bag_of_words.at(step);
                     let program = |trace: &mut Trace<'_>| told(model, &x, bag, trace);
                     let surrogate = estimator.surrogate(&program, &*objective, noise)?;
                     surrogate.update_statistics()?; // of an estimator with a running baseline
+                    if let Some(temperature) = estimators.temperature_at(step)? {
+                        report = report.number("temperature", temperature);
+                    }
                     (surrogate.loss, surrogate.bound, "objective_per_symbol")
                 }
-                (_, model) => {
+                (None, model) => {
                     let log_prob = model.log_prob(&x)?;
                     (log_prob.mean_all()?.neg()?, log_prob, "log_prob_per_symbol")
                 }
             };
             // A batch of few sequences counts as few.
             let loss = (loss * share)?;
-            let mut report = Report::new().mean(name, &(value / length)?);
-            if let Some(temperature) = estimators.temperature_at(step)? {
-                report = report.number("temperature", temperature);
-            }
+            let report = report.mean(name, &(value / length)?);
             Ok(Step { loss, learning_rate: config.learning_rate.at(step), report })
         },
         &mut |evaluation| evaluator.evaluate(evaluation),

@@ -189,7 +189,7 @@ fn flips(evaluator: &Evaluator<'_>, found: &Found) -> Result<Option<String>> {
     let write = |codes: &[u32]| -> Result<String> {
         let key = evaluator.key.named("flips");
         let choice = Choice { top_p: 0.9, ..Choice::default() };
-        let prompts = [vec![end]];
+        let prompts = [vec![data.start()?]];
         let written = evaluator.model.write(
             &prompts,
             codes,

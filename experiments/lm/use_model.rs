@@ -8,7 +8,7 @@ use gumbel_models::{Choice, LanguageModel, Sequences, Written};
 use gumbel_training::checkpoint::Checkpoint;
 use gumbel_training::{Error, Params, Result};
 
-use crate::config::Config;
+use crate::config::{Config, Maximise};
 use crate::data::Data;
 use crate::words::tag;
 
@@ -23,8 +23,8 @@ pub(crate) struct SampleArgs {
     codes: Vec<u32>,
 
     /// Number of texts
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    count: usize,
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    count: u16,
 
     /// Symbols of a text, at most [default: as many as the longest of the corpus has]
     #[arg(long, value_name = "N")]
@@ -73,6 +73,8 @@ pub(crate) struct EncodeArgs {
 struct Trained {
     model: LanguageModel,
     data: Data,
+    /// Whether a posterior was trained.
+    infers: bool,
 }
 
 impl Trained {
@@ -94,6 +96,7 @@ impl Trained {
             )));
         };
         let data = Data::load(&config.data, data_dir)?;
+        same_text(directory, &data.train.identity())?;
         let decoder = config.sized(&data)?;
         let params = Params::new(Key::from_seed(config.seed), DType::F32, &Device::Cpu);
         let model = LanguageModel::new(&decoder, &config.latents, &params.var_builder())?;
@@ -103,7 +106,26 @@ impl Trained {
                 params.set(name, value)?;
             }
         }
-        Ok(Self { model, data })
+        Ok(Self { model, data, infers: config.maximise != Maximise::LogLikelihood })
+    }
+}
+
+/// An error unless the run was trained on this text: with another, symbols would stand for other words.
+fn same_text(directory: &Path, identity: &str) -> Result<()> {
+    let file = directory.join("env.json");
+    let text = std::fs::read(&file)
+        .map_err(|error| Error::caller(74, format!("{}: {error}", file.display())))?;
+    let environment: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|error| Error::caller(65, format!("{}: {error}", file.display())))?;
+    match environment["identity"]["data.train"].as_str() {
+        Some(recorded) if recorded == identity => Ok(()),
+        recorded => Err(Error::caller(
+            65,
+            format!(
+                "the run was trained on {}, and here is {identity}; bring that text back",
+                recorded.unwrap_or("a text that it does not name")
+            ),
+        )),
     }
 }
 
@@ -111,20 +133,28 @@ impl Trained {
 pub(crate) fn sample(args: &SampleArgs) -> Result<()> {
     let choice = Choice { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
     choice.check().map_err(Error::Usage)?;
-    let Trained { model, data } = Trained::open(&args.run, args.data_dir.clone())?;
+    let Trained { model, data, .. } = Trained::open(&args.run, args.data_dir.clone())?;
     let (end, longest) = (data.train.boundary(), data.longest());
     let length = args.length.unwrap_or(longest);
-    let prompt = [vec![end], data.ids(&args.prompt)?].concat();
+    let prompt = [vec![data.start()?], data.ids(&args.prompt)?].concat();
     if length > longest || prompt.len() > length {
         return Err(Error::Usage(format!(
             "--length {length} with a prompt of {} symbols; this model writes up to {longest}, the prompt among them",
             prompt.len() - 1
         )));
     }
-    let prompts = vec![prompt; args.count];
+    let (most, values) = model.latents_of(length).unwrap_or((0, 0));
+    let wrong = args.codes.iter().find(|code| **code as usize >= values);
+    if args.codes.len() > most || wrong.is_some() {
+        return Err(Error::Usage(format!(
+            "--codes {:?}; this model has {most} latents for {length} symbols, of {values} values each, from 0 on",
+            args.codes
+        )));
+    }
+    let prompts = vec![prompt; usize::from(args.count)];
     let key = Key::from_seed(args.seed).named("sample");
-    let written = model.write(&prompts, &args.codes, (length, end), &choice, key, &Device::Cpu);
-    let Written { symbols, codes } = written.map_err(|error| Error::Usage(error.to_string()))?;
+    let Written { symbols, codes } =
+        model.write(&prompts, &args.codes, (length, end), &choice, key, &Device::Cpu)?;
     let lines = symbols.iter().zip(&codes);
     let lines: Vec<String> =
         lines.map(|(symbols, codes)| format!("{}\t{}\n", tag(codes), data.text(symbols))).collect();
@@ -133,14 +163,15 @@ pub(crate) fn sample(args: &SampleArgs) -> Result<()> {
 
 /// `lm encode`.
 pub(crate) fn encode(args: &EncodeArgs) -> Result<()> {
-    let Trained { model, data } = Trained::open(&args.run, args.data_dir.clone())?;
-    let text = std::fs::read_to_string(&args.file).map_err(|error| {
-        Error::Usage(format!("{}: {error}; give a text file", args.file.display()))
+    let Trained { model, data, infers } = Trained::open(&args.run, args.data_dir.clone())?;
+    let bytes = std::fs::read(&args.file)
+        .map_err(|error| Error::caller(74, format!("{}: {error}", args.file.display())))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        Error::caller(65, format!("{}: {error}; give a text in UTF-8", args.file.display()))
     })?;
     let mut lines = String::new();
     for line in text.lines() {
-        let words = data.ids(line)?;
-        let targets = data.train.ended(words);
+        let targets = data.line(line)?;
         if targets.is_empty() || targets.len() > data.longest() {
             return Err(Error::Usage(format!(
                 "a line of {} symbols; this model reads 1 to {}: {line}",
@@ -148,14 +179,11 @@ pub(crate) fn encode(args: &EncodeArgs) -> Result<()> {
                 data.longest()
             )));
         }
-        let inputs = [&[data.train.boundary()], &targets[..targets.len() - 1]].concat();
+        let inputs = [&[data.start()?], &targets[..targets.len() - 1]].concat();
         let count = targets.len();
         let tensor = |ids: Vec<u32>| Tensor::from_vec(ids, (1, count), &Device::Cpu);
         let x = Sequences { inputs: tensor(inputs)?, targets: tensor(targets)? };
-        let probs = match &model {
-            LanguageModel::States(model) => Some(model.smoothed(&x)?),
-            model => model.posterior(&x)?,
-        };
+        let probs = if infers { model.posterior(&x)? } else { model.exact_posterior(&x)? };
         let Some(probs) = probs else {
             return Err(Error::Usage(
                 "this model has no latents; train one with latents.kind = \"codes\" or \"states\""

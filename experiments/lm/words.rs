@@ -72,7 +72,7 @@ pub(crate) fn samples(evaluator: &Evaluator<'_>) -> Result<String> {
         let data = evaluator.data;
         let end = data.train.boundary();
         let length = data.longest().min(LENGTH);
-        let prompts = vec![vec![end]; TEXTS];
+        let prompts = vec![vec![data.start()?]; TEXTS];
         let key = evaluator.key.named("samples");
         let Written { symbols, codes } = evaluator.model.write(
             &prompts,

@@ -6,7 +6,7 @@ use gumbel_metrics::Mean;
 
 use crate::figure::Figure;
 use crate::results::{Numbers, Outcome, Results, Row};
-use crate::table::{Budget, Cell, Picture, Score, Table};
+use crate::table::{Budget, Cell, Experiment, Picture, Score, Table};
 
 /// The table in Markdown: published and measured, cell by cell.
 pub(crate) fn markdown(
@@ -33,6 +33,15 @@ pub(crate) fn markdown(
         "Budget `{budget}`: {reduced}. Made by `just reproduce {name} --budget {budget}`; every run is a line of [{name}.csv]({name}.csv), with steps, configuration and commit.\n"
     )?;
     let observation = table.experiment.observation();
+    let (objective, columns, columns_rule) = if table.experiment == Experiment::Lm {
+        ("ELBO: bound of one sample, or the likelihood where there is none.", "ELBO |", "--:|")
+    } else {
+        (
+            "The objective is what was trained, on the test set; it is a bound of what its neighbour says.",
+            "objective | a bound of |",
+            "--:|---|",
+        )
+    };
     let score = match table.score {
         Score::Elbo => "one sample",
         Score::Bound => "many samples (column K)",
@@ -40,8 +49,7 @@ pub(crate) fn markdown(
     writeln!(
         text,
         "Negative bounds of the discrete model in nats per {observation}, {score}; smaller is better. Mean over seeds ± standard \
-         error of that mean. The objective is what was trained, on the test set; it is a bound of what its \
-         neighbour says. Gap: ours less published.\n"
+         error of that mean. {objective} Gap: ours less published.\n"
     )?;
     for note in &table.notes {
         writeln!(text, "- {note}")?;
@@ -52,12 +60,12 @@ pub(crate) fn markdown(
     };
     writeln!(
         text,
-        "\n| | | published test | **test** | gap | published train | train | objective | a bound of | K | seeds | \
-         steps | minutes |{head}\n|---|---|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|{rule}"
+        "\n| | | published test | **test** | gap | published train | train | {columns} K | seeds | \
+         steps | minutes |{head}\n|---|---|--:|--:|--:|--:|--:|{columns_rule}--:|--:|--:|--:|{rule}"
     )?;
     for cell in &table.cells {
         let share = if table.share.is_some() { shares(cell, results) } else { String::new() };
-        writeln!(text, "{}{share}", line(table.score, cell, results))?;
+        writeln!(text, "{}{share}", line(table, cell, results))?;
     }
     Ok(text)
 }
@@ -95,7 +103,8 @@ fn shares(cell: &Cell, results: &Results) -> String {
     format!(" {published} | {measured} |")
 }
 
-fn line(score: Score, cell: &Cell, results: &Results) -> String {
+fn line(table: &Table, cell: &Cell, results: &Results) -> String {
+    let score = table.score;
     let name = cell.name();
     let rows: Vec<&Row> = results.of(&name).collect();
     let done: Vec<&Row> = rows.iter().copied().filter(|row| row.outcome == Outcome::Done).collect();
@@ -135,7 +144,9 @@ fn line(score: Score, cell: &Cell, results: &Results) -> String {
         done.iter().map(|row| row.seconds / 60.).sum::<f64>() / done.len().max(1) as f64;
     let published =
         |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
-    [
+    let bounds = done.first().map_or_else(String::new, |row| row.bounds.clone());
+    let bounds = (table.experiment != Experiment::Lm).then_some(bounds);
+    let before = [
         cell.row.clone(),
         cell.column.clone(),
         published(cell.test),
@@ -144,14 +155,18 @@ fn line(score: Score, cell: &Cell, results: &Results) -> String {
         published(cell.train),
         with_error(&train),
         with_error(&objective),
-        done.first().map_or_else(String::new, |row| row.bounds.clone()),
+    ];
+    let after = [
         exact(range(samples)),
         seeds,
         range(done.iter().map(|row| row.steps).collect()),
         if done.is_empty() { String::new() } else { format!("{minutes:.0}") },
-    ]
-    .iter()
-    .fold("|".to_owned(), |line, cell| format!("{line} {cell} |"))
+    ];
+    before
+        .into_iter()
+        .chain(bounds)
+        .chain(after)
+        .fold("|".to_owned(), |line, cell| format!("{line} {cell} |"))
 }
 
 /// Mean ± standard error; of one value there is none.
@@ -176,11 +191,11 @@ mod tests {
         let (table, _) = find("reinmax").unwrap();
         let cell = &table.cells[0];
         let name = cell.name();
-        assert!(line(table.score, cell, &results).contains("not run"));
+        assert!(line(&table, cell, &results).contains("not run"));
         results.add(row(&name, 1, -130.));
         results.add(row(&name, 2, -132.));
         results.add(Row { outcome: Outcome::Diverged, test: None, ..row(&name, 3, 0.) });
-        let text = line(table.score, cell, &results);
+        let text = line(&table, cell, &results);
         let gap = format!("| {:+.2} |", 131. - cell.test.unwrap());
         for part in [
             "| **131.00 ± 1.00** |",

@@ -107,6 +107,7 @@ impl Args {
             return usage("objective.bound is \"iwae\"; use \"elbo\"".to_owned());
         }
         config.estimator.check().map_err(|error| Error::Usage(format!("estimator: {error}")))?;
+        config.objective.check().map_err(|error| Error::Usage(format!("objective: {error}")))?;
         config.model.check().map_err(|error| Error::Usage(format!("model: {error}")))?;
         let (low, high) = config.learning_rate.range();
         if !(low >= 0. && high.is_finite()) {

@@ -121,7 +121,7 @@ fn a_trained_model_writes_and_reads_by_its_codes() {
     assert!(encoded.lines().count() == 2 && encoded.starts_with('['), "{encoded}");
     std::fs::write(&file, "hello").unwrap();
     for (args, expected) in [
-        (vec!["sample", run, "--codes", "9"], "code 9 of 8"),
+        (vec!["sample", run, "--codes", "9"], "--codes [9]"),
         (vec!["sample", run, "--temperature=-1"], "temperature"),
         (vec!["sample", run, "--length", "65"], "up to 36"),
         (vec!["sample", run, "--prompt", "hello"], "`hello` is no word"),

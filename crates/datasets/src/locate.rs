@@ -8,8 +8,8 @@ use crate::{Error, Result};
 /// The directories in which data sets are looked for, in order; a set is a folder of its name in one.
 ///
 /// The first directory that holds all files of a set is used for it. Which one does not matter for
-/// the result, because only one content of each file is accepted. Files must be gzipped as
-/// published: un-gzipped copies are not accepted, because the pinned hash is that of the archive.
+/// the result, because only one content of each file is accepted. Files must be as
+/// published: of images un-gzipped copies are not accepted, because the pinned hash is that of the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
     directories: Vec<PathBuf>,

@@ -79,14 +79,15 @@ impl Schedule {
 
     /// The smallest and the largest value that the schedule runs through.
     ///
-    /// NaN where one of its numbers is NaN.
+    /// NaN where one of its numbers is NaN, or the share of a period is none.
     #[must_use]
     pub fn range(&self) -> (f64, f64) {
         let (a, b) = match *self {
             Self::Constant { value } => (value, value),
             Self::Linear { start, end, .. }
             | Self::Cosine { start, end, .. }
-            | Self::Cyclical { start, end, .. } => (start, end),
+            | Self::Cyclical { start, end, ramp: 0.0..=1.0, .. } => (start, end),
+            Self::Cyclical { .. } => (f64::NAN, f64::NAN),
             Self::Exponential { start, floor, rate, .. } if rate >= 0. => (start, floor),
             // It grows for ever.
             Self::Exponential { start, floor, rate, .. } => {
@@ -230,6 +231,7 @@ mod tests {
         let schedules = [
             Schedule::Linear { start: 2., end: 0.5, steps: 10 },
             Schedule::Cosine { start: 0.5, end: 2., steps: 10 },
+            Schedule::Cyclical { start: 0., end: 2., steps: 7, cycles: 3, ramp: 0.6 },
             Schedule::Exponential { start: 1., floor: 0.5, rate: 0.1, every: 3 },
             Schedule::Exponential { start: 1., floor: 0.5, rate: -0.1, every: 3 },
         ];
@@ -238,6 +240,8 @@ mod tests {
             assert!((0..100).all(|step| (low..=high).contains(&schedule.at(step))), "{schedule:?}");
         }
         assert!(Schedule::constant(f64::NAN).range().0.is_nan());
+        let wrong = Schedule::Cyclical { start: 0., end: 2., steps: 7, cycles: 3, ramp: -0.5 };
+        assert!(wrong.range().0.is_nan());
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub struct Written {
 impl LanguageModel {
     /// Writes a text after each of `prompts`, which are of one length and start with the symbol that a text follows: until
     /// `end`, or `length` symbols in all. Latents are drawn from the prior, but for those that `codes` gives, the first of
-    /// all; symbols of a prompt do not change them.
+    /// all. Codes do not depend on a prompt; states that are gated do.
     ///
     /// # Errors
     /// If prompts are of different lengths or empty, a text would be longer than the context, or a code is too large.

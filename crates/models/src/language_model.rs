@@ -2,7 +2,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use gumbel::estimators::Trace;
-use gumbel::objectives::exact_log_likelihood;
+use gumbel::objectives::{exact_log_likelihood, exact_posterior};
 use gumbel_kernels::softmax;
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,6 @@ use crate::{
     CodeLm, CodeLmConfig, LatentVariableModel, Sequences, SwitchLm, SwitchLmConfig, Transformer,
     TransformerConfig,
 };
-
-/// Joint values of the codes above which their sum is not taken.
-const MOST_JOINT_VALUES: usize = 1 << 12;
 
 /// What a decoder has beside its words.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +49,9 @@ pub enum LanguageModel {
 }
 
 impl LanguageModel {
+    /// Joint values of codes above which their sum is not taken.
+    pub const MOST_JOINT_VALUES: usize = 1 << 12;
+
     /// Builds the model on the parameters of `builder`; those of the decoder are under `decoder` in each.
     ///
     /// # Errors
@@ -71,7 +71,9 @@ impl LanguageModel {
     /// Whether a parameter is one of the distribution over words. The others only infer, or help training.
     #[must_use]
     pub fn is_generative(parameter: &str) -> bool {
-        !["encoder.", "posterior.", "bag."].iter().any(|other| parameter.starts_with(other))
+        !["encoder.", "posterior.", "bag.", "estimator."]
+            .iter()
+            .any(|other| parameter.starts_with(other))
     }
 
     /// How many rows of a batch [`Self::log_prob`] makes of one sequence of `length` symbols; none where there are too many
@@ -82,7 +84,7 @@ impl LanguageModel {
             Self::Decoder(_) | Self::States(_) => Some(1),
             Self::Codes(model) => {
                 let codes = u32::try_from(model.codes_of(length)).ok()?;
-                model.categories().checked_pow(codes).filter(|n| *n <= MOST_JOINT_VALUES)
+                model.categories().checked_pow(codes).filter(|n| *n <= Self::MOST_JOINT_VALUES)
             }
         }
     }
@@ -97,6 +99,29 @@ impl LanguageModel {
             Self::States(model) => model.log_prob(x),
             Self::Codes(model) => {
                 exact_log_likelihood(&|trace: &mut Trace<'_>| model.log_likelihood(x, trace))
+            }
+        }
+    }
+
+    /// How many latents a sequence of `length` symbols has, and how many values each; none without latents.
+    #[must_use]
+    pub fn latents_of(&self, length: usize) -> Option<(usize, usize)> {
+        match self {
+            Self::Decoder(_) => None,
+            Self::States(model) => Some((length.div_ceil(model.segment()), model.states())),
+            Self::Codes(model) => Some((model.codes_of(length), model.categories())),
+        }
+    }
+
+    /// Probabilities `[B, M, K]` of the latents under the true posterior `p(z|x)`, where it can be summed; else none.
+    pub fn exact_posterior(&self, x: &Sequences) -> Result<Option<Tensor>> {
+        match self {
+            Self::Decoder(_) => Ok(None),
+            Self::States(model) => model.smoothed(x).map(Some),
+            Self::Codes(_) if self.rows_of_exact(x.targets.dim(1)?).is_none() => Ok(None),
+            Self::Codes(model) => {
+                let program = |trace: &mut Trace<'_>| model.log_likelihood(x, trace);
+                Ok(exact_posterior(&program)?.into_iter().next())
             }
         }
     }
@@ -169,6 +194,7 @@ mod tests {
             ("encoder.norm.scale", false),
             ("posterior.weight", false),
             ("bag.weight", false),
+            ("estimator.z.0.log_temperature", false),
         ] {
             assert_eq!(LanguageModel::is_generative(name), generative, "{name}");
         }

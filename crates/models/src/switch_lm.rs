@@ -272,12 +272,17 @@ impl SwitchLm {
         let Some(gain) = &self.gain else {
             return expert_log_probs(h, self.decoder.output(), &self.experts()?, &x.targets);
         };
-        // A state's readout of all places is a product with weights of its own.
+        // A state's readout of all places is a product with weights of its own; what it adds is one column more.
         let w = self.decoder.output();
-        let added = self.embedding.matmul(&w.t()?)?;
+        let (v, _) = w.dims2()?;
+        let added = w.matmul(&self.embedding.t()?)?;
+        let alone = Tensor::zeros((1, v), w.dtype(), w.device())?;
+        let (b, t, _) = h.dims3()?;
+        let h = Tensor::cat(&[h, &Tensor::ones((b, t, 1), h.dtype(), h.device())?], D::Minus1)?;
         let of_state = |k: usize| {
             let weight = w.broadcast_mul(&(gain.narrow(0, k, 1)? + 1.)?)?;
-            expert_log_probs(h, &weight, &added.narrow(0, k, 1)?, &x.targets)
+            let weight = Tensor::cat(&[&weight, &added.narrow(1, k, 1)?], 1)?;
+            expert_log_probs(&h, &weight, &alone, &x.targets)
         };
         Tensor::cat(&(0..self.states).map(of_state).collect::<Result<Vec<_>>>()?, D::Minus1)
     }

@@ -26,6 +26,17 @@ pub enum TextSource {
     },
 }
 
+impl TextSource {
+    /// What its lines are.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        match self {
+            Self::Named(name) => entry(*name).layout,
+            Self::File { layout, .. } => *layout,
+        }
+    }
+}
+
 /// The three splits of a text, and its vocabulary.
 #[derive(Debug)]
 pub struct Text {
@@ -51,21 +62,24 @@ pub fn load_text(
     longest: usize,
     places: &Places,
 ) -> Result<Text> {
-    let (name, layout, [train, valid, test]) = match source {
-        TextSource::Named(name) => {
-            (name.as_str().to_owned(), entry(*name).layout, named(*name, places)?)
-        }
-        TextSource::File { path, layout } => {
-            (path.display().to_string(), *layout, own(&read(path)?))
-        }
+    let layout = source.layout();
+    let (name, [train, valid, test]) = match source {
+        TextSource::Named(name) => (name.as_str().to_owned(), named(*name, places)?),
+        TextSource::File { path, .. } => (path.display().to_string(), own(&read(path)?)),
     };
+    if layout == Layout::Running && matches!(tokens, Tokens::Word { punctuation: true, .. }) {
+        return Err(Error::Argument(
+            "running text marks its lines and unknown words by words in angles, which punctuation = true takes apart; leave it out"
+                .to_owned(),
+        ));
+    }
     let lines = |text: &String| cut(text, layout, tokens);
     let splits = [lines(&train), lines(&valid), lines(&test)];
     let [train, valid, test] =
         splits.each_ref().map(|lines| lines.iter().map(String::as_str).collect::<Vec<_>>());
     let vocabulary = Vocabulary::new(tokens, &train)?;
     let corpus = |split: Split, lines: &[&str]| {
-        let original = Original::of(lines, layout);
+        let original = Original::of(lines, layout, tokens);
         let symbols = vocabulary.symbols(lines)?;
         if symbols.iter().all(Vec::is_empty) {
             return Err(Error::Argument(format!(
@@ -92,10 +106,11 @@ pub struct Original {
 }
 
 impl Original {
-    fn of(lines: &[&str], layout: Layout) -> Self {
+    fn of(lines: &[&str], layout: Layout, tokens: Tokens) -> Self {
         let ends = if layout == Layout::Sentences { lines.len() } else { 0 };
         let newlines = lines.iter().filter(|line| line.ends_with('\n')).count();
-        let eos = lines.iter().filter(|line| line.ends_with("<eos>")).count();
+        let marked = layout == Layout::Running && matches!(tokens, Tokens::Word { .. });
+        let eos = if marked { lines.len() } else { 0 };
         let words: usize = lines.iter().map(|line| line.split_whitespace().count()).sum();
         let characters: usize = lines.iter().map(|line| line.chars().count()).sum();
         // ` <eos>` stands for one character, and is a word already.
@@ -233,6 +248,10 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_refused_by_its_name() {
+        let angles = Tokens::Word { least_count: 1, lowercase: false, punctuation: true };
+        let many = file(100, |_| "line".to_owned());
+        let error = load(many.path(), Layout::Running, angles, 5).unwrap_err();
+        assert!(error.to_string().contains("punctuation") && error.exit_code() == 2, "{error}");
         let few = file(3, |_| "line".to_owned());
         let error = load(few.path(), Layout::Sentences, WORDS, 5).unwrap_err();
         assert!(error.to_string().contains("no text for valid"), "{error}");

@@ -1,5 +1,6 @@
 //! From text to symbols and back.
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ use crate::{Error, Result};
 
 /// Stands for whatever is not in the vocabulary.
 const UNKNOWN: &str = "<unk>";
+
+/// How many pieces byte-pair encoding may have.
+const PIECES: RangeInclusive<usize> = 256..=1 << 20;
 
 /// What the symbols of a text are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +42,7 @@ pub enum Tokens {
     /// Pieces of words by byte-pair encoding on bytes (Sennrich, Haddow, Birch 2016), trained on the training text: nothing
     /// is unknown.
     Bpe {
-        /// Number of pieces.
+        /// Number of pieces, 256 bytes among them.
         vocabulary: usize,
     },
 }
@@ -62,6 +66,13 @@ impl Vocabulary {
     /// # Errors
     /// If there is no text, or a size makes no sense.
     pub fn new(tokens: Tokens, lines: &[&str]) -> Result<Self> {
+        if let Tokens::Bpe { vocabulary } = tokens
+            && !PIECES.contains(&vocabulary)
+        {
+            let (least, most) = (PIECES.start(), PIECES.end());
+            let reason = format!("a vocabulary of {vocabulary} pieces; use {least} to {most}");
+            return Err(Error::Argument(reason));
+        }
         let made = match tokens {
             Tokens::Character {} => characters(lines),
             Tokens::Word { least_count, lowercase, punctuation } => {
@@ -275,5 +286,9 @@ mod tests {
         }
         assert!(Vocabulary::from_json(Tokens::Character {}, b"{}").is_err());
         assert!(Vocabulary::new(Tokens::Character {}, &[]).is_err());
+        for vocabulary in [10, usize::MAX] {
+            let error = Vocabulary::new(Tokens::Bpe { vocabulary }, &LINES).unwrap_err();
+            assert!(error.to_string().contains("256"), "{error}");
+        }
     }
 }

@@ -162,19 +162,6 @@ impl Discrete {
         }
     }
 
-    /// The mixture of the laws of all samples and observations, variable by variable: `[1, 1, N]` or `[1, 1, N, K]`. Of
-    /// posteriors it is the aggregated posterior.
-    pub fn mixture(&self) -> Result<Self> {
-        let probs = self.probs()?.mean_keepdim(0)?.mean_keepdim(1)?;
-        Ok(match self {
-            Self::Bernoulli(_) => {
-                let logits = (probs.log()? - probs.affine(-1., 1.)?.log()?)?;
-                Self::Bernoulli(Bernoulli::from_logits(&logits)?)
-            }
-            Self::Categorical(_) => Self::Categorical(Categorical::from_probs(&probs)?),
-        })
-    }
-
     /// The Concrete relaxation at `temperature`.
     pub fn relax(&self, temperature: impl Into<Temperature>) -> Result<Relaxed> {
         Ok(match self {

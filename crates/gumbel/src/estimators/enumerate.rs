@@ -66,7 +66,10 @@ impl Sampler for Every {
             .flat_map(|m| (0..n).map(move |v| (m, v)))
             .map(|(m, v)| digit(m, v) as u32)
             .collect();
-        self.stride *= here;
+        let Some(stride) = self.stride.checked_mul(here) else {
+            candle_core::bail!("too many joint values to enumerate, up to site `{}`", site.name)
+        };
+        self.stride = stride;
         let digits = Tensor::from_vec(digits, (total, 1, n), logits.device())?;
         let value = match posterior {
             Discrete::Bernoulli(_) => {

@@ -43,6 +43,32 @@ fn unit() -> Schedule {
 }
 
 impl ObjectiveConfig {
+    /// What is wrong with the weights, if anything: key, value, what to do.
+    ///
+    /// # Errors
+    /// If a schedule runs through numbers that are negative or not finite, or a share through one above 1.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let none = Schedule::constant(0.);
+        let (beta, free_nats, batch_prior) = match *self {
+            Self::Elbo { beta, .. } => (beta, none, none),
+            Self::GuardedElbo { beta, free_nats, batch_prior } => (beta, free_nats, batch_prior),
+            Self::Iwae {} => (none, none, none),
+        };
+        for (key, schedule, most) in [
+            ("beta", beta, f64::MAX),
+            ("free_nats", free_nats, f64::MAX),
+            ("batch_prior", batch_prior, 1.),
+        ] {
+            let (low, high) = schedule.range();
+            if !(low >= 0. && high <= most) {
+                return Err(format!(
+                    "{key} runs through [{low}, {high}]; use finite numbers from 0 on, for a share up to 1"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The objective at a training step.
     #[must_use]
     pub fn at(&self, step: u64) -> Box<dyn Objective> {
@@ -67,5 +93,16 @@ mod tests {
         let plain: ObjectiveConfig = toml::from_str("bound = \"elbo\"").unwrap();
         assert_eq!(plain, ObjectiveConfig::Elbo { divergence: Divergence::Analytic, beta: unit() });
         assert!(toml::from_str::<ObjectiveConfig>("bound = \"iwae\"\nbeta = 1.0").is_err());
+        let guarded = |key: &str| -> ObjectiveConfig {
+            toml::from_str(&format!("bound = \"guarded-elbo\"\n{key}")).unwrap()
+        };
+        assert!(guarded("batch_prior = 0.5").check().is_ok());
+        for (wrong, key) in [
+            ("batch_prior = 1.5", "batch_prior"),
+            ("beta = -1", "beta"),
+            ("free_nats = nan", "free_nats"),
+        ] {
+            assert!(guarded(wrong).check().unwrap_err().contains(key));
+        }
     }
 }

@@ -3,7 +3,7 @@ use candle_core::{Result, Tensor};
 use gumbel_kernels::{Key, log_sum_exp};
 
 use super::Iwae;
-use crate::estimators::{Independent, Objective, Program, Trace, run_on_all};
+use crate::estimators::{Independent, Objective, Program, SiteDraw, Trace, run_on_all};
 
 /// The multi-sample bound of the *discrete* model with `samples` samples, `[B]` in nats.
 ///
@@ -41,6 +41,27 @@ pub fn multi_sample_bound(
 /// # Errors
 /// If there are more than 2¹⁶ joint values, or a site has no prior.
 pub fn exact_log_likelihood(program: &Program<'_>) -> Result<Tensor> {
+    log_sum_exp(&log_joint(program)?.0, 0)
+}
+
+/// `E[z | x]` of each site in the order of the program, under the true posterior of the *discrete* model: the
+/// probabilities of its values, `[B, N]` of bits, `[B, N, K]` of classes.
+///
+/// # Errors
+/// If there are more than 2¹⁶ joint values, or a site has no prior.
+pub fn exact_posterior(program: &Program<'_>) -> Result<Vec<Tensor>> {
+    let (log_joint, sites) = log_joint(program)?;
+    let weights = log_joint.broadcast_sub(&log_sum_exp(&log_joint, 0)?)?.exp()?;
+    let mean = |site: &SiteDraw| {
+        let value = &site.draw.value;
+        let shape = [weights.dims(), &vec![1; value.rank() - 2]].concat();
+        value.broadcast_mul(&weights.reshape(shape)?)?.sum(0)
+    };
+    sites.iter().map(mean).collect()
+}
+
+/// `log p(x, z): [Π K^N, B]` at every joint value.
+fn log_joint(program: &Program<'_>) -> Result<(Tensor, Vec<SiteDraw>)> {
     let (log_px, sites) = run_on_all(program, Key::from_seed(0))?;
     let mut log_joint = log_px;
     for site in &sites {
@@ -49,7 +70,7 @@ pub fn exact_log_likelihood(program: &Program<'_>) -> Result<Tensor> {
         };
         log_joint = log_joint.broadcast_add(&prior.log_prob(&site.draw.value)?)?;
     }
-    log_sum_exp(&log_joint, 0)
+    Ok((log_joint, sites))
 }
 
 #[cfg(test)]
@@ -71,6 +92,12 @@ mod tests {
         assert!((mean - exact).abs() < 0.02, "{mean} {exact}");
         let all = exact_log_likelihood(&program)?.to_vec1::<f64>()?;
         assert!(all.iter().all(|one| (one - exact).abs() < 1e-12), "{all:?} {exact}");
+        // Each bit by itself: p(z = 1 | x) = e / (1 + e).
+        let posterior = exact_posterior(&program)?.remove(0);
+        assert_eq!(posterior.dims(), [50, 4]);
+        let expected = 1f64.exp() / (1. + 1f64.exp());
+        let off = (posterior - expected)?.abs()?.max_all()?.to_scalar::<f64>()?;
+        assert!(off < 1e-12, "{off}");
         assert!(multi_sample_bound(&program, 0, 1, Key::from_seed(2)).is_err());
         Ok(())
     }

@@ -15,7 +15,8 @@ use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
 /// free to choose one, and a learned prior cannot settle on a single one. The divergence is that of the discrete
 /// distributions.
 ///
-/// Free nats alone keep the value a bound, on average over the batch; with `w > 0` or `β < 1` it is **not a bound**. Let
+/// A variable is below its free nats, or not, by the average over samples and observations; for estimators that sum over all
+/// values, that is the average over values, not under `q`. Free nats alone keep the value a bound, on average over the batch; with `w > 0` or `β < 1` it is **not a bound**. Let
 /// the guards end before training does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GuardedElbo {
@@ -32,19 +33,34 @@ impl GuardedElbo {
     fn divergence(&self, site: &SiteDraw, prior: &Discrete) -> Result<Tensor> {
         let each = site.posterior.kl_per_variable(prior)?;
         let blended = if self.batch_prior > 0. {
-            let average = site.posterior.mixture()?;
-            let average = average.kl_per_variable(&Discrete::uniform_like(&average)?)?;
+            let average = divergence_of_average(&site.posterior)?;
             scale(&each, 1. - self.batch_prior)?.broadcast_add(&(average * self.batch_prior)?)?
         } else {
             each
         };
         if self.free_nats > 0. {
-            let least = blended.mean_keepdim(0)?.mean_keepdim(1)?.maximum(self.free_nats)?;
-            least.sum(2)
+            // The larger of the two on average over the batch, but a number of each sample: what differs between samples
+            // is what score functions weigh.
+            let mean = blended.mean_keepdim(0)?.mean_keepdim(1)?.detach();
+            let above = mean.ge(self.free_nats)?.to_dtype(blended.dtype())?;
+            let free = (above.affine(-1., 1.)? * self.free_nats)?;
+            blended.broadcast_mul(&above)?.broadcast_add(&free)?.sum(2)
         } else {
             blended.sum(2)
         }
     }
+}
+
+/// `KL(q̄_n ‖ uniform) = ln K - H(q̄_n)` of the average over samples and observations: `[1, 1, N]`.
+fn divergence_of_average(posterior: &Discrete) -> Result<Tensor> {
+    let average = posterior.probs()?.mean_keepdim(0)?.mean_keepdim(1)?;
+    // p ln p, 0 where p is 0.
+    let term = |p: &Tensor| p * (p + 1e-30)?.log()?;
+    let negative_entropy = match posterior {
+        Discrete::Bernoulli(_) => (term(&average)? + term(&average.affine(-1., 1.)?)?)?,
+        Discrete::Categorical(_) => term(&average)?.sum(3)?,
+    };
+    negative_entropy + (posterior.categories() as f64).ln()
 }
 
 impl Objective for GuardedElbo {

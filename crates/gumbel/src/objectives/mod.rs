@@ -7,7 +7,7 @@ mod iwae;
 
 pub use config::ObjectiveConfig;
 pub use elbo::Elbo;
-pub use evaluation::{exact_log_likelihood, multi_sample_bound};
+pub use evaluation::{exact_log_likelihood, exact_posterior, multi_sample_bound};
 pub use guarded_elbo::GuardedElbo;
 pub use iwae::Iwae;
 
