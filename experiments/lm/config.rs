@@ -9,6 +9,7 @@ use gumbel_models::{LanguageModel, Latents, TransformerConfig};
 use gumbel_training::{Error, Result, RunArgs, TrainConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::cost::CostArgs;
 use crate::data::{Data, DataConfig};
 use crate::use_model::{EncodeArgs, SampleArgs};
 
@@ -131,6 +132,8 @@ pub(crate) enum Command {
     Sample(SampleArgs),
     /// Say which codes the model of a run has for each line of a file
     Encode(EncodeArgs),
+    /// Measure what a training step costs by length and vocabulary
+    Cost(CostArgs),
 }
 
 /// Which text.

@@ -5,6 +5,7 @@
 //! minutes on two cores; README.md says what is measured, and what it reaches.
 mod codes;
 mod config;
+mod cost;
 mod data;
 mod evaluate;
 mod report;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         None => train(&args),
         Some(Command::Sample(sample)) => use_model::sample(sample),
         Some(Command::Encode(encode)) => use_model::encode(encode),
+        Some(Command::Cost(cost)) => cost::cost(cost, args.run.threads()),
     })
 }
 
