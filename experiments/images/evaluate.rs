@@ -10,7 +10,7 @@ use gumbel_models::LatentVariableModel;
 use gumbel_training::{Evaluation, Result, Run};
 use serde::Serialize;
 
-use crate::{Data, EvaluationConfig, Names, loaded, print};
+use crate::{Data, EvaluationConfig, Names, loaded, print, write_summary};
 
 /// Images per evaluation batch.
 const BATCH: usize = 100;
@@ -219,12 +219,7 @@ impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
     /// Writes `summary.json` and prints the result and where it is: the last line of a run.
     pub fn summarise(&self, run: &Run) -> Result<()> {
         let directory = run.directory().display();
-        let Some(summary) = &self.summary else {
-            return print(&format!("nothing was left to do: {directory}\n"));
-        };
-        let json = serde_json::to_vec_pretty(summary)
-            .map_err(|error| gumbel_training::Error::caller(70, error))?;
-        run.write_file("summary.json", &json)?;
+        let Some(summary) = write_summary(run, self.summary.as_ref())? else { return Ok(()) };
         let Summary { dataset, samples, objective_bounds, .. } = summary;
         let Summary { bound, standard_error, elbo, objective, .. } = summary;
         let mark = if summary.synthetic { "SYNTHETIC " } else { "" };

@@ -8,5 +8,5 @@ mod probe;
 pub use config::{Config, DataConfig, EvaluationConfig, ImageArgs};
 pub use data::{Data, Names, loaded};
 pub use evaluate::{Evaluator, Judged};
-pub use output::print;
+pub use output::{print, write_summary};
 pub use probe::{ProbeConfig, probe, variables};

@@ -1,7 +1,21 @@
 //! Standard output: what a script reads from the program.
 use std::io::{ErrorKind, Write, stdout};
 
-use gumbel_training::{Error, Result};
+use gumbel_training::{Error, Result, Run};
+use serde::Serialize;
+
+/// Writes the result of a run, `summary.json`, and gives it back; where there is none, says that nothing was left to do.
+pub fn write_summary<'a, S: Serialize>(run: &Run, summary: Option<&'a S>) -> Result<Option<&'a S>> {
+    match summary {
+        None => print(&format!("nothing was left to do: {}\n", run.directory().display()))?,
+        Some(summary) => {
+            let json =
+                serde_json::to_vec_pretty(summary).map_err(|error| Error::caller(70, error))?;
+            run.write_file("summary.json", &json)?;
+        }
+    }
+    Ok(summary)
+}
 
 /// Prints `text`. A reader that has gone away is no error; a full disk is.
 pub fn print(text: &str) -> Result<()> {

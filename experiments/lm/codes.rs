@@ -14,14 +14,13 @@ pub(crate) struct Codes {
     usage: CodeUsage,
     /// `log q` and a draw, `[n, M K]`, where all sequences have as many codes.
     joint: Vec<(Tensor, Tensor)>,
-    /// Whether sequences have different numbers of codes, or a chain of them.
-    chained: bool,
-    /// Rows: variables of the model; columns: what the text was made from.
-    agreements: Vec<Vec<Agreement>>,
     /// `KL(q ‖ p)` of those.
     pub(crate) joint_kl: Mean,
+    /// Rows: variables of the model; columns: what the text was made from.
+    agreements: Vec<Vec<Agreement>>,
     /// Share of the symbols that are the most probable one given a draw of the codes.
     pub(crate) reconstruction: Mean,
+    /// `KL(q ‖ p)` of all.
     pub(crate) kl: Mean,
 }
 
@@ -46,16 +45,19 @@ pub(crate) struct Layout {
     pub(crate) segment: Option<usize>,
 }
 
+impl Layout {
+    /// Latents `[B, M, K]`, those of each segment as a row of their own: `[B M/N, N, K]` with `N` variables of a segment.
+    pub(crate) fn by_segment(self, latents: &Tensor) -> Result<Tensor> {
+        let (b, m, k) = latents.dims3()?;
+        latents.reshape((b * m / self.variables, self.variables, k))
+    }
+}
+
 impl Codes {
     /// Takes in a batch.
     pub(crate) fn push(&mut self, batch: &Posteriors<'_>) -> Result<()> {
-        let (b, m, k) = batch.probs.dims3()?;
-        self.chained = batch.layout.segment.is_some();
-        let variables = batch.layout.variables;
-        if self.chained {
-            self.usage.push(&batch.probs.reshape((b * m / variables, variables, k))?)?;
-        } else {
-            self.usage.push(batch.probs)?;
+        self.usage.push(&batch.layout.by_segment(batch.probs)?)?;
+        if batch.layout.segment.is_none() {
             // Rows evenly from all.
             let stride = batch.corpus.len().div_ceil(MOST) as u32;
             let some = batch.rows.iter().zip(0..).filter(|(row, _)| row.is_multiple_of(stride));

@@ -177,13 +177,11 @@ impl Config {
         let checked = self.latents.check(&decoder);
         checked.map_err(|error| Error::Usage(format!("decoder or latents: {error}")))?;
         if let (Latents::Codes(codes), Maximise::LogLikelihood) = (self.latents, self.maximise) {
-            let segments = codes.segment.map_or(1, |segment| decoder.context.div_ceil(segment));
-            let all = u32::try_from(segments * codes.variables).ok();
-            let values = all.and_then(|all| codes.categories.checked_pow(all));
-            if values.is_none_or(|values| values > LanguageModel::MOST_JOINT_VALUES) {
+            let count = codes.count(&decoder);
+            if LanguageModel::joint_values(count, codes.categories).is_none() {
                 return Err(Error::Usage(format!(
                     "maximise is \"log-likelihood\" with {} codes of {} values; use at most {} joint values, or maximise = \"sampled-bound\"",
-                    segments * codes.variables,
+                    count,
                     codes.categories,
                     LanguageModel::MOST_JOINT_VALUES
                 )));
@@ -212,12 +210,7 @@ impl Config {
             ("aids.word_dropout", &aids.word_dropout, 1.),
             ("aids.bag_of_words", &aids.bag_of_words, f64::MAX),
         ] {
-            let (low, high) = schedule.range();
-            if !(low >= 0. && high <= most) {
-                return usage(format!(
-                    "{key} runs through [{low}, {high}]; use finite numbers from 0 on, for a share up to 1"
-                ));
-            }
+            schedule.check(key, most).map_err(Error::Usage)?;
         }
         let none = Schedule::constant(0.);
         let exact = self.maximise == Maximise::LogLikelihood;

@@ -5,14 +5,14 @@ use gumbel::estimators::{Independent, Objective, Trace};
 use gumbel::objectives::{Elbo, multi_sample_bound};
 use gumbel_datasets::Dataset;
 use gumbel_datasets::text::{Corpus, LengthBatches};
-use gumbel_experiments::{loaded, print};
+use gumbel_experiments::{loaded, print, write_summary};
 use gumbel_metrics::{Mean, Report, bits_per_dim, perplexity};
 use gumbel_models::{LanguageModel, LatentVariableModel, Latents, Sequences};
 use gumbel_training::{Error, Evaluation, Params, Result, Run};
 use serde::Serialize;
 
 use crate::codes::{Codes, Layout, Posteriors};
-use crate::config::{Config, Maximise};
+use crate::config::Config;
 use crate::data::{Data, sequences};
 use crate::{report, words};
 
@@ -161,19 +161,6 @@ impl<'a> Evaluator<'a> {
         Ok(())
     }
 
-    /// Whether the posterior was trained.
-    fn infers(&self) -> bool {
-        self.config.maximise != Maximise::LogLikelihood
-    }
-
-    /// Probabilities `[B, M, K]` of the latents: of the trained posterior, or, of a model trained without one, the true ones.
-    pub(crate) fn posterior(&self, x: &Sequences) -> Result<Option<Tensor>> {
-        Ok(match &self.model {
-            model if self.infers() => model.posterior(x)?,
-            model => model.exact_posterior(x)?,
-        })
-    }
-
     /// How the latents lie along a sequence.
     pub(crate) fn layout(&self) -> Option<Layout> {
         match self.config.latents {
@@ -247,8 +234,8 @@ impl<'a> Evaluator<'a> {
         averages: &mut Averages,
     ) -> Result<()> {
         let Some(layout) = self.layout() else { return Ok(()) };
-        if !self.infers() {
-            if let Some(probs) = self.posterior(x)? {
+        if !self.model.infers() {
+            if let Some(probs) = self.model.posterior(x)? {
                 let batch = Posteriors { probs: &probs, draw: None, corpus, rows, layout };
                 averages.codes.push(&batch)?;
             }
@@ -303,7 +290,7 @@ impl<'a> Evaluator<'a> {
     /// The bounds of many samples on the test set.
     fn bounds(&self, evaluation: &Evaluation<'_>) -> Result<Vec<Bound>> {
         let settings = &self.config.evaluation;
-        if self.layout().is_none() || !self.infers() {
+        if !self.model.infers() {
             return Ok(vec![]);
         }
         let mut bounds = Vec::new();
@@ -419,11 +406,7 @@ impl<'a> Evaluator<'a> {
     /// Writes `summary.json` and the report, and prints the result and where it is: the last lines of a run.
     pub(crate) fn summarise(&self, run: &Run) -> Result<()> {
         let directory = run.directory().display();
-        let Some(summary) = &self.summary else {
-            return print(&format!("nothing was left to do: {directory}\n"));
-        };
-        let json = serde_json::to_vec_pretty(summary).map_err(|error| Error::caller(70, error))?;
-        run.write_file("summary.json", &json)?;
+        let Some(summary) = write_summary(run, self.summary.as_ref())? else { return Ok(()) };
         let samples = words::samples(self)?;
         run.write_file("samples.txt", samples.as_bytes())?;
         let metrics = run.directory().join("metrics.jsonl");

@@ -22,7 +22,7 @@ use gumbel_experiments::print;
 use gumbel_kernels::scale;
 use gumbel_metrics::Report;
 use gumbel_models::{LanguageModel, LatentVariableModel, Sequences};
-use gumbel_training::{Params, Result, Run, Step, config::to_toml, launch};
+use gumbel_training::{Error, Params, Result, Run, Step, config::to_toml, launch};
 
 use config::{Args, Command, Maximise};
 use data::{Batches, Data, drop_words};
@@ -60,11 +60,12 @@ fn train(args: &Args) -> Result<()> {
     let params = Params::new(key.named("init"), DType::F32, &device);
     let model = LanguageModel::new(&decoder, &config.latents, &params.var_builder())?;
     let batches = Batches::new(&config, &data, key.named("data"), &device)?;
-    let (first, _) = batches.at(0)?;
     let sampled = config.maximise == Maximise::SampledBound;
     let build = || {
+        let (first, _) = batches.at(0)?;
         let program = |trace: &mut Trace<'_>| model.log_likelihood(&first, trace);
-        config.estimator.build(&program, &mut params.clone(), key.named("estimator"))
+        let key = key.named("estimator");
+        Ok::<_, Error>(config.estimator.build(&program, &mut params.clone(), key)?)
     };
     let estimators = sampled.then(build).transpose()?;
     if let Some(estimators) = &estimators {

@@ -2,6 +2,7 @@
 use std::fmt::Write;
 
 use candle_core::{D, DType, Device};
+use gumbel_metrics::CodeUsage;
 use gumbel_models::{Choice, LanguageModel};
 use gumbel_training::{Error, Result};
 
@@ -42,7 +43,7 @@ pub(crate) fn html(
     section(&mut page, "Result", &format!("<pre>{}</pre>", escaped(&words::result(summary))));
     section(&mut page, "Course of training", &curves(metrics)?);
     let found = Found::search(evaluator)?;
-    if !found.usage.is_empty() {
+    if found.usage.count() > 0 {
         section(&mut page, "How often each code is used", &found.map());
         section(&mut page, "Sentences of each code", &found.examples(evaluator));
     }
@@ -62,9 +63,9 @@ fn escaped(text: &str) -> String {
 }
 
 /// What is known about the latents of some test sequences.
+#[derive(Default)]
 struct Found {
-    /// Of each variable, how often each value is used.
-    usage: Vec<Vec<f64>>,
+    usage: CodeUsage,
     /// Of each variable and value, the sequences that have it most surely, and in which segment.
     examples: Vec<Vec<Vec<Example>>>,
     /// Symbols of a segment; none where a sequence is one.
@@ -76,15 +77,14 @@ struct Found {
 
 impl Found {
     fn search(evaluator: &Evaluator<'_>) -> Result<Self> {
-        let mut found =
-            Self { usage: vec![], examples: vec![], segment: None, row: 0, first: vec![] };
+        let mut found = Self::default();
         let Some(layout) = evaluator.layout() else { return Ok(found) };
         found.segment = layout.segment;
         let corpus = &evaluator.data.test;
-        let mut count = 0.;
         for rows in evaluator.batches(corpus, SEARCHED, 1)? {
             let x = sequences(corpus, &rows, evaluator.device)?;
-            let Some(probs) = evaluator.posterior(&x)? else { return Ok(found) };
+            let Some(probs) = evaluator.model.posterior(&x)? else { return Ok(found) };
+            found.usage.push(&layout.by_segment(&probs)?)?;
             let probs = probs.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
             if found.first.is_empty() {
                 found.first = probs.argmax(D::Minus1)?.get(0)?.to_vec1()?;
@@ -94,27 +94,19 @@ impl Found {
                 // Variables of one kind in all segments are taken together.
                 for (place, q) in probs.iter().enumerate() {
                     let variable = place % layout.variables;
-                    found.count(variable, q, (row, place / layout.variables));
-                    count += 1. / layout.variables as f64;
+                    found.keep_examples(variable, q, (row, place / layout.variables));
                 }
             }
         }
-        found.usage.iter_mut().flatten().for_each(|sum| *sum /= count);
         Ok(found)
     }
 
-    fn count(&mut self, variable: usize, q: &[f64], (row, segment): (u32, usize)) {
-        if self.usage.len() <= variable {
-            self.usage.resize(variable + 1, vec![0.; q.len()]);
+    fn keep_examples(&mut self, variable: usize, q: &[f64], (row, segment): (u32, usize)) {
+        if self.examples.len() <= variable {
             self.examples.resize(variable + 1, vec![vec![]; q.len()]);
         }
-        let (Some(usage), Some(examples)) =
-            (self.usage.get_mut(variable), self.examples.get_mut(variable))
-        else {
-            return;
-        };
-        for ((sum, best), p) in usage.iter_mut().zip(examples).zip(q) {
-            *sum += p;
+        let Some(examples) = self.examples.get_mut(variable) else { return };
+        for (best, p) in examples.iter_mut().zip(q) {
             if *p > 0.5 && !best.iter().any(|other| other.row == row) {
                 best.push(Example { probability: *p, row, segment });
                 best.sort_by(|a, b| b.probability.total_cmp(&a.probability));
@@ -126,10 +118,11 @@ impl Found {
     /// A table whose cells are as dark as their value is frequent.
     fn map(&self) -> String {
         let mut text = "<div class=\"wide\"><table class=\"map\"><tr><th>variable</th>".to_owned();
-        let values = self.usage.first().map_or(0, Vec::len);
-        let most = self.usage.iter().flatten().copied().fold(1e-9, f64::max);
+        let marginals = self.usage.marginals();
+        let values = marginals.first().map_or(0, Vec::len);
+        let most = marginals.iter().flatten().copied().fold(1e-9, f64::max);
         (0..values).for_each(|k| text += &format!("<th>{k}</th>"));
-        for (m, usage) in self.usage.iter().enumerate() {
+        for (m, usage) in marginals.iter().enumerate() {
             let _ = write!(text, "</tr><tr><th>{m}</th>");
             for (k, share) in usage.iter().enumerate() {
                 let _ = write!(
@@ -201,6 +194,7 @@ fn flips(evaluator: &Evaluator<'_>, found: &Found) -> Result<Option<String>> {
         Ok(written.symbols.first().map_or_else(String::new, |symbols| data.text(symbols)))
     };
     let base = write(&found.first)?;
+    let marginals = found.usage.marginals();
     let mut text = format!(
         "<p>Test sentence: {}</p><table><tr><td>{}</td><td>{}</td></tr>",
         escaped(&data.text(data.test.words(found.row as usize))),
@@ -209,7 +203,7 @@ fn flips(evaluator: &Evaluator<'_>, found: &Found) -> Result<Option<String>> {
     );
     for m in 0..found.first.len().min(SHOWN) {
         let mut codes = found.first.clone();
-        let usage = found.usage.get(m % found.usage.len().max(1));
+        let usage = marginals.get(m % marginals.len().max(1));
         let other = usage.and_then(|usage| {
             let others =
                 usage.iter().enumerate().filter(|(k, _)| found.first.get(m) != Some(&(*k as u32)));

@@ -8,7 +8,7 @@ use gumbel_models::{Choice, LanguageModel, Sequences, Written};
 use gumbel_training::checkpoint::Checkpoint;
 use gumbel_training::{Error, Params, Result};
 
-use crate::config::{Config, Maximise};
+use crate::config::Config;
 use crate::data::Data;
 use crate::words::tag;
 
@@ -73,8 +73,6 @@ pub(crate) struct EncodeArgs {
 struct Trained {
     model: LanguageModel,
     data: Data,
-    /// Whether a posterior was trained.
-    infers: bool,
 }
 
 impl Trained {
@@ -106,7 +104,7 @@ impl Trained {
                 params.set(name, value)?;
             }
         }
-        Ok(Self { model, data, infers: config.maximise != Maximise::LogLikelihood })
+        Ok(Self { model, data })
     }
 }
 
@@ -133,7 +131,7 @@ fn same_text(directory: &Path, identity: &str) -> Result<()> {
 pub(crate) fn sample(args: &SampleArgs) -> Result<()> {
     let choice = Choice { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
     choice.check().map_err(Error::Usage)?;
-    let Trained { model, data, .. } = Trained::open(&args.run, args.data_dir.clone())?;
+    let Trained { model, data } = Trained::open(&args.run, args.data_dir.clone())?;
     let (end, longest) = (data.train.boundary(), data.longest());
     let length = args.length.unwrap_or(longest);
     let prompt = [vec![data.start()?], data.ids(&args.prompt)?].concat();
@@ -163,7 +161,7 @@ pub(crate) fn sample(args: &SampleArgs) -> Result<()> {
 
 /// `lm encode`.
 pub(crate) fn encode(args: &EncodeArgs) -> Result<()> {
-    let Trained { model, data, infers } = Trained::open(&args.run, args.data_dir.clone())?;
+    let Trained { model, data } = Trained::open(&args.run, args.data_dir.clone())?;
     let bytes = std::fs::read(&args.file)
         .map_err(|error| Error::caller(74, format!("{}: {error}", args.file.display())))?;
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -183,8 +181,7 @@ pub(crate) fn encode(args: &EncodeArgs) -> Result<()> {
         let count = targets.len();
         let tensor = |ids: Vec<u32>| Tensor::from_vec(ids, (1, count), &Device::Cpu);
         let x = Sequences { inputs: tensor(inputs)?, targets: tensor(targets)? };
-        let probs = if infers { model.posterior(&x)? } else { model.exact_posterior(&x)? };
-        let Some(probs) = probs else {
+        let Some(probs) = model.posterior(&x)? else {
             return Err(Error::Usage(
                 "this model has no latents; train one with latents.kind = \"codes\" or \"states\""
                     .to_owned(),

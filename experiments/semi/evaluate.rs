@@ -4,10 +4,10 @@ use gumbel::Key;
 use gumbel::estimators::{BoundOf, Independent, Objective, ScheduledEstimator, Trace};
 use gumbel::objectives::{Elbo, ObjectiveConfig};
 use gumbel_datasets::{Dataset, ImageSet, in_order};
-use gumbel_experiments::{Data, loaded, print};
+use gumbel_experiments::{Data, loaded, print, write_summary};
 use gumbel_metrics::{Mean, Report};
 use gumbel_models::{ImagesWithLabels, LatentVariableModel, SemiSupervisedVae};
-use gumbel_training::{Error, Evaluation, Result, Run, png};
+use gumbel_training::{Evaluation, Result, Run, png};
 use serde::Serialize;
 
 /// Images per evaluation batch.
@@ -120,11 +120,7 @@ impl Evaluator<'_> {
     /// Writes `summary.json` and prints the result and where it is: the last line of a run.
     pub(crate) fn summarise(&self, run: &Run) -> Result<()> {
         let directory = run.directory().display();
-        let Some(summary) = &self.summary else {
-            return print(&format!("nothing was left to do: {directory}\n"));
-        };
-        let json = serde_json::to_vec_pretty(summary).map_err(|error| Error::caller(70, error))?;
-        run.write_file("summary.json", &json)?;
+        let Some(summary) = write_summary(run, self.summary.as_ref())? else { return Ok(()) };
         let Summary {
             dataset, accuracy, elbo, standard_error, objective, objective_bounds, ..
         } = summary;

@@ -79,10 +79,10 @@ pub fn in_order(len: usize, size: usize) -> impl Iterator<Item = Vec<u32>> {
         .map(move |first| (first..first.saturating_add(size).min(len)).collect())
 }
 
-/// What names a permutation: key, epoch, number of rows.
-type Name = (Key, u64, usize);
+/// What names a permutation: its key and the number of rows.
+type Name = (Key, usize);
 
-/// Remembers the permutation of the epoch last asked for, which nobody can observe but by the clock.
+/// Remembers the permutation last asked for, such as that of an epoch, which nobody can observe but by the clock.
 #[derive(Debug, Default)]
 pub(crate) struct Epochs(Mutex<Option<(Name, Arc<[u32]>)>>);
 
@@ -97,7 +97,7 @@ impl Epochs {
         let mut epoch = (first / len.max(1) as u128) as u64;
         let mut skip = (first % len.max(1) as u128) as usize;
         while rows.len() < size {
-            let order = self.order((key, epoch, len));
+            let order = self.order(key.fold_in(epoch), len);
             rows.extend(order.iter().skip(skip).take(size - rows.len()));
             epoch = epoch.wrapping_add(1);
             skip = 0;
@@ -105,13 +105,14 @@ impl Epochs {
         rows
     }
 
-    fn order(&self, name: Name) -> Arc<[u32]> {
+    /// The permutation of `0..len` that `key` names.
+    pub(crate) fn order(&self, key: Key, len: usize) -> Arc<[u32]> {
+        let name = (key, len);
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, order)) = last.as_ref().filter(|(known, _)| *known == name) {
             return Arc::clone(order);
         }
-        let (key, epoch, len) = name;
-        let order: Arc<[u32]> = key.fold_in(epoch).permutation(len).into();
+        let order: Arc<[u32]> = key.permutation(len).into();
         *last = Some((name, Arc::clone(&order)));
         order
     }

@@ -80,21 +80,16 @@ impl Places {
     /// its test rows. [`Error::Missing`] if no directory has them all; [`Error::Io`] if a directory
     /// cannot be looked into.
     pub fn find(&self, entry: &Entry) -> Result<PathBuf> {
-        let files = entry.files();
-        self.folder(entry.name.as_str(), &files)?.map_err(|looked_in| Error::Missing {
-            title: entry.title,
-            files,
-            instead: "--dataset strokes",
-            looked_in,
-        })
+        self.folder((entry.name.as_str(), entry.title), &entry.files(), "--dataset strokes")
     }
 
-    /// The first folder of that name that holds every one of the files; if there is none, what was looked into.
+    /// The first folder of that name that holds every one of the files; what can be done without them is `instead`.
     pub(crate) fn folder(
         &self,
-        name: &str,
+        (name, title): (&str, &'static str),
         files: &[DataFile],
-    ) -> Result<std::result::Result<PathBuf, Vec<Looked>>> {
+        instead: &'static str,
+    ) -> Result<PathBuf> {
         let mut looked_in = Vec::new();
         for place in &self.directories {
             let directory = place.join(name);
@@ -103,12 +98,12 @@ impl Places {
                 held += usize::from(exists(&directory.join(file.name))?);
             }
             if held == files.len() {
-                return Ok(Ok(directory));
+                return Ok(directory);
             }
             let directory = std::path::absolute(&directory).unwrap_or(directory);
             looked_in.push(Looked { directory, held, of: files.len() });
         }
-        Ok(Err(looked_in))
+        Err(Error::Missing { title, files: files.to_vec(), instead, looked_in })
     }
 }
 

@@ -97,6 +97,20 @@ impl Schedule {
         if a.is_nan() || b.is_nan() { (f64::NAN, f64::NAN) } else { (a.min(b), a.max(b)) }
     }
 
+    /// What is wrong with the schedule of `key`, if anything.
+    ///
+    /// # Errors
+    /// If it runs through numbers that are negative, not finite or above `most`.
+    pub fn check(&self, key: &str, most: f64) -> Result<(), String> {
+        let (low, high) = self.range();
+        if low >= 0. && high <= most {
+            return Ok(());
+        }
+        Err(format!(
+            "{key} runs through [{low}, {high}]; use finite numbers from 0 on, for a share up to 1"
+        ))
+    }
+
     /// The value at `step`.
     #[must_use]
     pub fn at(&self, step: u64) -> f64 {

@@ -73,7 +73,7 @@ impl CodeLmConfig {
             return Err(format!("scale is {}; use a number from 0 on", self.scale));
         }
         Encoder::check(decoder, self.encoder_layers)?;
-        let codes = self.prior(decoder).context;
+        let codes = self.count(decoder);
         if codes > MOST {
             return Err(format!(
                 "variables is {} for each of the segments, {codes} in all; use at most {MOST}",
@@ -83,12 +83,18 @@ impl CodeLmConfig {
         self.prior(decoder).check().map_err(|error| format!("prior_{error}"))
     }
 
-    fn prior(&self, decoder: &TransformerConfig) -> TransformerConfig {
+    /// How many codes the longest sequence has.
+    #[must_use]
+    pub fn count(&self, decoder: &TransformerConfig) -> usize {
         let segments = self.segment.map_or(1, |segment| decoder.context.div_ceil(segment));
+        segments * self.variables
+    }
+
+    fn prior(&self, decoder: &TransformerConfig) -> TransformerConfig {
         TransformerConfig {
             vocabulary: self.categories,
             layers: self.prior_layers,
-            context: segments * self.variables,
+            context: self.count(decoder),
             window: None,
             ..*decoder
         }
@@ -101,12 +107,13 @@ impl CodeLmConfig {
 /// A segment has `variables` codes, each one-hot of `K`; all codes of a sequence, one segment after another, are a
 /// sequence themselves, whose prior is a causal transformer. A code adds a vector to what the decoder reads at each place
 /// of the segment; what its output layer reads is stretched by a second vector and moved by a third (Perez et al. 2018), so
-/// that a code changes what follows which symbol, and the window does not hide it. All start near 0, so that the model
-/// starts as the decoder without codes. Under a relaxation a mixture of codes adds the mixture of their vectors.
+/// that a code changes what follows which symbol, and the window does not hide it. With a small scale all start near 0, so
+/// that the model starts as the decoder without codes. Under a relaxation a mixture of codes adds the mixture of their vectors.
 ///
 /// The posterior is `Π_m q(z_m | x)` of a bidirectional transformer that reads each symbol with the one before, and whose
-/// outputs are averaged over the segment; there is one site, `z`, of all codes. Its [`Divergence::Analytic`](gumbel::estimators::Divergence) is the sum of the
-/// divergences of each code given a draw of those before it (Rao–Blackwellised).
+/// outputs are averaged over the segment; there is one site, `z`, of all codes. Its
+/// [`Divergence::Analytic`](gumbel::estimators::Divergence) is the sum of the divergences of each code given a draw of those
+/// before it (Rao–Blackwellised).
 ///
 /// Parameters: those of [`Transformer`] under `decoder`, `codes.{input, gain, output}.weight`, `prior.*`, and those that only
 /// training needs under `encoder`, `posterior` and `bag`.
@@ -179,15 +186,19 @@ impl CodeLm {
 
     /// Logits `[R, T, V]` of the symbol after each of the last `T` places of `ids: [R, _]`, given codes `z: [R, M, K]`.
     pub fn logits(&self, ids: &Tensor, z: &Tensor, last: usize) -> Result<Tensor> {
-        let h = self.hidden(ids, z)?;
-        let h = h.narrow(1, h.dim(1)? - last, last)?.contiguous()?;
-        h.broadcast_matmul(&self.decoder.output().t()?)
+        self.decoder.logits_after(&self.hidden(ids, z)?, last)
     }
 
     /// Whether there is a bag of words.
     #[must_use]
     pub fn has_bag_of_words(&self) -> bool {
         self.bag.is_some()
+    }
+
+    /// Whether codes are inferred.
+    #[must_use]
+    pub fn infers(&self) -> bool {
+        self.encoder.is_some()
     }
 
     /// How many codes a sequence of `length` symbols has.

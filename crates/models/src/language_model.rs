@@ -52,6 +52,13 @@ impl LanguageModel {
     /// Joint values of codes above which their sum is not taken.
     pub const MOST_JOINT_VALUES: usize = 1 << 12;
 
+    /// How many joint values so many codes have; none if that is more than are summed over.
+    #[must_use]
+    pub fn joint_values(codes: usize, categories: usize) -> Option<usize> {
+        let values = categories.checked_pow(u32::try_from(codes).ok()?)?;
+        (values <= Self::MOST_JOINT_VALUES).then_some(values)
+    }
+
     /// Builds the model on the parameters of `builder`; those of the decoder are under `decoder` in each.
     ///
     /// # Errors
@@ -82,10 +89,7 @@ impl LanguageModel {
     pub fn rows_of_exact(&self, length: usize) -> Option<usize> {
         match self {
             Self::Decoder(_) | Self::States(_) => Some(1),
-            Self::Codes(model) => {
-                let codes = u32::try_from(model.codes_of(length)).ok()?;
-                model.categories().checked_pow(codes).filter(|n| *n <= Self::MOST_JOINT_VALUES)
-            }
+            Self::Codes(model) => Self::joint_values(model.codes_of(length), model.categories()),
         }
     }
 
@@ -113,27 +117,30 @@ impl LanguageModel {
         }
     }
 
-    /// Probabilities `[B, M, K]` of the latents under the true posterior `p(z|x)`, where it can be summed; else none.
-    pub fn exact_posterior(&self, x: &Sequences) -> Result<Option<Tensor>> {
+    /// Whether there is a `q(z|x)` beside the true posterior.
+    #[must_use]
+    pub fn infers(&self) -> bool {
+        match self {
+            Self::Decoder(_) => false,
+            Self::States(model) => model.infers(),
+            Self::Codes(model) => model.infers(),
+        }
+    }
+
+    /// Probabilities `[B, M, K]` of the latents: under `q(z|x)` of a model that infers, else under the true posterior. None
+    /// without latents, or where there are too many values to sum over.
+    pub fn posterior(&self, x: &Sequences) -> Result<Option<Tensor>> {
         match self {
             Self::Decoder(_) => Ok(None),
+            Self::States(model) if model.infers() => softmax(&model.posterior_logits(x)?).map(Some),
             Self::States(model) => model.smoothed(x).map(Some),
+            Self::Codes(model) if model.infers() => softmax(&model.posterior_logits(x)?).map(Some),
             Self::Codes(_) if self.rows_of_exact(x.targets.dim(1)?).is_none() => Ok(None),
             Self::Codes(model) => {
                 let program = |trace: &mut Trace<'_>| model.log_likelihood(x, trace);
                 Ok(exact_posterior(&program)?.into_iter().next())
             }
         }
-    }
-
-    /// Probabilities `[B, M, K]` of the latents under `q(z|x)`; none without latents.
-    pub fn posterior(&self, x: &Sequences) -> Result<Option<Tensor>> {
-        let logits = match self {
-            Self::Decoder(_) => return Ok(None),
-            Self::States(model) => model.posterior_logits(x)?,
-            Self::Codes(model) => model.posterior_logits(x)?,
-        };
-        softmax(&logits).map(Some)
     }
 
     /// Logits `[R, T, V]` of the symbol after each of the last `T` places of `ids: [R, _]`, given one-hot latents `z: [R,

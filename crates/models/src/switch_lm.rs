@@ -218,14 +218,15 @@ impl SwitchLm {
     /// segments so far, one-hot `z: [R, N, K]`.
     pub fn logits(&self, ids: &Tensor, z: &Tensor, last: usize) -> Result<Tensor> {
         let length = ids.dim(1)?;
-        let h = self.decoder.hidden(ids)?.narrow(1, length - last, last)?.contiguous()?;
-        let z = spread(z, self.segment, length)?.narrow(1, length - last, last)?.contiguous()?;
-        let w = self.decoder.output().t()?;
+        let part = |x: &Tensor| x.narrow(1, length - last, last)?.contiguous();
+        let h = part(&self.decoder.hidden(ids)?)?;
+        let z = part(&spread(z, self.segment, length)?)?;
         match &self.gain {
-            None => h.broadcast_matmul(&w)? + z.broadcast_matmul(&self.experts()?)?,
+            None => self.decoder.logits_after(&h, last)? + z.broadcast_matmul(&self.experts()?)?,
             Some(gain) => {
                 let own = (h * (z.broadcast_matmul(gain)? + 1.)?)?;
-                (own + z.broadcast_matmul(&self.embedding)?)?.broadcast_matmul(&w)
+                let moved = (own + z.broadcast_matmul(&self.embedding)?)?;
+                self.decoder.logits_after(&moved, last)
             }
         }
     }
@@ -247,6 +248,12 @@ impl SwitchLm {
             Some(state) => gate + state.matmul(&self.transitions)?,
             None => gate.broadcast_add(&self.start),
         }
+    }
+
+    /// Whether states are inferred.
+    #[must_use]
+    pub fn infers(&self) -> bool {
+        self.encoder.is_some()
     }
 
     /// Symbols of a segment.

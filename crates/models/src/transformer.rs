@@ -111,8 +111,12 @@ impl Transformer {
 
     /// Logits of the symbol after each of the last `T` places of `ids: [B, _]`: `[B, T, V]`.
     pub fn logits(&self, ids: &Tensor, last: usize) -> Result<Tensor> {
-        let h = self.hidden(ids)?;
-        let h = h.narrow(1, h.dim(1)? - last, last)?.contiguous()?;
+        self.logits_after(&self.hidden(ids)?, last)
+    }
+
+    /// Logits at the last places of what the output layer reads, `[B, _, D]`.
+    pub(crate) fn logits_after(&self, hidden: &Tensor, last: usize) -> Result<Tensor> {
+        let h = hidden.narrow(1, hidden.dim(1)? - last, last)?.contiguous()?;
         h.broadcast_matmul(&self.output.t()?)
     }
 

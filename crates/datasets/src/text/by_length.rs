@@ -3,14 +3,15 @@ use std::collections::BTreeMap;
 
 use gumbel_kernels::Key;
 
-use crate::{Result, batches};
+use crate::Result;
+use crate::batches::{self, Epochs};
 
 /// The batches of a training run over sequences of several lengths.
 ///
 /// An epoch has each sequence once. Within a batch all are of one length; of the sequences of a length the last batch is
 /// as short as it has to be, so that nothing is lost and nothing is padded. Which batches there are and their order are
 /// drawn anew for each epoch; the rows of batch `step` are a pure function of (key, step).
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct LengthBatches {
     /// Rows of each length.
     buckets: Vec<Vec<u32>>,
@@ -18,6 +19,9 @@ pub struct LengthBatches {
     /// Of each batch of an epoch: bucket, and first place in its order.
     parts: Vec<(usize, usize)>,
     key: Key,
+    /// The orders of the parts, and of the rows of each bucket.
+    order: Epochs,
+    orders: Vec<Epochs>,
 }
 
 impl LengthBatches {
@@ -38,7 +42,8 @@ impl LengthBatches {
             (0..rows.len()).step_by(size).map(move |first| (bucket, first)).collect::<Vec<_>>()
         };
         let parts = buckets.iter().enumerate().flat_map(parts).collect();
-        Ok(Self { buckets, size, parts, key })
+        let orders = buckets.iter().map(|_| Epochs::default()).collect();
+        Ok(Self { buckets, size, parts, key, order: Epochs::default(), orders })
     }
 
     /// Batches of an epoch.
@@ -53,11 +58,14 @@ impl LengthBatches {
         let count = self.parts.len() as u64;
         let (epoch, place) = (step / count, (step % count) as usize);
         let key = self.key.fold_in(epoch);
-        let order = key.named("batches").permutation(self.parts.len());
+        let order = self.order.order(key.named("batches"), self.parts.len());
         let part = order.get(place).and_then(|part| self.parts.get(*part as usize));
         let Some((bucket, first)) = part else { return Vec::new() };
-        let Some(rows) = self.buckets.get(*bucket) else { return Vec::new() };
-        let order = key.named("rows").fold_in(*bucket as u64).permutation(rows.len());
+        let (Some(rows), Some(order)) = (self.buckets.get(*bucket), self.orders.get(*bucket))
+        else {
+            return Vec::new();
+        };
+        let order = order.order(key.named("rows").fold_in(*bucket as u64), rows.len());
         let chosen = order.iter().skip(*first).take(self.size);
         chosen.filter_map(|place| rows.get(*place as usize).copied()).collect()
     }

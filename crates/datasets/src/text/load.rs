@@ -134,13 +134,8 @@ fn cut(text: &str, layout: Layout, tokens: Tokens) -> Vec<String> {
 /// The splits of a text that has a name.
 fn named(name: TextName, places: &Places) -> Result<[String; 3]> {
     let entry = entry(name);
-    let folder =
-        places.folder(name.as_str(), entry.files())?.map_err(|looked_in| Error::Missing {
-            title: entry.title,
-            files: entry.files().to_vec(),
-            instead: "--corpus mixture",
-            looked_in,
-        })?;
+    let named = (name.as_str(), entry.title);
+    let folder = places.folder(named, entry.files(), "--corpus mixture")?;
     let part = |split| {
         let (file, cut) = entry.part(split);
         let Some(file) = file else {
