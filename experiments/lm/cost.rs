@@ -117,7 +117,9 @@ fn measured(kind: &str, t: usize, v: usize) -> Result<f64> {
             segment: 1,
             emission: Emission::Product,
             gated: true,
+            scale: 0.02,
             encoder_layers: 0,
+            evidence: false,
         }),
         "codes" => Latents::Codes(CodeLmConfig {
             variables: 8,

@@ -6,6 +6,7 @@ use gumbel::estimators::Trace;
 use gumbel_kernels::{AttentionMask, add, cross_entropy};
 use serde::{Deserialize, Serialize};
 
+use crate::defaults::{check_scale, is_false, is_usual_scale, usual_scale};
 use crate::encoder::Encoder;
 use crate::segments::spread;
 use crate::stack::{EMBEDDING, EMBEDDING_SCALE, Linear, Stack};
@@ -32,23 +33,11 @@ pub struct CodeLmConfig {
     pub prior_layers: usize,
     /// How large the vectors of codes are at the start, beside those that they change. Small ones let a decoder start as it
     /// would without codes; with large ones it starts as a mixture, whose parts can be told apart.
-    #[serde(default = "scale", skip_serializing_if = "is_usual_scale")]
+    #[serde(default = "usual_scale", skip_serializing_if = "is_usual_scale")]
     pub scale: f64,
     /// Whether there is a bag of words that is told the codes, for training.
     #[serde(default, skip_serializing_if = "is_false")]
     pub bag_of_words: bool,
-}
-
-fn scale() -> f64 {
-    0.01
-}
-
-fn is_usual_scale(x: &f64) -> bool {
-    *x == scale()
-}
-
-fn is_false(x: &bool) -> bool {
-    !*x
 }
 
 impl CodeLmConfig {
@@ -69,9 +58,7 @@ impl CodeLmConfig {
                 return Err(format!("{key} is {size}; use 1 to {most}"));
             }
         }
-        if !(self.scale >= 0. && self.scale.is_finite()) {
-            return Err(format!("scale is {}; use a number from 0 on", self.scale));
-        }
+        check_scale(self.scale)?;
         Encoder::check(decoder, self.encoder_layers)?;
         let codes = self.count(decoder);
         if codes > MOST {
@@ -315,7 +302,7 @@ mod tests {
             segment,
             encoder_layers: 1,
             prior_layers: 1,
-            scale: scale(),
+            scale: usual_scale(),
             bag_of_words: true,
         }
     }

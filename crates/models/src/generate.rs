@@ -228,7 +228,9 @@ mod tests {
                 segment: 2,
                 emission: Emission::Readout,
                 gated: true,
+                scale: 0.02,
                 encoder_layers: 1,
+                evidence: false,
             }),
             Latents::Codes(CodeLmConfig {
                 variables: 2,

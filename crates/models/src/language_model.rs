@@ -180,7 +180,9 @@ mod tests {
             segment: 1,
             emission: Emission::Product,
             gated: true,
+            scale: 0.02,
             encoder_layers: 1,
+            evidence: false,
         };
         assert_eq!(states, Latents::States(expected));
         let again: Latents = toml::from_str(&toml::to_string(&states).unwrap()).unwrap();

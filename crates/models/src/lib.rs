@@ -3,6 +3,7 @@
 mod categorical_vae;
 mod code_lm;
 mod convolution;
+mod defaults;
 mod encoder;
 mod generate;
 mod language_model;

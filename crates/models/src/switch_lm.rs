@@ -9,9 +9,10 @@ use gumbel_kernels::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::defaults::{check_scale, is_false, is_usual_scale, usual_scale};
 use crate::encoder::Encoder;
 use crate::segments::{spread, sum_segments};
-use crate::stack::{EMBEDDING, Linear};
+use crate::stack::Linear;
 use crate::{LatentVariableModel, Sequences, Transformer, TransformerConfig};
 
 /// How far a state moves a logit at most, either way, in nats.
@@ -39,7 +40,7 @@ impl Emission {
 }
 
 /// Sizes and choices of a [`SwitchLm`], beside its decoder's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SwitchLmConfig {
     /// Number of states `K`; with one the model is the decoder, and a bias of its logits.
@@ -53,9 +54,17 @@ pub struct SwitchLmConfig {
     /// Whether what came before changes where the chain goes; else it is a chain by itself.
     #[serde(default = "yes")]
     pub gated: bool,
+    /// How large the vectors of states are at the start. Small ones let the decoder start as it would without states; with
+    /// large ones it starts as a mixture, whose parts can be told apart.
+    #[serde(default = "usual_scale", skip_serializing_if = "is_usual_scale")]
+    pub scale: f64,
     /// Blocks of the bidirectional transformer that infers states, of the decoder's width; with 0 nothing does, and the
     /// posterior is uniform.
     pub encoder_layers: usize,
+    /// Whether the posterior weighs each state by the likelihood of the segment under it, which the model knows, and the
+    /// encoder only says what that leaves out; else the encoder has to find out by itself what states mean.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub evidence: bool,
 }
 
 fn one() -> usize {
@@ -75,7 +84,7 @@ impl SwitchLmConfig {
     ///
     /// # Errors
     /// Those of [`TransformerConfig::check`], also for the encoder's layers, or if there are no states or more than 4096,
-    /// or a segment has no symbol or more than the longest sequence.
+    /// or a segment has no symbol or more than the longest sequence, or the scale is negative or not finite.
     pub fn check(&self, decoder: &TransformerConfig) -> std::result::Result<(), String> {
         decoder.check()?;
         if !(1..=MOST_STATES).contains(&self.states) {
@@ -85,6 +94,7 @@ impl SwitchLmConfig {
         if !(1..=longest).contains(&self.segment) {
             return Err(format!("segment is {}; use 1 to {longest}", self.segment));
         }
+        check_scale(self.scale)?;
         Encoder::check(decoder, self.encoder_layers)
     }
 }
@@ -96,11 +106,12 @@ impl SwitchLmConfig {
 /// with [`Emission::Readout`], `∝ exp(W (h_t ⊙ (1 + v_k) + u_k))`; `p(z_s = k | z_{s-1} = j) ∝ exp(A_jk + g_s[k])`, where the gate `g_s` is a linear map of what the decoder knows before
 /// the segment. Given the words, the states are a Markov chain, so [`log_prob`](Self::log_prob) is exact, and every bound
 /// and estimator of it can be held against it. As a [`LatentVariableModel`] its posterior is `Π_s q(z_s | x)`, of a
-/// bidirectional transformer that reads each symbol with the one before; there is one site, `z`, of `N` segments of `K` states. Under a relaxation a mixture of
+/// bidirectional transformer that reads each symbol with the one before, or of it and the likelihoods of the segments
+/// under each state; there is one site, `z`, of `N` segments of `K` states. Under a relaxation a mixture of
 /// states has the mixture of their log-probabilities.
 ///
 /// Parameters: those of [`Transformer`] under `decoder`, `states.{embedding, gain, transitions, start}`, `gate.*`, and those of
-/// the posterior under `encoder` and `posterior`. States start nearly alike.
+/// the posterior under `encoder` and `posterior`. With a small scale states start nearly alike.
 #[derive(Clone, Debug)]
 pub struct SwitchLm {
     decoder: Transformer,
@@ -114,6 +125,7 @@ pub struct SwitchLm {
     gate: Option<Linear>,
     states: usize,
     segment: usize,
+    evidence: bool,
 }
 
 /// What the chain is made of, for some sequences.
@@ -138,19 +150,24 @@ impl SwitchLm {
         let (k, d) = (config.states, decoder.width);
         let states = builder.pp("states");
         let small = Init::Randn { mean: 0., stdev: 0.01 };
-        let gain = || states.get_with_hints((k, d), "gain", EMBEDDING);
+        let vectors = |name: &str| {
+            let start = Init::Randn { mean: 0., stdev: config.scale };
+            states.get_with_hints((k, d), name, start)
+        };
+        let gain = || vectors("gain");
         let gain = (config.emission == Emission::Readout).then(gain);
         let gate = config.gated.then(|| Linear::new(d, k, &builder.pp("gate")));
         Ok(Self {
             decoder: Transformer::new(decoder, &builder.pp("decoder"))?,
             encoder: Encoder::new(decoder, config.encoder_layers, k, builder)?,
-            embedding: states.get_with_hints((k, d), "embedding", EMBEDDING)?,
+            embedding: vectors("embedding")?,
             gain: gain.transpose()?,
             transitions: states.get_with_hints((k, k), "transitions", small)?,
             start: states.get_with_hints(k, "start", Init::Const(0.))?,
             gate: gate.transpose()?,
             states: k,
             segment: config.segment,
+            evidence: config.evidence,
         })
     }
 
@@ -162,8 +179,9 @@ impl SwitchLm {
 
     /// The mean-field bound `[B]`, `E_q[log p(x, z) - log q(z)]`, in closed form: what samples of the posterior estimate.
     pub fn mean_field_bound(&self, x: &Sequences) -> Result<Tensor> {
-        let Chain { emission, gate } = self.chain(x)?;
-        let logits = self.posterior_logits(x)?;
+        let chain = self.chain(x)?;
+        let logits = self.infer(x, &chain.emission)?;
+        let Chain { emission, gate } = chain;
         let q = softmax(&logits)?;
         let n = q.dim(1)?;
         let mut bound = ((&q * emission)?.sum((1, 2))? + categorical_entropy(&logits)?.sum(1)?)?;
@@ -191,14 +209,7 @@ impl SwitchLm {
 
     /// Logits `[B, N, K]` of `q(z_s | x)`.
     pub fn posterior_logits(&self, x: &Sequences) -> Result<Tensor> {
-        let (b, t) = x.targets.dims2()?;
-        match &self.encoder {
-            Some(encoder) => encoder.forward(x, self.segment),
-            None => {
-                let shape = (b, t.div_ceil(self.segment), self.states);
-                Tensor::zeros(shape, self.start.dtype(), self.start.device())
-            }
-        }
+        self.infer(x, &self.chain(x)?.emission)
     }
 
     /// Probabilities `[B, N, K]` of each state given all the words, `p(z_s | x)`: the true posterior's, not `q`'s.
@@ -294,6 +305,15 @@ impl SwitchLm {
         Tensor::cat(&(0..self.states).map(of_state).collect::<Result<Vec<_>>>()?, D::Minus1)
     }
 
+    /// Logits of `q(z_s | x)`, given what each state says of the segments; uniform where nothing infers.
+    fn infer(&self, x: &Sequences, emission: &Tensor) -> Result<Tensor> {
+        match &self.encoder {
+            Some(encoder) if self.evidence => add(&encoder.forward(x, self.segment)?, emission),
+            Some(encoder) => encoder.forward(x, self.segment),
+            None => emission.zeros_like(),
+        }
+    }
+
     fn chain(&self, x: &Sequences) -> Result<Chain> {
         let h = self.decoder.hidden(&x.inputs)?;
         let emission = sum_segments(&self.emission(&h, x)?, self.segment)?;
@@ -316,7 +336,7 @@ impl LatentVariableModel for SwitchLm {
 
     fn log_likelihood(&self, x: &Sequences, trace: &mut Trace<'_>) -> Result<Tensor> {
         let Chain { emission, gate } = self.chain(x)?;
-        let posterior = self.posterior_logits(x)?.unsqueeze(0)?;
+        let posterior = self.infer(x, &emission)?.unsqueeze(0)?;
         let z = trace.infer("z", &Categorical::from_logits(&posterior)?)?; // [S, B, N, K]
         let (s, b, n, k) = z.dims4()?;
         let before = z.narrow(2, 0, n - 1)?.reshape((s * b * (n - 1), k))?;
@@ -356,7 +376,9 @@ mod tests {
             segment,
             emission: if states == 3 { Emission::Readout } else { Emission::Product },
             gated,
+            scale: usual_scale(),
             encoder_layers: 1,
+            evidence: states == 3,
         }
     }
 
@@ -497,6 +519,7 @@ mod tests {
             (SwitchLmConfig { states: 0, ..config(2, 1, true) }, "states"),
             (SwitchLmConfig { segment: 0, ..config(2, 1, true) }, "segment is 0"),
             (SwitchLmConfig { segment: 10, ..config(2, 1, true) }, "use 1 to 9"),
+            (SwitchLmConfig { scale: -1., ..config(2, 1, true) }, "scale is -1"),
         ] {
             assert!(bad.check(&DECODER).unwrap_err().contains(key));
         }

@@ -2,6 +2,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ContextConfig;
+use crate::defaults::is_false;
 use crate::latents::{Latents, check_layers, check_units};
 use crate::{Activation, Coding};
 
@@ -45,10 +46,6 @@ pub struct CategoricalVaeConfig {
 
 fn one() -> usize {
     1
-}
-
-fn is_false(x: &bool) -> bool {
-    !*x
 }
 
 fn is_one(n: &usize) -> bool {
