@@ -51,6 +51,26 @@ lint:
 doc *ARGS:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked "$@"
 
+# Hold a device against the processor, operation by operation: `just device-check --device cuda:0`
+device-check *ARGS:
+    cargo run --release --locked --bin device-check -- "$@"
+
+# Build the binaries for NVIDIA GPUs and machines without, into dist/cuda; no GPU and no CUDA needed (Linux x86-64)
+build-cuda *ARGS:
+    bash .cargo/cuda/build.sh "$@"
+
+# Check lints with CUDA switched on; nothing of CUDA needed
+check-cuda:
+    bash -c 'source .cargo/cuda/env.sh stub && cargo "${CARGO_CUDA[@]}" clippy --workspace --all-targets --locked "${CUDA_TARGET[@]}" -- -D warnings'
+
+# Run the tests with CUDA switched on, on the processor; nothing of CUDA needed
+test-cuda *ARGS:
+    bash -c 'source .cargo/cuda/env.sh stub && cargo "${CARGO_CUDA[@]}" test --locked "${CUDA_TARGET[@]}" "$@"' test "$@"
+
+# Check that the code for Apple GPUs compiles (needs `rustup target add aarch64-apple-darwin`)
+check-metal:
+    cargo check --workspace --locked --features gumbel-experiments/metal --target aarch64-apple-darwin
+
 # Check licences, sources and banned crates (needs cargo-deny)
 deny:
     cargo deny --config .cargo/deny.toml check bans licenses sources

@@ -16,6 +16,10 @@ use crate::{Real, in_single};
 pub fn bernoulli_log_prob(logits: &Tensor, x: &Tensor) -> Result<Tensor> {
     in_single([logits, x], |[logits, x]| {
         let (logits, x, leading) = align_rows(logits, x)?;
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([&logits, &x]) {
+            return crate::cuda::bernoulli_log_prob(&logits, &x)?.reshape(leading);
+        }
         let sums =
             if fusible([&logits, &x]) { fused(&logits, &x)? } else { reference(&logits, &x)? };
         sums.reshape(leading)

@@ -42,6 +42,10 @@ pub fn gumbel_softmax(
     positive(temperature)?;
     let shape = sample_shape(logits, samples, 2)?;
     in_single([logits], |[logits]| {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([logits]) {
+            return crate::cuda::gumbel_softmax(logits, shape, temperature, forward, key);
+        }
         if fusible([logits]) {
             fused(logits, shape, Noisy { inverse: 1. / temperature, key }, forward)
         } else {

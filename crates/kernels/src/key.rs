@@ -68,6 +68,13 @@ impl Key {
         })
     }
 
+    /// Key and nonce: what names the stream.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn words(self) -> [u32; 4] {
+        let Self { key: [a, b], nonce: [c, d] } = self;
+        [a, b, c, d]
+    }
+
     /// The four words of block `block`: elements `4·block` to `4·block + 3`.
     #[inline]
     pub(crate) fn block(self, block: u64) -> [u32; 4] {
@@ -134,19 +141,26 @@ impl Key {
         })
     }
 
-    fn tensor(
-        self,
-        shape: Shape,
-        dtype: DType,
-        device: &Device,
-        single: impl Fn(&[u32], &mut [f32]) + Sync,
-        double: impl Fn(&[u32], &mut [f64]) + Sync,
-    ) -> Result<Tensor> {
+    fn numbers<T: Real>(self, noise: Noise, n: usize) -> Result<Vec<T>> {
+        match noise {
+            Noise::Uniform => self.fill(n, uniforms::<T>),
+            Noise::Gumbel => self.fill(n, gumbels::<T>),
+            Noise::Logistic => self.fill(n, logistics::<T>),
+            Noise::Normal => self.fill(n, normals::<T>),
+        }
+    }
+
+    fn tensor(self, noise: Noise, shape: Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let (Device::Cuda(device), DType::F32 | DType::F16 | DType::BF16) = (device, dtype) {
+            return crate::cuda::fill(device, self, noise, shape)?.to_dtype(dtype);
+        }
         let n = shape.elem_count();
         let tensor = match dtype {
-            DType::F64 => Tensor::from_vec(self.fill(n, double)?, shape, &Device::Cpu)?,
+            DType::F64 => Tensor::from_vec(self.numbers::<f64>(noise, n)?, shape, &Device::Cpu)?,
             DType::F32 | DType::F16 | DType::BF16 => {
-                Tensor::from_vec(self.fill(n, single)?, shape, &Device::Cpu)?.to_dtype(dtype)?
+                Tensor::from_vec(self.numbers::<f32>(noise, n)?, shape, &Device::Cpu)?
+                    .to_dtype(dtype)?
             }
             other => candle_core::bail!("random numbers are floats, got dtype {other:?}"),
         };
@@ -155,13 +169,12 @@ impl Key {
 
     /// `U(0, 1)` in the open interval (`F16`/`BF16`/`F32` round it and may reach an end).
     pub fn uniform(self, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
-        self.tensor(shape.into(), dtype, device, uniforms::<f32>, uniforms::<f64>)
+        self.tensor(Noise::Uniform, shape.into(), dtype, device)
     }
 
     /// `Gumbel(0, 1)` noise `-ln(-ln u)`, exact in both tails: from -3.13 to 22.87.
     pub fn gumbel(self, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
-        let shape = shape.into();
-        self.tensor(shape, dtype, device, gumbels::<f32>, gumbels::<f64>)
+        self.tensor(Noise::Gumbel, shape.into(), dtype, device)
     }
 
     /// `Logistic(0, 1)` noise `ln u - ln(1 - u)`, exact in both tails: within ±22.87.
@@ -171,24 +184,22 @@ impl Key {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        self.tensor(shape.into(), dtype, device, logistics::<f32>, logistics::<f64>)
+        self.tensor(Noise::Logistic, shape.into(), dtype, device)
     }
 
     /// `N(0, 1)` noise by the Box–Muller transform, within ±6.77.
     pub fn normal(self, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
-        self.tensor(
-            shape.into(),
-            dtype,
-            device,
-            |w, o| {
-                pairs(w, o, |a, b| {
-                    let (x, y) = noise::normal_pair(a, b);
-                    (x as f32, y as f32)
-                });
-            },
-            |w, o| pairs(w, o, noise::normal_pair),
-        )
+        self.tensor(Noise::Normal, shape.into(), dtype, device)
     }
+}
+
+/// What is made of random words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Noise {
+    Uniform,
+    Gumbel,
+    Logistic,
+    Normal,
 }
 
 vectorised! {
@@ -209,11 +220,11 @@ vectorised! {
     }
 }
 
-fn pairs<T: Copy>(words: &[u32], out: &mut [T], f: impl Fn(u32, u32) -> (T, T)) {
+fn normals<T: Real>(words: &[u32], out: &mut [T]) {
     for (out, words) in out.chunks_mut(2).zip(words.chunks_exact(2)) {
-        let (first, second) = f(words[0], words[1]);
+        let (first, second) = noise::normal_pair(words[0], words[1]);
         for (out, value) in out.iter_mut().zip([first, second]) {
-            *out = value;
+            *out = T::of(value);
         }
     }
 }

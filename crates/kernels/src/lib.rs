@@ -26,6 +26,8 @@ pub mod categorical_kl;
 mod check;
 pub mod convolution;
 pub mod cross_entropy;
+#[cfg(any(test, feature = "cuda"))]
+mod cuda;
 mod elementwise;
 pub mod embedding;
 pub mod exp_concrete;
@@ -69,6 +71,8 @@ pub use categorical_entropy::categorical_entropy;
 pub use categorical_kl::categorical_kl;
 pub use convolution::{Window, conv_transpose2d, conv2d, fold, unfold};
 pub use cross_entropy::cross_entropy;
+#[cfg(feature = "cuda")]
+pub use cuda::cuda_device;
 pub use embedding::embedding;
 pub use exp_concrete::{exp_concrete, exp_concrete_with_log_density};
 pub use exp_concrete_density::exp_concrete_log_density;

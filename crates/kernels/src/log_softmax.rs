@@ -16,6 +16,10 @@ use crate::{Real, in_single};
 /// If a row has no finite entry.
 pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     in_single([x], |[x]| {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([x]) {
+            return crate::cuda::log_softmax(x);
+        }
         if !fusible([x]) {
             return reference(x);
         }
@@ -36,6 +40,10 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
 /// If a row has no finite entry.
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     in_single([x], |[x]| {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([x]) {
+            return crate::cuda::softmax(x);
+        }
         if !fusible([x]) {
             return softmax_reference(x);
         }

@@ -51,7 +51,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Machine")]
     pub threads: Option<u16>,
 
-    /// Where to compute: auto or cpu
+    /// Where to compute: auto, cpu, cuda, cuda:N or metal; GPUs need a build for them
     #[arg(long, value_name = "DEVICE", default_value_t, help_heading = "Machine")]
     pub device: DeviceChoice,
 
@@ -169,7 +169,7 @@ mod tests {
             assert!(parse(&["--name", name]).is_err(), "{name:?}");
         }
         assert_eq!(parse(&["--name", "tau-0.5 é"]).unwrap().name, "tau-0.5 é");
-        assert!(parse(&["--device", "cuda"]).unwrap_err().contains("auto, cpu"));
+        assert!(parse(&["--device", "gpu"]).unwrap_err().contains("auto, cpu"));
         assert!(parse(&["--threads", "0"]).is_err());
         assert!(parse(&["--seed", "-1"]).is_err());
         assert!(parse(&["--quiet", "--verbose"]).is_err());

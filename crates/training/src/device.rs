@@ -6,52 +6,101 @@ use candle_core::Device;
 
 use crate::{Error, Result};
 
-/// Names of the devices that this build can use, for messages.
-const SUPPORTED: &str = "auto, cpu";
+/// Names of devices, for messages.
+const NAMES: &str = "auto, cpu, cuda, cuda:N, metal";
 
 /// The device that was asked for: `auto` or one by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The fastest device of this build.
+    /// The fastest device that this build can use and this machine has.
     #[default]
     Auto,
     /// The processor.
     Cpu,
+    /// An NVIDIA GPU by its number.
+    Cuda(usize),
+    /// The GPU of an Apple computer.
+    Metal,
 }
 
 impl FromStr for DeviceChoice {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            other => Err(Error::Usage(format!(
-                "device `{other}` is not in this build, which supports: {SUPPORTED}"
-            ))),
+        let number = name.strip_prefix("cuda:").map(str::parse);
+        match (name, number) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            ("metal", _) => Ok(Self::Metal),
+            (_, Some(Ok(number))) => Ok(Self::Cuda(number)),
+            _ => Err(Error::Usage(format!("there is no device `{name}`; use one of {NAMES}"))),
         }
     }
 }
 
 impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-        })
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Metal => f.write_str("metal"),
+        }
     }
 }
 
 impl DeviceChoice {
     /// Opens the device and says in one line of the log which it is and why.
+    ///
+    /// # Errors
+    /// If a device was asked for by name, and this build cannot use it or this machine does not have it.
     pub fn open(self) -> Result<Device> {
-        let why = match self {
-            Self::Auto => "the only device of this build",
-            Self::Cpu => "asked for by --device",
+        let (device, name, why) = match self {
+            Self::Cpu => (Device::Cpu, "cpu".to_owned(), "asked for by --device".to_owned()),
+            Self::Cuda(number) => {
+                (cuda(number)?, self.to_string(), "asked for by --device".to_owned())
+            }
+            Self::Metal => (metal()?, self.to_string(), "asked for by --device".to_owned()),
+            Self::Auto => fastest(),
         };
-        tracing::info!("device: cpu, {why}");
-        Ok(Device::Cpu)
+        tracing::info!("device: {name}, {why}");
+        Ok(device)
     }
+}
+
+/// A GPU if there is one, else the processor; its name, and why.
+fn fastest() -> (Device, String, String) {
+    let mut reasons = Vec::new();
+    for (name, open) in [("cuda:0", cuda(0)), ("metal", metal())] {
+        match open {
+            Ok(device) => return (device, name.to_owned(), "the fastest that is there".to_owned()),
+            Err(error) => reasons.push(error.to_string()),
+        }
+    }
+    (Device::Cpu, "cpu".to_owned(), reasons.join("; "))
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(number: usize) -> Result<Device> {
+    let device = gumbel_kernels::cuda_device(number);
+    device.map_err(|error| Error::Usage(format!("device cuda:{number} does not open: {error}")))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize) -> Result<Device> {
+    Err(Error::Usage("this build has no CUDA; build it with --features cuda".to_owned()))
+}
+
+#[cfg(feature = "metal")]
+fn metal() -> Result<Device> {
+    let device = Device::new_metal(0);
+    device.map_err(|error| Error::Usage(format!("device metal does not open: {error}")))
+}
+
+#[cfg(not(feature = "metal"))]
+fn metal() -> Result<Device> {
+    Err(Error::Usage("this build has no Metal; build it with --features metal".to_owned()))
 }
 
 #[cfg(test)]
@@ -59,17 +108,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_is_not_built_in_is_refused_with_those_that_are() {
-        let error = "cuda".parse::<DeviceChoice>().unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("`cuda`") && error.to_string().contains("auto, cpu"));
+    fn a_device_that_does_not_exist_is_refused_with_those_that_do() {
+        for wrong in ["gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", ""] {
+            let error = wrong.parse::<DeviceChoice>().unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(
+                error.to_string().contains(&format!("`{wrong}`; use one of {NAMES}")),
+                "{error}"
+            );
+        }
     }
 
     #[test]
     fn names_read_back() {
-        for choice in [DeviceChoice::Auto, DeviceChoice::Cpu] {
+        use DeviceChoice::{Auto, Cpu, Cuda, Metal};
+        for choice in [Auto, Cpu, Cuda(0), Cuda(12), Metal] {
             assert_eq!(choice.to_string().parse::<DeviceChoice>().unwrap(), choice);
-            assert!(choice.open().unwrap().is_cpu());
+        }
+        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), Cuda(0));
+        assert!(Cpu.open().unwrap().is_cpu());
+        assert!(Auto.open().is_ok());
+    }
+
+    /// Whatever this build and this machine have, a device that cannot be used is an error that says what to do.
+    #[test]
+    fn what_cannot_be_opened_says_why() {
+        let built = cfg!(feature = "cuda");
+        match DeviceChoice::Cuda(97).open() {
+            Err(error) if built => assert!(error.to_string().contains("cuda:97"), "{error}"),
+            Err(error) => assert!(error.to_string().contains("--features cuda"), "{error}"),
+            Ok(_) => panic!("GPU 97"),
         }
     }
 }

@@ -92,7 +92,9 @@ fn mistakes_exit_with_2_a_suggestion_and_nothing_begun() {
         (&["--dataset", "mnits"], &["mnits", "mnist"]),
         (&["--sede", "3"], &["--sede", "--seed"]),
         (&["--threads", "0"], &["--threads"]),
-        (&["--device", "cuda"], &["cuda", "auto, cpu"]),
+        (&["--device", "gpu"], &["gpu", "auto, cpu"]),
+        #[cfg(not(feature = "metal"))]
+        (&["--device", "metal"], &["no Metal", "--features metal"]),
         (&["--config", "typo.toml"], &["typo.toml", "sed"]),
         (&["--resume", "nowhere"], &["nowhere", "no run directory"]),
     ] {

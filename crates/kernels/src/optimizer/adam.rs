@@ -38,6 +38,11 @@ pub fn adam_update(
     if parameter.elem_count() == 0 {
         return Ok(());
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes([parameter, m, v, gradient]) {
+        apart(parameter, m, v, gradient)?;
+        return crate::cuda::adam(parameter, m, v, gradient, step);
+    }
     match fused_dtype(parameter) {
         Some(DType::F32) => adam_fused::<f32>(parameter, m, v, gradient, step),
         Some(_) => adam_fused::<f64>(parameter, m, v, gradient, step),
@@ -66,13 +71,17 @@ pub fn adam_update_reference(
     parameter.set(&next)
 }
 
+/// An error if one shares memory with another: each is locked while it is written.
+fn apart(p: &Var, m: &Var, v: &Var, g: &Tensor) -> Result<()> {
+    p.inplace_op3(m, v, &Apart)?;
+    p.inplace_op2(g, &Apart)?;
+    m.inplace_op3(v, g, &Apart)?;
+    v.inplace_op2(g, &Apart)
+}
+
 fn adam_fused<T: Float>(p: &Var, m: &Var, v: &Var, g: &Tensor, step: &AdamStep) -> Result<()> {
     let g = g.contiguous()?;
-    // Each is locked below while it is written, so none may be part of another.
-    p.inplace_op3(m, v, &Apart)?;
-    p.inplace_op2(&g, &Apart)?;
-    m.inplace_op3(v, &g, &Apart)?;
-    v.inplace_op2(&g, &Apart)?;
+    apart(p, m, v, &g)?;
     write::<T>(p, |p| {
         write::<T>(m, |m| write::<T>(v, |v| read(&g, |g| adam_slices(p, m, v, g, step))))
     })

@@ -2,7 +2,9 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-use candle_core::{CpuStorage, DType, InplaceOp1, InplaceOp2, InplaceOp3, Layout, Result};
+use candle_core::{
+    CpuStorage, CudaStorage, DType, InplaceOp1, InplaceOp2, InplaceOp3, Layout, Result,
+};
 use candle_core::{Storage, Tensor, bail};
 
 use crate::Real;
@@ -97,6 +99,10 @@ impl InplaceOp2 for Apart {
     fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<()> {
         Ok(())
     }
+
+    fn cuda_fwd(&self, _: &mut CudaStorage, _: &Layout, _: &CudaStorage, _: &Layout) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl InplaceOp3 for Apart {
@@ -111,6 +117,17 @@ impl InplaceOp3 for Apart {
         _: &CpuStorage,
         _: &Layout,
         _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<()> {
+        Ok(())
+    }
+    fn cuda_fwd(
+        &self,
+        _: &mut CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
         _: &Layout,
     ) -> Result<()> {
         Ok(())

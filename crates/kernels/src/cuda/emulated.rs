@@ -1,0 +1,307 @@
+//! The source of the GPU's kernels, run on the CPU one thread after the other, against the CPU's own kernels.
+//!
+//! What is not tested here is what a GPU does at once: exchange between the threads of a row. A row is one thread's.
+#![expect(unsafe_code, reason = "the kernels are functions of C")]
+use std::path::Path;
+use std::process::Command;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use libloading::{Library, Symbol};
+
+use super::SOURCE;
+use crate::check::irregular;
+use crate::optimizer::{AdamStep, adam_update};
+use crate::{Forward, Key, bernoulli_log_prob, gumbel_softmax, log_softmax, softmax};
+
+/// What a C++ compiler needs to take the source.
+const PRELUDE: &str = include_str!("emulated.h");
+
+/// The kernels, as functions of one thread.
+struct Kernels {
+    library: Library,
+    _directory: tempfile::TempDir,
+}
+
+/// None where there is no C++ compiler.
+fn compiled() -> Option<Kernels> {
+    let directory = tempfile::tempdir().unwrap();
+    let (source, library) =
+        (directory.path().join("kernels.cpp"), directory.path().join("kernels.so"));
+    std::fs::write(&source, format!("{PRELUDE}{SOURCE}")).unwrap();
+    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    let options = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-o"];
+    let run = Command::new(compiler).args(options).args([&library as &Path, &source]).output();
+    let Ok(output) = run else { return None };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // SAFETY: the library was just made from the source above; it does nothing when it is loaded.
+    let library = unsafe { Library::new(&library) }.unwrap();
+    Some(Kernels { library, _directory: directory })
+}
+
+/// Calls a kernel for every thread of some blocks.
+macro_rules! run {
+    ($kernels:ident, $blocks:expr, $name:literal, ($($t:ty),+), ($($argument:expr),+)) => {{
+        let (blocks, threads): (u32, u32) = $blocks;
+        // SAFETY: the types are those of the kernel in `kernels.cu`, and every pointer is to as many numbers as the sizes
+        // beside it say; one thread runs at a time, and tests do not share a library.
+        unsafe {
+            let at: Symbol<'_, unsafe extern "C" fn(u32, u32, u32, u32)> = $kernels.library.get(b"at").unwrap();
+            let kernel: Symbol<'_, unsafe extern "C" fn($($t),+)> = $kernels.library.get($name).unwrap();
+            for (block, thread) in (0..blocks).flat_map(|b| (0..threads).map(move |t| (b, t))) {
+                at(block, blocks, thread, threads);
+                kernel($($argument),+);
+            }
+        }
+    }};
+}
+
+type From = *const f32;
+type To = *mut f32;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Stream([u32; 4]);
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Step([f32; 6]);
+
+fn numbers(x: &Tensor) -> Result<Vec<f32>> {
+    x.flatten_all()?.to_vec1()
+}
+
+fn close(ours: &[f32], theirs: &[f32], tolerance: f32) {
+    assert_eq!(ours.len(), theirs.len());
+    for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        assert!((a - b).abs() <= tolerance * b.abs().max(1.), "{i}: {a} {b}");
+    }
+}
+
+/// Blocks for rows, a thread each, and more threads than rows.
+fn for_rows(rows: usize) -> (u32, u32) {
+    (rows as u32 / 7 + 1, 7)
+}
+
+#[test]
+fn noise_has_the_bits_of_the_cpu() -> Result<()> {
+    let Some(kernels) = compiled() else { return Ok(()) };
+    type Draw = fn(Key, usize, DType, &Device) -> Result<Tensor>;
+    let draws = [Key::uniform as Draw, Key::gumbel, Key::logistic, Key::normal];
+    for (noise, draw) in draws.into_iter().enumerate() {
+        for n in [1, 4, 10_007] {
+            let key = Key::from_seed(n as u64).named("noise");
+            let mut out = vec![f32::NAN; n];
+            run!(
+                kernels,
+                (3, 5),
+                b"fill",
+                (To, u64, u32, Stream),
+                (out.as_mut_ptr(), n as u64, noise as u32, Stream(key.words()))
+            );
+            let ours = numbers(&draw(key, n, DType::F32, &Device::Cpu)?)?;
+            // The normal deviates are those of the system's library of mathematics.
+            if noise == 3 { close(&out, &ours, 1e-6) } else { assert_eq!(out, ours, "{noise}") }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn softmax_and_its_gradients_are_those_of_the_cpu() -> Result<()> {
+    let Some(kernels) = compiled() else { return Ok(()) };
+    for (rows, k) in [(1, 1), (11, 10), (3, 2000)] {
+        let x = (irregular(&[rows, k], 1, DType::F32)? * 5.)?;
+        let g = irregular(&[rows, k], 2, DType::F32)?;
+        let (from, weights) = (numbers(&x)?, numbers(&g)?);
+        for (logarithm, ours) in [(0, softmax as fn(&Tensor) -> Result<Tensor>), (1, log_softmax)] {
+            let (mut y, mut d) = (vec![f32::NAN; rows * k], vec![f32::NAN; rows * k]);
+            let (n, width, at) = (rows as u64, k as u32, for_rows(rows));
+            run!(
+                kernels,
+                at,
+                b"softmax",
+                (From, To, u64, u32, u32, u32),
+                (from.as_ptr(), y.as_mut_ptr(), n, width, 1, logarithm)
+            );
+            let variable = Var::from_tensor(&x)?;
+            let value = ours(&variable)?;
+            close(&y, &numbers(&value)?, 1e-5);
+            let gradient = (value * &g)?.sum_all()?.backward()?;
+            if logarithm == 1 {
+                run!(
+                    kernels,
+                    at,
+                    b"log_softmax_slopes",
+                    (From, From, To, u64, u32, u32),
+                    (y.as_ptr(), weights.as_ptr(), d.as_mut_ptr(), n, width, 1)
+                );
+            } else {
+                run!(
+                    kernels,
+                    at,
+                    b"softmax_slopes",
+                    (From, From, To, u64, u64, u32, u32, f32),
+                    (y.as_ptr(), weights.as_ptr(), d.as_mut_ptr(), n, 1, width, 1, 1.)
+                );
+            }
+            close(&d, &numbers(gradient.get(&variable).unwrap())?, 1e-5);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn gumbel_softmax_and_its_gradient_are_those_of_the_cpu() -> Result<()> {
+    let Some(kernels) = compiled() else { return Ok(()) };
+    let key = Key::from_seed(5).named("gumbel_softmax");
+    for (inputs, samples, k) in [(4, 3, 10), (1, 2, 3000)] {
+        let logits = Var::from_tensor(&irregular(&[1, inputs, k], 1, DType::F32)?)?;
+        let g = irregular(&[samples, inputs, k], 2, DType::F32)?;
+        let (from, weights) = (numbers(&logits)?, numbers(&g)?);
+        let (rows, inverse) = (samples * inputs, 1f32 / 0.7);
+        let mut soft = Vec::new();
+        for (hard, forward) in [(0, Forward::Soft), (1, Forward::Hard)] {
+            let mut y = vec![f32::NAN; rows * k];
+            run!(
+                kernels,
+                for_rows(rows),
+                b"gumbel_softmax",
+                (From, To, u64, u64, u32, u32, f32, u32, Stream),
+                (
+                    from.as_ptr(),
+                    y.as_mut_ptr(),
+                    rows as u64,
+                    inputs as u64,
+                    k as u32,
+                    1,
+                    inverse,
+                    hard,
+                    Stream(key.words())
+                )
+            );
+            let ours = gumbel_softmax(&logits, samples, 0.7, forward, key)?;
+            close(&y, &numbers(&ours)?, 3e-6);
+            if hard == 0 {
+                soft = y;
+            }
+            let gradient = (ours * &g)?.sum_all()?.backward()?;
+            let mut d = vec![f32::NAN; inputs * k];
+            run!(
+                kernels,
+                for_rows(inputs),
+                b"softmax_slopes",
+                (From, From, To, u64, u64, u32, u32, f32),
+                (
+                    soft.as_ptr(),
+                    weights.as_ptr(),
+                    d.as_mut_ptr(),
+                    inputs as u64,
+                    samples as u64,
+                    k as u32,
+                    1,
+                    inverse
+                )
+            );
+            close(&d, &numbers(gradient.get(&logits).unwrap())?, 1e-5);
+        }
+    }
+    // Where no category is left.
+    let (masked, mut y) = ([f32::NEG_INFINITY; 3], [0f32; 3]);
+    for hard in [0, 1] {
+        run!(
+            kernels,
+            (1, 1),
+            b"gumbel_softmax",
+            (From, To, u64, u64, u32, u32, f32, u32, Stream),
+            (masked.as_ptr(), y.as_mut_ptr(), 1, 1, 3, 1, 1., hard, Stream(key.words()))
+        );
+        assert!(y.iter().all(|y| y.is_nan()), "{y:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn bernoulli_and_its_gradients_are_those_of_the_cpu() -> Result<()> {
+    let Some(kernels) = compiled() else { return Ok(()) };
+    for (of_logits, of_data, d) in [(6, 2, 19), (2, 6, 7), (3, 3, 784)] {
+        let shape = |n: usize| if n == 6 { vec![3, 2, d] } else { vec![n, d] };
+        let l = Var::from_tensor(&(irregular(&shape(of_logits), 1, DType::F32)? * 3.)?)?;
+        let x = Var::from_tensor(&irregular(&shape(of_data), 2, DType::F32)?)?;
+        let n = of_logits.max(of_data);
+        let value = bernoulli_log_prob(&l, &x)?;
+        let g = irregular(value.dims(), 3, DType::F32)?;
+        let (logits, data, weights) = (numbers(&l)?, numbers(&x)?, numbers(&g)?);
+        let size = (n as u64, of_logits as u64, of_data as u64, d as u32);
+        let mut y = vec![f32::NAN; n];
+        run!(
+            kernels,
+            for_rows(n),
+            b"bernoulli_log_prob",
+            (From, From, To, u64, u64, u64, u32, u32),
+            (logits.as_ptr(), data.as_ptr(), y.as_mut_ptr(), size.0, size.1, size.2, size.3, 1)
+        );
+        close(&y, &numbers(&value)?, 1e-5);
+        let gradient = (value * &g)?.sum_all()?.backward()?;
+        let (mut of_l, mut of_x) = (vec![f32::NAN; of_logits * d], vec![f32::NAN; of_data * d]);
+        run!(
+            kernels,
+            (3, 5),
+            b"bernoulli_slopes_of_logits",
+            (From, From, From, To, u64, u64, u64, u32),
+            (
+                logits.as_ptr(),
+                data.as_ptr(),
+                weights.as_ptr(),
+                of_l.as_mut_ptr(),
+                size.0,
+                size.1,
+                size.2,
+                size.3
+            )
+        );
+        run!(
+            kernels,
+            (3, 5),
+            b"bernoulli_slopes_of_data",
+            (From, From, To, u64, u64, u64, u32),
+            (logits.as_ptr(), weights.as_ptr(), of_x.as_mut_ptr(), size.0, size.1, size.2, size.3)
+        );
+        close(&of_l, &numbers(gradient.get(&l).unwrap())?, 1e-5);
+        close(&of_x, &numbers(gradient.get(&x).unwrap())?, 1e-5);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_step_of_adam_is_that_of_the_cpu() -> Result<()> {
+    let Some(kernels) = compiled() else { return Ok(()) };
+    let n = 1003;
+    let of = |seed| irregular(&[n], seed, DType::F32);
+    let (p, m) = (Var::from_tensor(&of(1)?)?, Var::from_tensor(&of(2)?)?);
+    let (v, g) = (Var::from_tensor(&of(3)?.abs()?)?, of(4)?);
+    let (mut of_p, mut of_m, mut of_v) = (numbers(&p)?, numbers(&m)?, numbers(&v)?);
+    let gradient = numbers(&g)?;
+    let step =
+        AdamStep { beta1: 0.9, beta2: 0.99, shrink: 0.98, rate: 0.1, scale: 1.5, epsilon: 1e-3 };
+    let AdamStep { beta1, beta2, shrink, rate, scale, epsilon } = step;
+    let coefficients = Step([beta1, beta2, shrink, rate, scale, epsilon].map(|x| x as f32));
+    run!(
+        kernels,
+        (3, 5),
+        b"adam",
+        (To, To, To, From, u64, Step),
+        (
+            of_p.as_mut_ptr(),
+            of_m.as_mut_ptr(),
+            of_v.as_mut_ptr(),
+            gradient.as_ptr(),
+            n as u64,
+            coefficients
+        )
+    );
+    adam_update(&p, &m, &v, &g, &step)?;
+    for (theirs, ours) in [(of_p, &p), (of_m, &m), (of_v, &v)] {
+        close(&theirs, &numbers(ours)?, 2e-6);
+    }
+    Ok(())
+}

@@ -1,0 +1,419 @@
+// The operations of this crate for NVIDIA GPUs, in single precision.
+//
+// Compiled at run time by NVRTC, without headers; and by a C++ compiler for the test, which runs the kernels on the CPU, one
+// thread after the other, against the CPU's own. Functions of one number do what those of math.rs do, step by step, with the
+// same constants, so that noise has the same bits on both; that needs `--fmad=false`, and fused multiply-adds written out.
+//
+// A row is shared by `lanes` threads that stand side by side: a power of two up to 32, or a whole block.
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define FN static __device__ __forceinline__
+#define KERNEL extern "C" __global__ void
+
+FN float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+FN float bits_to_float(int bits) { return __int_as_float(bits); }
+FN int float_to_bits(float x) { return __float_as_int(x); }
+FN float infinity() { return bits_to_float(0x7f800000); }
+FN float larger(float a, float b) { return a > b ? a : b; }
+
+// ---- math.rs ----
+
+struct Split {
+    float r, e;
+};
+
+FN Split split(float x) {
+    int bits = float_to_bits(x) - 0x3f3504f3;
+    Split s;
+    s.r = bits_to_float((bits & 0x007fffff) + 0x3f3504f3) - 1.f;
+    s.e = (float)(bits >> 23);
+    return s;
+}
+
+FN float ln_of_split(float r, float e) {
+    float square = r * r, fourth = square * square;
+    float low = fused(r, -2.4999994e-1f, 0.3333333f);
+    low = fused(square, fused(r, -1.6668058e-1f, 2.0000715e-1f), low);
+    float high = fused(r, -1.2420141e-1f, 1.4249323e-1f);
+    high = fused(square, fused(r, -1.151461e-1f, 1.16769987e-1f), high);
+    float p = fused(fourth, fused(fourth, 7.0376836e-2f, high), low);
+    float y = fused(square, fused(p, r, -0.5f), e * -2.1219444e-4f);
+    return fused(e, 0.6933594f, r + y);
+}
+
+FN float ln_normal(float x) {
+    Split s = split(x);
+    return ln_of_split(s.r, s.e);
+}
+
+FN float ln(float x) {
+    bool small = x < 1.17549435e-38f;
+    Split s = split(small ? x * 33554432.f : x);
+    float y = ln_of_split(s.r, s.e - (small ? 25.f : 0.f));
+    y = x == infinity() ? x : y;
+    y = x == 0.f ? -infinity() : y;
+    return x < 0.f || x != x ? bits_to_float(0x7fc00000) : y;
+}
+
+FN float power_of_two(int n) { return bits_to_float((n + 127) << 23); }
+
+FN float exponential(float x) {
+    // Comparisons with a NaN fail, so that it stays one.
+    x = x < -105.f ? -105.f : x;
+    x = x > 89.f ? 89.f : x;
+    const float round = 12582912.f;
+    float shifted = fused(x, 1.44269504f, round);
+    float n = shifted - round;
+    float r = fused(n, 2.1219444e-4f, fused(n, -0.6933594f, x));
+    float square = r * r;
+    float low = fused(r, 1.6666665e-1f, 0.5f);
+    float middle = fused(r, 8.333452e-3f, 4.1665796e-2f);
+    float high = fused(r, 1.987569e-4f, 1.3982e-3f);
+    float p = fused(square, fused(square, high, middle), low);
+    float y = fused(p, square, r) + 1.f;
+    int whole = float_to_bits(shifted) - float_to_bits(round);
+    int half = whole >> 1;
+    return y * power_of_two(half) * power_of_two(whole - half);
+}
+
+FN float ln_1p(float x) {
+    float u = 1.f + x, d = u - 1.f;
+    float y = ln(u) * (x / d);
+    y = u == infinity() ? u : y;
+    return d == 0.f ? x : y;
+}
+
+FN float absolute(float x) { return bits_to_float(float_to_bits(x) & 0x7fffffff); }
+
+FN float sigmoid(float x) {
+    float e = exponential(-absolute(x));
+    return (x >= 0.f ? 1.f : e) / (1.f + e);
+}
+
+FN float softplus(float x) { return (x > 0.f ? x : 0.f) + ln_1p(exponential(-absolute(x))); }
+
+// ---- philox.rs, key.rs ----
+
+// Names a stream: the two words of the key, and the two of the counter that are not the block's number.
+struct Stream {
+    u32 key[2], nonce[2];
+};
+
+struct Block {
+    u32 word[4];
+};
+
+FN Block block_of(Stream s, u64 number) {
+    u32 c0 = (u32)number, c1 = (u32)(number >> 32), c2 = s.nonce[0], c3 = s.nonce[1];
+    u32 k0 = s.key[0], k1 = s.key[1];
+    for (int round = 0; round < 10; round++) {
+        u64 a = 0xD2511F53ull * c0, b = 0xCD9E8D57ull * c2;
+        c0 = (u32)(b >> 32) ^ c1 ^ k0;
+        c1 = (u32)b;
+        c2 = (u32)(a >> 32) ^ c3 ^ k1;
+        c3 = (u32)a;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    Block out = {{c0, c1, c2, c3}};
+    return out;
+}
+
+FN u32 word_of(Stream s, u64 index) { return block_of(s, index >> 2).word[index & 3]; }
+
+// ---- noise.rs ----
+
+// The smaller of `u` and `1 - u`, and whether that is `1 - u`.
+struct Tail {
+    float t;
+    bool upper;
+};
+
+FN Tail tail(u32 word) {
+    Tail out;
+    out.upper = word >> 31 == 1u;
+    out.t = ((float)(int)(out.upper ? ~word : word) + 0.5f) * 2.3283064365386963e-10f;
+    return out;
+}
+
+FN float minus_ln_of_tail(float t, bool upper) {
+    if (!upper) {
+        return -ln_normal(t);
+    }
+    bool near = t <= 0.2928932f;
+    return -ln_of_split(near ? -t : 1.f - 2.f * t, near ? 0.f : -1.f);
+}
+
+FN float gumbel(u32 word) {
+    Tail u = tail(word);
+    return -ln_normal(minus_ln_of_tail(u.t, u.upper));
+}
+
+FN float logistic(u32 word) {
+    Tail u = tail(word);
+    float size = minus_ln_of_tail(u.t, false) - minus_ln_of_tail(u.t, true);
+    return u.upper ? size : -size;
+}
+
+FN double uniform(u32 word) { return ((double)word + 0.5) * 2.3283064365386963e-10; }
+
+FN double exponential_noise(u32 word) {
+    bool upper = word >> 31 == 1u;
+    double t = ((double)(int)(upper ? ~word : word) + 0.5) * 2.3283064365386963e-10;
+    return upper ? -log1p(-t) : -log(t);
+}
+
+enum Noise { UNIFORM, GUMBEL, LOGISTIC, NORMAL };
+
+FN u64 thread() { return (u64)blockIdx.x * blockDim.x + threadIdx.x; }
+FN u64 threads() { return (u64)gridDim.x * blockDim.x; }
+
+// Numbers `0..n` of a stream, a block of Philox at a time.
+KERNEL fill(float* out, u64 n, u32 noise, Stream stream) {
+    for (u64 block = thread(); block * 4 < n; block += threads()) {
+        Block b = block_of(stream, block);
+        float values[4];
+        for (int i = 0; i < 4; i++) {
+            u32 w = b.word[i];
+            values[i] = noise == UNIFORM ? (float)uniform(w) : noise == GUMBEL ? gumbel(w) : logistic(w);
+        }
+        if (noise == NORMAL) {
+            for (int i = 0; i < 4; i += 2) {
+                double radius = sqrt(2. * exponential_noise(b.word[i]));
+                double angle = 6.283185307179586 * uniform(b.word[i + 1]);
+                values[i] = (float)(radius * cos(angle));
+                values[i + 1] = (float)(radius * sin(angle));
+            }
+        }
+        for (int i = 0; i < 4 && block * 4 + i < n; i++) {
+            out[block * 4 + i] = values[i];
+        }
+    }
+}
+
+// ---- rows ----
+
+// `combine` over the threads of a row; all of the block take part.
+#define REDUCE(name, type, combine)                                                                                             \
+    FN type name(type v, u32 lanes) {                                                                                           \
+        for (u32 off = (lanes < 32 ? lanes : 32) / 2; off > 0; off /= 2) {                                                      \
+            type other = from_lane(v, off);                                                                                     \
+            v = combine(v, other);                                                                                              \
+        }                                                                                                                       \
+        if (lanes > 32) {                                                                                                       \
+            __shared__ type part[32];                                                                                           \
+            u32 parts = lanes / 32;                                                                                             \
+            __syncthreads();                                                                                                    \
+            if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = v;                                                              \
+            __syncthreads();                                                                                                    \
+            v = part[threadIdx.x % parts];                                                                                      \
+            for (u32 off = parts / 2; off > 0; off /= 2) {                                                                      \
+                type other = from_lane(v, off);                                                                                 \
+                v = combine(v, other);                                                                                          \
+            }                                                                                                                   \
+        }                                                                                                                       \
+        return v;                                                                                                               \
+    }
+
+FN float from_lane(float v, u32 off) { return __shfl_xor_sync(0xffffffffu, v, off); }
+
+// The largest of some numbers, and where it is.
+struct Top {
+    float value;
+    u32 at;
+};
+
+FN Top from_lane(Top v, u32 off) {
+    Top out;
+    out.value = __shfl_xor_sync(0xffffffffu, v.value, off);
+    out.at = __shfl_xor_sync(0xffffffffu, v.at, off);
+    return out;
+}
+
+FN Top first_top(Top a, Top b) { return b.value > a.value || (b.value == a.value && b.at < a.at) ? b : a; }
+
+// The largest of some numbers, and the sum of `e^(x - largest)`; `-inf` and 0 of none.
+struct LogSum {
+    float top, sum;
+};
+
+FN LogSum from_lane(LogSum v, u32 off) {
+    LogSum out;
+    out.top = __shfl_xor_sync(0xffffffffu, v.top, off);
+    out.sum = __shfl_xor_sync(0xffffffffu, v.sum, off);
+    return out;
+}
+
+FN LogSum log_sum_of_both(LogSum a, LogSum b) {
+    float top = larger(a.top, b.top);
+    float base = top == -infinity() ? 0.f : top;
+    LogSum out;
+    out.top = top;
+    out.sum = a.sum * exponential(a.top - base) + b.sum * exponential(b.top - base);
+    return out;
+}
+
+FN LogSum log_sum_with(LogSum a, float x) {
+    LogSum one;
+    one.top = x;
+    one.sum = x == -infinity() ? 0.f : 1.f;
+    // A NaN is no larger than anything, but stays in the sum.
+    return x <= a.top ? log_sum_of_both(a, one) : log_sum_of_both(one, a);
+}
+
+FN float sum_of_both(float a, float b) { return a + b; }
+
+REDUCE(total, float, sum_of_both)
+REDUCE(total_top, Top, first_top)
+REDUCE(total_log_sum, LogSum, log_sum_of_both)
+
+// The row of this thread and the number of the thread in it; rows past the end repeat the last one, and are not written.
+struct Place {
+    u64 row;
+    u32 lane;
+    bool live;
+};
+
+FN Place place(u64 rows, u32 lanes) {
+    Place out;
+    u64 row = thread() / lanes;
+    out.live = row < rows;
+    out.row = out.live ? row : rows - 1;
+    out.lane = (u32)(thread() % lanes);
+    return out;
+}
+
+// Softmax of rows of `k`, or its logarithm.
+KERNEL softmax(const float* x, float* y, u64 rows, u32 k, u32 lanes, u32 logarithm) {
+    Place p = place(rows, lanes);
+    const float* from = x + p.row * k;
+    LogSum all = {-infinity(), 0.f};
+    for (u32 j = p.lane; j < k; j += lanes) {
+        all = log_sum_with(all, from[j]);
+    }
+    all = total_log_sum(all, lanes);
+    float rest = logarithm ? ln(all.sum) : 1.f / all.sum;
+    for (u32 j = p.lane; p.live && j < k; j += lanes) {
+        float centred = from[j] - all.top;
+        y[p.row * k + j] = logarithm ? centred - rest : exponential(centred) * rest;
+    }
+}
+
+// The gradient of the logarithm of a softmax `y`: `g - e^y Σ g`.
+KERNEL log_softmax_slopes(const float* y, const float* g, float* d, u64 rows, u32 k, u32 lanes) {
+    Place p = place(rows, lanes);
+    float sum = 0.f;
+    for (u32 j = p.lane; j < k; j += lanes) {
+        sum += g[p.row * k + j];
+    }
+    sum = total(sum, lanes);
+    for (u32 j = p.lane; p.live && j < k; j += lanes) {
+        u64 i = p.row * k + j;
+        d[i] = g[i] - exponential(y[i]) * sum;
+    }
+}
+
+// The gradient of a softmax `y` of logits times `inverse`, of which each of `rows` rows serves `repeats` rows of `y`:
+// `Σ_s y (g - <g, y>) inverse`.
+KERNEL softmax_slopes(const float* y, const float* g, float* d, u64 rows, u64 repeats, u32 k, u32 lanes, float inverse) {
+    Place p = place(rows, lanes);
+    for (u32 j = p.lane; p.live && j < k; j += lanes) {
+        d[p.row * k + j] = 0.f;
+    }
+    for (u64 s = 0; s < repeats; s++) {
+        u64 start = (s * rows + p.row) * k;
+        float dot = 0.f;
+        for (u32 j = p.lane; j < k; j += lanes) {
+            dot += y[start + j] * g[start + j];
+        }
+        dot = total(dot, lanes);
+        for (u32 j = p.lane; p.live && j < k; j += lanes) {
+            d[p.row * k + j] += y[start + j] * (g[start + j] - dot) * inverse;
+        }
+    }
+}
+
+// `softmax((logits + G) inverse)`, or the one-hot vector of its largest entry. A row without a category left is NaN.
+KERNEL gumbel_softmax(
+    const float* logits, float* y, u64 rows, u64 inputs, u32 k, u32 lanes, float inverse, u32 hard, Stream stream
+) {
+    Place p = place(rows, lanes);
+    const float* from = logits + p.row % inputs * k;
+    u64 start = p.row * k;
+    if (hard) {
+        Top top = {-infinity(), 0xffffffffu};
+        for (u32 j = p.lane; j < k; j += lanes) {
+            Top here = {(gumbel(word_of(stream, start + j)) + from[j]) * inverse, j};
+            top = first_top(top, here);
+        }
+        top = total_top(top, lanes);
+        for (u32 j = p.lane; p.live && j < k; j += lanes) {
+            float at_top = top.value > -infinity() ? 1.f : bits_to_float(0x7fc00000);
+            y[start + j] = j == top.at || top.value == -infinity() ? at_top : 0.f;
+        }
+        return;
+    }
+    LogSum all = {-infinity(), 0.f};
+    for (u32 j = p.lane; j < k; j += lanes) {
+        float score = (gumbel(word_of(stream, start + j)) + from[j]) * inverse;
+        if (p.live) y[start + j] = score;
+        all = log_sum_with(all, score);
+    }
+    all = total_log_sum(all, lanes);
+    for (u32 j = p.lane; p.live && j < k; j += lanes) {
+        y[start + j] = exponential(y[start + j] - all.top) / all.sum;
+    }
+}
+
+// `Σ_d (x_d l_d - ln(1 + e^{l_d}))`; row `r` reads row `r` of the logits and of the data, counted modulo theirs.
+KERNEL bernoulli_log_prob(const float* l, const float* x, float* y, u64 rows, u64 of_logits, u64 of_data, u32 d, u32 lanes) {
+    Place p = place(rows, lanes);
+    const float *logits = l + p.row % of_logits * d, *data = x + p.row % of_data * d;
+    float sum = 0.f;
+    for (u32 j = p.lane; j < d; j += lanes) {
+        sum += data[j] * logits[j] - softplus(logits[j]);
+    }
+    sum = total(sum, lanes);
+    if (p.live && p.lane == 0) y[p.row] = sum;
+}
+
+// `g (x - σ(l))`, summed over the rows that share a row of logits.
+KERNEL bernoulli_slopes_of_logits(
+    const float* l, const float* x, const float* g, float* out, u64 rows, u64 of_logits, u64 of_data, u32 d
+) {
+    for (u64 i = thread(); i < of_logits * d; i += threads()) {
+        float p = sigmoid(l[i]), sum = 0.f;
+        for (u64 row = i / d; row < rows; row += of_logits) {
+            sum += g[row] * (x[row % of_data * d + i % d] - p);
+        }
+        out[i] = sum;
+    }
+}
+
+// `g l`, summed over the rows that share a row of data.
+KERNEL bernoulli_slopes_of_data(const float* l, const float* g, float* out, u64 rows, u64 of_logits, u64 of_data, u32 d) {
+    for (u64 i = thread(); i < of_data * d; i += threads()) {
+        float sum = 0.f;
+        for (u64 row = i / d; row < rows; row += of_data) {
+            sum += g[row] * l[row % of_logits * d + i % d];
+        }
+        out[i] = sum;
+    }
+}
+
+struct AdamStep {
+    float beta1, beta2, shrink, rate, scale, epsilon;
+};
+
+KERNEL adam(float* parameter, float* m, float* v, const float* gradient, u64 n, AdamStep step) {
+    for (u64 i = thread(); i < n; i += threads()) {
+        float g = gradient[i];
+        float next_m = step.beta1 * m[i] + (1.f - step.beta1) * g;
+        float next_v = step.beta2 * v[i] + (1.f - step.beta2) * g * g;
+        m[i] = next_m;
+        v[i] = next_v;
+        parameter[i] = step.shrink * parameter[i] - step.rate * next_m / (step.scale * sqrtf(next_v) + step.epsilon);
+    }
+}

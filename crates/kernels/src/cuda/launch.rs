@@ -1,0 +1,110 @@
+//! Numbers on a GPU, and kernels at work on them.
+#![expect(unsafe_code, reason = "memory that a kernel fills, and arguments as C has them")]
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaSlice, CudaView, DeviceRepr, LaunchConfig,
+};
+use candle_core::cuda_backend::{CudaDevice, WrapErr};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+
+use super::program::program;
+
+/// Threads of a block.
+const THREADS: u32 = 256;
+/// Blocks of a kernel that goes through its numbers in strides, at most: enough for every processor of a large GPU.
+const MOST_BLOCKS: u64 = 4096;
+/// Rows of more are shared by a block.
+const LONG: usize = 1024;
+
+/// Whether the kernels take these tensors.
+pub(crate) fn takes<const N: usize>(tensors: [&Tensor; N]) -> bool {
+    tensors.iter().all(|tensor| tensor.device().is_cuda() && tensor.dtype() == DType::F32)
+}
+
+pub(super) fn device(tensor: &Tensor) -> Result<CudaDevice> {
+    match tensor.device() {
+        Device::Cuda(device) => Ok(device.clone()),
+        other => bail!("expected a tensor on a CUDA device, got one on {:?}", other.location()),
+    }
+}
+
+/// A kernel by its name.
+pub(super) fn kernel(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
+    let capability = device.cuda_stream().context().compute_capability().w()?;
+    let module = concat!("gumbel-kernels ", env!("CARGO_PKG_VERSION"));
+    let kernel = device.get_or_load_custom_func(name, module, program(capability)?)?;
+    Ok(kernel.into_cuda_function())
+}
+
+/// The numbers of a contiguous tensor on a GPU.
+pub(super) fn numbers<'a>(storage: &'a Storage, layout: &Layout) -> Result<CudaView<'a, f32>> {
+    match (storage, layout.contiguous_offsets()) {
+        (Storage::Cuda(storage), Some((start, end))) => {
+            Ok(storage.as_cuda_slice::<f32>()?.slice(start..end))
+        }
+        _ => bail!("expected contiguous numbers on a CUDA device"),
+    }
+}
+
+/// Calls `$body` with the numbers of contiguous copies of tensors, as arguments of a kernel.
+macro_rules! with_numbers {
+    (|$($x:ident),+| $body:expr) => {{
+        $(let $x = $x.contiguous()?;)+
+        $(let $x = $x.storage_and_layout();)+
+        $(let $x = $crate::cuda::launch::numbers(&$x.0, $x.1)?;)+
+        $body
+    }};
+}
+pub(super) use with_numbers;
+
+/// Memory for `n` numbers, each of which the kernel that follows writes.
+pub(super) fn room(device: &CudaDevice, n: usize) -> Result<CudaSlice<f32>> {
+    // SAFETY: numbers of any bits are numbers, and every kernel of this module writes all of its output.
+    unsafe { device.alloc::<f32>(n) }
+}
+
+/// Numbers that were written, and are not a tensor yet.
+pub(super) struct Value(pub(super) CudaStorage, pub(super) Shape);
+
+impl Value {
+    pub(super) fn new(
+        device: &CudaDevice,
+        numbers: CudaSlice<f32>,
+        shape: impl Into<Shape>,
+    ) -> Self {
+        Self(CudaStorage::wrap_cuda_slice(numbers, device.clone()), shape.into())
+    }
+
+    pub(super) fn tensor(self) -> Tensor {
+        Tensor::from_storage(Storage::Cuda(self.0), self.1, BackpropOp::none(), false)
+    }
+}
+
+/// One thread for each of `n` numbers, or several numbers for each.
+pub(super) fn strides(n: usize) -> LaunchConfig {
+    let blocks = (n as u64).div_ceil(u64::from(THREADS)).clamp(1, MOST_BLOCKS);
+    LaunchConfig {
+        grid_dim: (blocks as u32, 1, 1),
+        block_dim: (THREADS, 1, 1),
+        shared_mem_bytes: 0,
+    }
+}
+
+/// Threads for `rows` rows of `k` numbers, and how many share a row.
+pub(super) fn rows_of(rows: usize, k: usize) -> Result<(LaunchConfig, u32)> {
+    let lanes = if k > LONG { THREADS } else { (k.max(1) as u32).next_power_of_two().min(32) };
+    let blocks = (rows as u64 * u64::from(lanes)).div_ceil(u64::from(THREADS));
+    let Ok(blocks) = i32::try_from(blocks) else {
+        bail!("{rows} rows are more than a kernel takes; use fewer than 2^31")
+    };
+    let grid_dim = (blocks.max(1) as u32, 1, 1);
+    Ok((LaunchConfig { grid_dim, block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }, lanes))
+}
+
+/// The name of a stream, as the kernels have it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Stream(pub(super) [u32; 4]);
+
+// SAFETY: plain words, laid out as `struct Stream` of `kernels.cu`.
+unsafe impl DeviceRepr for Stream {}

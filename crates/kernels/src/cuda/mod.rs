@@ -1,0 +1,27 @@
+//! The operations on NVIDIA GPUs.
+//!
+//! `kernels.cu` is compiled at run time for the GPU at hand (NVRTC; no compiler is needed beside the driver's libraries) and
+//! kept in the user's cache. What has no kernel there is computed by its twin. Single precision only; the twin takes other
+//! types. A row without a category left is NaN, not an error, because the CPU does not wait for a GPU's numbers.
+#[cfg(feature = "cuda")]
+mod device;
+#[cfg(test)]
+mod emulated;
+#[cfg(feature = "cuda")]
+mod launch;
+#[cfg(feature = "cuda")]
+mod node;
+#[cfg(feature = "cuda")]
+mod operations;
+#[cfg(feature = "cuda")]
+mod program;
+
+#[cfg(feature = "cuda")]
+pub use device::cuda_device;
+#[cfg(feature = "cuda")]
+pub(crate) use launch::takes;
+#[cfg(feature = "cuda")]
+pub(crate) use operations::{adam, bernoulli_log_prob, fill, gumbel_softmax, log_softmax, softmax};
+
+/// Everything that runs on the GPU.
+const SOURCE: &str = include_str!("kernels.cu");

@@ -1,0 +1,171 @@
+//! Does a device compute what the processor does, and how fast: `device-check --device cuda:0`.
+mod operations;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use candle_core::{DType, Device, Tensor, Var};
+use clap::Parser;
+use gumbel::Key;
+use gumbel_kernels::optimizer::{AdamStep, adam_update};
+use gumbel_training::DeviceChoice;
+
+use operations::{Operation, all};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Hold a device against the processor: noise, operations, gradients, updates.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// The device: auto, cpu, cuda, cuda:N or metal
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+}
+
+/// Repetitions of which the fastest counts.
+const REPETITIONS: usize = 10;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    gumbel_kernels::threads::configure(std::thread::available_parallelism().map_or(1, usize::from));
+    match check(args.device) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failed) => {
+            say(&format!("{failed} checks failed"));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn say(line: &str) {
+    // Where no one reads any more there is nothing to say.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// All checks; how many failed.
+fn check(choice: DeviceChoice) -> Result<usize> {
+    let device = choice.open()?;
+    say(&format!(
+        "| check on {:?} | largest difference | allowed | ms forward and back | |",
+        device.location()
+    ));
+    say("|---|--:|--:|--:|---|");
+    let mut failed = 0;
+    let mut line = |name: &str, difference: f64, allowed: f64, seconds: Option<f64>| {
+        // A NaN is no small difference.
+        let passed = difference <= allowed;
+        failed += usize::from(!passed);
+        let time = seconds.map_or_else(String::new, |seconds| format!("{:.3}", 1e3 * seconds));
+        let verdict = if passed { "ok" } else { "FAILED" };
+        say(&format!("| {name} | {difference:.1e} | {allowed:.0e} | {time} | {verdict} |"));
+    };
+    for (name, draw, allowed) in noises() {
+        let of = |device: &Device| {
+            numbers(&draw(Key::from_seed(1).named(name), 1_000_003, DType::F32, device)?)
+        };
+        line(&format!("noise: {name}"), largest(&of(&device)?, &of(&Device::Cpu)?)?, allowed, None);
+    }
+    for operation in all() {
+        let difference = difference(&operation, &device)?;
+        let seconds = seconds(&operation, &device)?;
+        line(&operation.name, difference, operation.allowed, Some(seconds));
+    }
+    line("a step of Adam", adam(&device)?, 1e-5, None);
+    Ok(failed)
+}
+
+type Draw = fn(Key, usize, DType, &Device) -> candle_core::Result<Tensor>;
+
+/// Made of the same random words by the same steps, so equal; but for the normal deviates, which need the sine of a library.
+fn noises() -> [(&'static str, Draw, f64); 4] {
+    [
+        ("uniform", Key::uniform, 0.),
+        ("gumbel", Key::gumbel, 0.),
+        ("logistic", Key::logistic, 0.),
+        ("normal", Key::normal, 1e-6),
+    ]
+}
+
+fn numbers(x: &Tensor) -> Result<Vec<f32>> {
+    Ok(x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+/// The largest difference, relative to numbers above 1.
+fn largest(ours: &[f32], theirs: &[f32]) -> Result<f64> {
+    ensure!(ours.len() == theirs.len(), "{} numbers, not {}", ours.len(), theirs.len());
+    let difference = |(a, b): (&f32, &f32)| {
+        let (a, b) = (f64::from(*a), f64::from(*b));
+        if a == b { 0. } else { (a - b).abs() / b.abs().max(1.) }
+    };
+    // `f64::max` would lose a NaN.
+    Ok(ours.iter().zip(theirs).map(difference).fold(0., |m, x| if x <= m { m } else { x }))
+}
+
+/// Value and gradients of an operation on a device; the loss weighs its numbers irregularly.
+fn run(operation: &Operation, device: &Device) -> Result<Vec<Tensor>> {
+    let on = |x: &Tensor| Ok(Var::from_tensor(&x.to_device(device)?)?);
+    let inputs = operation.inputs()?.iter().map(on).collect::<Result<Vec<_>>>()?;
+    let tensors: Vec<Tensor> = inputs.iter().map(|x| x.as_tensor().clone()).collect();
+    let y = (operation.compute)(&tensors)?;
+    let weights =
+        Key::from_seed(9).uniform(y.shape(), DType::F32, &Device::Cpu)?.to_device(device)?;
+    let gradients = (&y * weights)?.sum_all()?.backward()?;
+    let found = inputs.iter().filter_map(|x| gradients.get(x).cloned());
+    Ok([y].into_iter().chain(found).collect())
+}
+
+fn difference(operation: &Operation, device: &Device) -> Result<f64> {
+    let (ours, theirs) = (run(operation, device)?, run(operation, &Device::Cpu)?);
+    ensure!(
+        ours.len() == theirs.len(),
+        "{}: {} results, not {}",
+        operation.name,
+        ours.len(),
+        theirs.len()
+    );
+    let mut most = 0f64;
+    for (a, b) in ours.iter().zip(&theirs) {
+        let here = largest(&numbers(a)?, &numbers(b)?)?;
+        most = if here <= most { most } else { here };
+    }
+    Ok(most)
+}
+
+fn seconds(operation: &Operation, device: &Device) -> Result<f64> {
+    let inputs = operation.inputs()?;
+    let inputs = inputs.iter().map(|x| Ok(Var::from_tensor(&x.to_device(device)?)?));
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    let tensors: Vec<Tensor> = inputs.iter().map(|x| x.as_tensor().clone()).collect();
+    let mut best = f64::INFINITY;
+    for _ in 0..REPETITIONS {
+        device.synchronize()?;
+        let start = Instant::now();
+        let gradients = (operation.compute)(&tensors)?.sum_all()?.backward()?;
+        device.synchronize()?;
+        best = best.min(start.elapsed().as_secs_f64());
+        drop(gradients);
+    }
+    Ok(best)
+}
+
+fn adam(device: &Device) -> Result<f64> {
+    let step =
+        AdamStep { beta1: 0.9, beta2: 0.99, shrink: 0.98, rate: 0.1, scale: 1.5, epsilon: 1e-3 };
+    let after = |device: &Device| -> Result<Vec<f32>> {
+        let of =
+            |name: &str| Key::from_seed(2).named(name).uniform(100_003, DType::F32, &Device::Cpu);
+        let on = |name: &str| Var::from_tensor(&of(name)?.to_device(device)?);
+        let (p, m, v) = (on("p")?, on("m")?, on("v")?);
+        adam_update(&p, &m, &v, &of("g")?.to_device(device)?, &step)?;
+        Ok([numbers(&p)?, numbers(&m)?, numbers(&v)?].concat())
+    };
+    largest(&after(device)?, &after(&Device::Cpu)?)
+}
