@@ -74,9 +74,15 @@ fn check(choice: DeviceChoice) -> Result<usize> {
         line(&format!("noise: {name}"), largest(&of(&device)?, &of(&Device::Cpu)?)?, allowed, None);
     }
     for operation in all() {
-        let difference = difference(&operation, &device)?;
-        let seconds = seconds(&operation, &device)?;
-        line(&operation.name, difference, operation.allowed, Some(seconds));
+        // One that fails says so, and the others go on.
+        match difference(&operation, &device).and_then(|d| Ok((d, seconds(&operation, &device)?))) {
+            Ok((difference, seconds)) => {
+                line(&operation.name, difference, operation.allowed, Some(seconds));
+            }
+            Err(error) => {
+                line(&format!("{}: {error}", operation.name), f64::NAN, operation.allowed, None);
+            }
+        }
     }
     line("a step of Adam", adam(&device)?, 1e-5, None);
     Ok(failed)

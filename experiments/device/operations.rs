@@ -88,6 +88,11 @@ pub(crate) fn all() -> Vec<Operation> {
             ));
         }
     }
+    for shape in [&[1, 100, 10][..], &[1, 3, 5000]] {
+        all.push(Operation::new("gumbel_softmax, 5 samples", &[shape], 1e-4, move |x| {
+            gumbel_softmax(&x[0], 5, 0.7, Forward::Soft, key)
+        }));
+    }
     for (rows, classes) in [(2048, 65), (512, 50_257)] {
         all.push(Operation::new("cross_entropy", &[&[rows, classes]], 1e-4, move |x| {
             cross_entropy(&x[0], &ids(rows, classes as u32, &x[0])?)

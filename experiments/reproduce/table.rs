@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::figure::Figure;
 
 /// Name, definition, and the configuration that all cells start from.
-pub(crate) const TABLES: [(&str, &str, &str); 13] = [
+pub(crate) const TABLES: [(&str, &str, &str); 14] = [
     ("jang-vae", include_str!("tables/jang-vae.toml"), VAE_JANG),
     ("jang-sbn", include_str!("tables/jang-sbn.toml"), PREDICT_JANG),
     ("maddison-prediction", include_str!("tables/maddison-prediction.toml"), PREDICT_MADDISON),
@@ -22,6 +22,7 @@ pub(crate) const TABLES: [(&str, &str, &str); 13] = [
     ("beyond", include_str!("tables/beyond.toml"), VAE_MADDISON),
     ("languages", include_str!("tables/languages.toml"), LM_SWITCHING),
     ("text", include_str!("tables/text.toml"), LM_E2E),
+    ("wikitext", include_str!("tables/wikitext.toml"), LM_WIKITEXT),
 ];
 
 const VAE_JANG: &str = include_str!("../vae/configs/jang-categorical.toml");
@@ -30,6 +31,7 @@ const VAE_REINMAX: &str = include_str!("../vae/configs/reinmax.toml");
 const PREDICT_JANG: &str = include_str!("../predict/configs/jang-categorical.toml");
 const SEMI_JANG: &str = include_str!("../semi/configs/jang.toml");
 const LM_E2E: &str = include_str!("../lm/configs/e2e.toml");
+const LM_WIKITEXT: &str = include_str!("../lm/configs/wikitext-2.toml");
 const LM_SWITCHING: &str = include_str!("../lm/configs/switching.toml");
 const PREDICT_MADDISON: &str = include_str!("../predict/configs/maddison.toml");
 

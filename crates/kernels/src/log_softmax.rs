@@ -58,7 +58,10 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 
 /// The twin of [`log_softmax`] from plain candle operations.
 pub fn reference(x: &Tensor) -> Result<Tensor> {
-    x.broadcast_sub(&super::log_sum_exp::reference(x)?.unsqueeze(x.rank() - 1)?)
+    let y = x.broadcast_sub(&super::log_sum_exp::reference(x)?.unsqueeze(x.rank() - 1)?)?;
+    // No gradient comes from a masked category.
+    let masked = Tensor::full(f32::NEG_INFINITY, x.shape(), x.device())?.to_dtype(x.dtype())?;
+    x.eq(&masked)?.where_cond(&masked, &y)
 }
 
 /// The twin of [`softmax`] from plain candle operations.

@@ -84,7 +84,7 @@ impl SwitchLmConfig {
     ///
     /// # Errors
     /// Those of [`TransformerConfig::check`], also for the encoder's layers, or if there are no states or more than 4096,
-    /// or a segment has no symbol or more than the longest sequence, or the scale is negative or not finite.
+    /// or a segment has no symbol or more than the longest sequence, the scale is negative or not finite, or there is evidence without an encoder.
     pub fn check(&self, decoder: &TransformerConfig) -> std::result::Result<(), String> {
         decoder.check()?;
         if !(1..=MOST_STATES).contains(&self.states) {
@@ -95,6 +95,9 @@ impl SwitchLmConfig {
             return Err(format!("segment is {}; use 1 to {longest}", self.segment));
         }
         check_scale(self.scale)?;
+        if self.evidence && self.encoder_layers == 0 {
+            return Err("evidence is true, and with encoder_layers = 0 nothing infers; use at least 1 layer".to_owned());
+        }
         Encoder::check(decoder, self.encoder_layers)
     }
 }
@@ -551,6 +554,7 @@ mod tests {
             (SwitchLmConfig { segment: 0, ..config(2, 1, true) }, "segment is 0"),
             (SwitchLmConfig { segment: 10, ..config(2, 1, true) }, "use 1 to 9"),
             (SwitchLmConfig { scale: -1., ..config(2, 1, true) }, "scale is -1"),
+            (SwitchLmConfig { encoder_layers: 0, ..config(3, 1, true) }, "evidence is true"),
         ] {
             assert!(bad.check(&DECODER).unwrap_err().contains(key));
         }

@@ -11,10 +11,20 @@ use libloading::{Library, Symbol};
 use super::SOURCE;
 use crate::check::irregular;
 use crate::optimizer::{AdamStep, adam_update};
-use crate::{Forward, Key, bernoulli_log_prob, gumbel_softmax, log_softmax, softmax};
+use crate::{Forward, Key, Real, bernoulli_log_prob, gumbel_softmax, log_softmax, softmax};
 
 /// What a C++ compiler needs to take the source.
 const PRELUDE: &str = include_str!("emulated.h");
+
+/// Functions of one number, which no kernel has for itself.
+const FUNCTIONS: &str = "
+extern \"C\" void functions(const float* x, float* y, u64 n) {
+    for (u64 i = 0; i < n; i++) {
+        y[i * 4] = exponential(x[i]), y[i * 4 + 1] = ln_1p(absolute(x[i]));
+        y[i * 4 + 2] = sigmoid(x[i]), y[i * 4 + 3] = softplus(x[i]);
+    }
+}
+";
 
 /// The kernels, as functions of one thread.
 struct Kernels {
@@ -27,7 +37,7 @@ fn compiled() -> Option<Kernels> {
     let directory = tempfile::tempdir().unwrap();
     let (source, library) =
         (directory.path().join("kernels.cpp"), directory.path().join("kernels.so"));
-    std::fs::write(&source, format!("{PRELUDE}{SOURCE}")).unwrap();
+    std::fs::write(&source, format!("{PRELUDE}{SOURCE}{FUNCTIONS}")).unwrap();
     let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
     let options = ["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-o"];
     let run = Command::new(compiler).args(options).args([&library as &Path, &source]).output();
@@ -64,7 +74,7 @@ struct Stream([u32; 4]);
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Step([f32; 6]);
+struct Step([f32; 8]);
 
 fn numbers(x: &Tensor) -> Result<Vec<f32>> {
     x.flatten_all()?.to_vec1()
@@ -103,6 +113,39 @@ fn noise_has_the_bits_of_the_cpu() -> Result<()> {
             if noise == 3 { close(&out, &ours, 1e-6) } else { assert_eq!(out, ours, "{noise}") }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn functions_have_the_bits_of_the_cpu() -> Result<()> {
+    let Some(kernels) = compiled() else { return Ok(()) };
+    let x: Vec<f32> = (-4000..4000).map(|i| i as f32 * 0.03).collect();
+    let mut y = vec![f32::NAN; 4 * x.len()];
+    let n = x.len() as u64;
+    run!(kernels, (1, 1), b"functions", (From, To, u64), (x.as_ptr(), y.as_mut_ptr(), n));
+    for (x, y) in x.iter().zip(y.chunks(4)) {
+        let ours = [Real::exp(*x), Real::ln_1p(x.abs()), Real::sigmoid(*x), Real::softplus(*x)];
+        assert_eq!(y, ours, "{x}");
+    }
+    Ok(())
+}
+
+/// A masked category has no gradient, and gives none.
+#[test]
+fn masked_categories_take_no_part() -> Result<()> {
+    let Some(kernels) = compiled() else { return Ok(()) };
+    let x = Var::new(&[[1f32, f32::NEG_INFINITY, 0.5]], &Device::Cpu)?;
+    let g = [0.3f32, f32::NAN, -2.];
+    let (y, mut d) = (numbers(&log_softmax(&x)?)?, [f32::NAN; 3]);
+    run!(
+        kernels,
+        (1, 1),
+        b"log_softmax_slopes",
+        (From, From, To, u64, u32, u32),
+        (y.as_ptr(), g.as_ptr(), d.as_mut_ptr(), 1, 3, 1)
+    );
+    let open = log_softmax(&Tensor::new(&[1f32, 0.5], &Device::Cpu)?)?.exp()?.to_vec1::<f32>()?;
+    close(&d, &[0.3 + 1.7 * open[0], 0., -2. + 1.7 * open[1]], 1e-6);
     Ok(())
 }
 
@@ -282,9 +325,11 @@ fn a_step_of_adam_is_that_of_the_cpu() -> Result<()> {
     let (mut of_p, mut of_m, mut of_v) = (numbers(&p)?, numbers(&m)?, numbers(&v)?);
     let gradient = numbers(&g)?;
     let step =
-        AdamStep { beta1: 0.9, beta2: 0.99, shrink: 0.98, rate: 0.1, scale: 1.5, epsilon: 1e-3 };
+        AdamStep { beta1: 0.9, beta2: 0.999, shrink: 0.98, rate: 0.1, scale: 1.5, epsilon: 1e-3 };
     let AdamStep { beta1, beta2, shrink, rate, scale, epsilon } = step;
-    let coefficients = Step([beta1, beta2, shrink, rate, scale, epsilon].map(|x| x as f32));
+    let coefficients = Step(
+        [beta1, 1. - beta1, beta2, 1. - beta2, shrink, rate, scale, epsilon].map(|x| x as f32),
+    );
     run!(
         kernels,
         (3, 5),

@@ -70,7 +70,7 @@ FN float exponential(float x) {
     float square = r * r;
     float low = fused(r, 1.6666665e-1f, 0.5f);
     float middle = fused(r, 8.333452e-3f, 4.1665796e-2f);
-    float high = fused(r, 1.987569e-4f, 1.3982e-3f);
+    float high = fused(r, 1.9875691e-4f, 1.3982e-3f);
     float p = fused(square, fused(square, high, middle), low);
     float y = fused(p, square, r) + 1.f;
     int whole = float_to_bits(shifted) - float_to_bits(round);
@@ -306,12 +306,14 @@ KERNEL log_softmax_slopes(const float* y, const float* g, float* d, u64 rows, u3
     Place p = place(rows, lanes);
     float sum = 0.f;
     for (u32 j = p.lane; j < k; j += lanes) {
-        sum += g[p.row * k + j];
+        u64 i = p.row * k + j;
+        // A masked category takes no part, whatever its gradient.
+        sum += y[i] == -infinity() ? 0.f : g[i];
     }
     sum = total(sum, lanes);
     for (u32 j = p.lane; p.live && j < k; j += lanes) {
         u64 i = p.row * k + j;
-        d[i] = g[i] - exponential(y[i]) * sum;
+        d[i] = y[i] == -infinity() ? 0.f : g[i] - exponential(y[i]) * sum;
     }
 }
 
@@ -404,14 +406,14 @@ KERNEL bernoulli_slopes_of_data(const float* l, const float* g, float* out, u64 
 }
 
 struct AdamStep {
-    float beta1, beta2, shrink, rate, scale, epsilon;
+    float beta1, rest1, beta2, rest2, shrink, rate, scale, epsilon;
 };
 
 KERNEL adam(float* parameter, float* m, float* v, const float* gradient, u64 n, AdamStep step) {
     for (u64 i = thread(); i < n; i += threads()) {
         float g = gradient[i];
-        float next_m = step.beta1 * m[i] + (1.f - step.beta1) * g;
-        float next_v = step.beta2 * v[i] + (1.f - step.beta2) * g * g;
+        float next_m = step.beta1 * m[i] + step.rest1 * g;
+        float next_v = step.beta2 * v[i] + step.rest2 * g * g;
         m[i] = next_m;
         v[i] = next_v;
         parameter[i] = step.shrink * parameter[i] - step.rate * next_m / (step.scale * sqrtf(next_v) + step.epsilon);

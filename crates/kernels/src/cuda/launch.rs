@@ -18,7 +18,8 @@ const LONG: usize = 1024;
 
 /// Whether the kernels take these tensors.
 pub(crate) fn takes<const N: usize>(tensors: [&Tensor; N]) -> bool {
-    tensors.iter().all(|tensor| tensor.device().is_cuda() && tensor.dtype() == DType::F32)
+    let kind = |x: &Tensor| x.device().is_cuda() && x.dtype() == DType::F32;
+    tensors.iter().all(|x| kind(x) && x.device().same_device(tensors[0].device()))
 }
 
 pub(super) fn device(tensor: &Tensor) -> Result<CudaDevice> {
@@ -60,7 +61,7 @@ pub(super) use with_numbers;
 /// Memory for `n` numbers, each of which the kernel that follows writes.
 pub(super) fn room(device: &CudaDevice, n: usize) -> Result<CudaSlice<f32>> {
     // SAFETY: numbers of any bits are numbers, and every kernel of this module writes all of its output.
-    unsafe { device.alloc::<f32>(n) }
+    unsafe { device.alloc::<f32>(n.max(1)) }
 }
 
 /// Numbers that were written, and are not a tensor yet.

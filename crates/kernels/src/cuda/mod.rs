@@ -1,6 +1,6 @@
 //! The operations on NVIDIA GPUs.
 //!
-//! `kernels.cu` is compiled at run time for the GPU at hand (NVRTC; no compiler is needed beside the driver's libraries) and
+//! `kernels.cu` is compiled at run time for the GPU at hand by NVRTC, a library of CUDA, and
 //! kept in the user's cache. What has no kernel there is computed by its twin. Single precision only; the twin takes other
 //! types. A row without a category left is NaN, not an error, because the CPU does not wait for a GPU's numbers.
 #[cfg(feature = "cuda")]

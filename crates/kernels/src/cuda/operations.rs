@@ -76,17 +76,19 @@ pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {
         let ((n, k), device) = (rows(y.shape())?, device(y)?);
         let (config, lanes) = rows_of(n, k)?;
         let mut d = room(&device, n * k)?;
-        with_numbers!(|y, g| launch!(
-            device,
-            "log_softmax_slopes",
-            config,
-            &y,
-            &g,
-            &mut d,
-            &(n as u64),
-            &(k as u32),
-            &lanes
-        ));
+        if n > 0 {
+            with_numbers!(|y, g| launch!(
+                device,
+                "log_softmax_slopes",
+                config,
+                &y,
+                &g,
+                &mut d,
+                &(n as u64),
+                &(k as u32),
+                &lanes
+            ));
+        }
         Ok([Some(Value::new(&device, d, y.shape()).tensor())])
     })
 }
@@ -201,7 +203,7 @@ fn perturbed(
 /// Of logits and data whose rows were aligned, `n` rows of sums.
 pub(crate) fn bernoulli_log_prob(l: &Tensor, x: &Tensor) -> Result<Tensor> {
     let ((of_logits, d), (of_data, _), device) = (rows(l.shape())?, rows(x.shape())?, device(l)?);
-    let n = of_logits.max(of_data);
+    let n = if of_logits.min(of_data) == 0 { 0 } else { of_logits.max(of_data) };
     let sizes = (n as u64, of_logits as u64, of_data as u64, d as u32);
     let (config, lanes) = rows_of(n, d)?;
     let mut y = room(&device, n)?;
@@ -263,7 +265,7 @@ pub(crate) fn bernoulli_log_prob(l: &Tensor, x: &Tensor) -> Result<Tensor> {
 /// The coefficients of a step, as the kernel has them.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Step([f32; 6]);
+struct Step([f32; 8]);
 
 // SAFETY: plain numbers, laid out as `struct AdamStep` of `kernels.cu`.
 unsafe impl DeviceRepr for Step {}
@@ -271,7 +273,9 @@ unsafe impl DeviceRepr for Step {}
 /// One step of Adam, of numbers that do not overlap.
 pub(crate) fn adam(p: &Var, m: &Var, v: &Var, g: &Tensor, step: &AdamStep) -> Result<()> {
     let AdamStep { beta1, beta2, shrink, rate, scale, epsilon } = *step;
-    let step = Step([beta1, beta2, shrink, rate, scale, epsilon].map(|x| x as f32));
+    let step = Step(
+        [beta1, 1. - beta1, beta2, 1. - beta2, shrink, rate, scale, epsilon].map(|x| x as f32),
+    );
     let (n, device) = (p.elem_count(), device(p)?);
     let update = |p: Numbers<'_>, m: Numbers<'_>, v: Numbers<'_>| -> Result<()> {
         with_numbers!(|g| launch!(device, "adam", strides(n), p, m, v, &g, &(n as u64), &step));
