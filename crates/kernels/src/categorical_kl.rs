@@ -21,6 +21,10 @@ const NAME: &str = "categorical_kl";
 pub fn categorical_kl(q_logits: &Tensor, p_logits: &Tensor) -> Result<Tensor> {
     in_single([q_logits, p_logits], |[q, p]| {
         let (q, p, leading) = align_rows(q, p)?;
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([&q, &p]) {
+            return crate::cuda::categorical_kl(&q, &p)?.reshape(leading);
+        }
         let rows = if fusible([&q, &p]) { fused(&q, &p)? } else { reference(&q, &p)? };
         rows.reshape(leading)
     })

@@ -21,6 +21,10 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let rows = logits.elem_count() / k;
     let ids = checked(NAME, logits, k, targets)?;
     in_single([logits], |[logits]| {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([logits]) && targets.device().same_device(logits.device()) {
+            return crate::cuda::cross_entropy(logits, targets);
+        }
         if !fusible([logits]) {
             return reference(logits, targets);
         }

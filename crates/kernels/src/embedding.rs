@@ -16,6 +16,11 @@ use crate::{Real, in_single};
 pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (vocabulary, width) = table.dims2()?;
     let shape = [ids.dims(), &[width]].concat();
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes([table]) && ids.device().same_device(table.device()) {
+        let checked = Indices::below(ids, vocabulary, "embedding: id")?;
+        return crate::cuda::embedding(table, ids, checked);
+    }
     if !fusible([table, ids]) {
         return reference(table, ids);
     }
@@ -67,12 +72,36 @@ impl Indices {
         }
     }
 
+    /// The places of each index that occurs, one index after the other.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn segments(&self) -> Segments {
+        let mut segments = Segments::default();
+        for (value, place) in self.by_value() {
+            if segments.used.last() != Some(&value) {
+                segments.used.push(value);
+                segments.starts.push(segments.places.len() as u32);
+            }
+            segments.places.push(place as u32);
+        }
+        segments.starts.push(segments.places.len() as u32);
+        segments
+    }
+
     /// Pairs of value and place, in ascending order.
     fn by_value(&self) -> Vec<(u32, usize)> {
         let mut order: Vec<_> = self.0.iter().copied().zip(0..).collect();
         order.sort_unstable();
         order
     }
+}
+
+/// Indices that occur, in ascending order, and where: index `used[s]` at `places[starts[s]..starts[s + 1]]`.
+#[cfg(any(test, feature = "cuda"))]
+#[derive(Default)]
+pub(crate) struct Segments {
+    pub(crate) used: Vec<u32>,
+    pub(crate) starts: Vec<u32>,
+    pub(crate) places: Vec<u32>,
 }
 
 vectorised! {

@@ -35,6 +35,10 @@ pub fn layer_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, epsilon: f64) -> R
         )
     }
     in_single([x, scale, shift], |[x, scale, shift]| {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([x, scale, shift]) {
+            return crate::cuda::layer_norm(x, scale, shift, epsilon);
+        }
         if fusible([x, scale, shift]) {
             fused(x, scale, shift, width, epsilon)
         } else {

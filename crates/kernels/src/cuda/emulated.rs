@@ -10,8 +10,12 @@ use libloading::{Library, Symbol};
 
 use super::SOURCE;
 use crate::check::irregular;
+use crate::embedding::{Indices, Segments};
 use crate::optimizer::{AdamStep, adam_update};
-use crate::{Forward, Key, Real, bernoulli_log_prob, gumbel_softmax, log_softmax, softmax};
+use crate::{
+    Forward, Key, Real, bernoulli_log_prob, categorical_kl, cross_entropy, embedding,
+    gumbel_softmax, layer_norm, log_softmax, softmax,
+};
 
 /// What a C++ compiler needs to take the source.
 const PRELUDE: &str = include_str!("emulated.h");
@@ -348,5 +352,221 @@ fn a_step_of_adam_is_that_of_the_cpu() -> Result<()> {
     for (theirs, ours) in [(of_p, &p), (of_m, &m), (of_v, &v)] {
         close(&theirs, &numbers(ours)?, 2e-6);
     }
+    Ok(())
+}
+
+#[test]
+fn the_divergence_and_its_gradients_are_those_of_the_cpu() -> Result<()> {
+    let Some(kernels) = compiled() else { return Ok(()) };
+    for (of_q, of_p, k) in [(6, 2, 10), (2, 6, 3), (3, 3, 900)] {
+        let shape = |n: usize| if n == 6 { vec![3, 2, k] } else { vec![n, k] };
+        let q = Var::from_tensor(&(irregular(&shape(of_q), 1, DType::F32)? * 3.)?)?;
+        let p = Var::from_tensor(&irregular(&shape(of_p), 2, DType::F32)?)?;
+        let value = categorical_kl(&q, &p)?;
+        let g = irregular(value.dims(), 3, DType::F32)?;
+        let (to, from, weights) = (numbers(&q)?, numbers(&p)?, numbers(&g)?);
+        let n = of_q.max(of_p);
+        let (rows, q_rows, p_rows, width) = (n as u64, of_q as u64, of_p as u64, k as u32);
+        let mut y = vec![f32::NAN; n];
+        run!(
+            kernels,
+            for_rows(n),
+            b"categorical_kl",
+            (From, From, To, u64, u64, u64, u32, u32),
+            (to.as_ptr(), from.as_ptr(), y.as_mut_ptr(), rows, q_rows, p_rows, width, 1)
+        );
+        close(&y, &numbers(&value)?, 1e-5);
+        let gradient = (value * &g)?.sum_all()?.backward()?;
+        let (mut of_to, mut of_from) = (vec![f32::NAN; of_q * k], vec![f32::NAN; of_p * k]);
+        run!(
+            kernels,
+            for_rows(of_q),
+            b"categorical_kl_slopes_of_q",
+            (From, From, From, From, To, u64, u64, u64, u32, u32),
+            (
+                to.as_ptr(),
+                from.as_ptr(),
+                y.as_ptr(),
+                weights.as_ptr(),
+                of_to.as_mut_ptr(),
+                rows,
+                q_rows,
+                p_rows,
+                width,
+                1
+            )
+        );
+        run!(
+            kernels,
+            for_rows(of_p),
+            b"categorical_kl_slopes_of_p",
+            (From, From, From, To, u64, u64, u64, u32, u32),
+            (
+                to.as_ptr(),
+                from.as_ptr(),
+                weights.as_ptr(),
+                of_from.as_mut_ptr(),
+                rows,
+                q_rows,
+                p_rows,
+                width,
+                1
+            )
+        );
+        close(&of_to, &numbers(gradient.get(&q).unwrap())?, 1e-5);
+        close(&of_from, &numbers(gradient.get(&p).unwrap())?, 1e-5);
+    }
+    Ok(())
+}
+
+#[test]
+fn cross_entropy_and_its_gradient_are_those_of_the_cpu() -> Result<()> {
+    let Some(kernels) = compiled() else { return Ok(()) };
+    for (n, k) in [(11, 10), (3, 3000)] {
+        let mut from = numbers(&(irregular(&[n, k], 1, DType::F32)? * 4.)?)?;
+        from[1] = f32::NEG_INFINITY;
+        let logits = Var::from_vec(from.clone(), (n, k), &Device::Cpu)?;
+        let ids: Vec<u32> = (0..n as u32).map(|i| (7 * i + 3) % k as u32).collect();
+        let g = irregular(&[n], 2, DType::F32)?;
+        let value = cross_entropy(&logits, &Tensor::new(ids.as_slice(), &Device::Cpu)?)?;
+        let (mut y, mut sums) = (vec![f32::NAN; n], vec![f32::NAN; 2 * n]);
+        run!(
+            kernels,
+            for_rows(n),
+            b"cross_entropy",
+            (From, *const u32, To, To, u64, u32, u32),
+            (from.as_ptr(), ids.as_ptr(), y.as_mut_ptr(), sums.as_mut_ptr(), n as u64, k as u32, 1)
+        );
+        close(&y, &numbers(&value)?, 1e-5);
+        let (gradient, weights) = ((value * &g)?.sum_all()?.backward()?, numbers(&g)?);
+        let mut d = vec![f32::NAN; n * k];
+        run!(
+            kernels,
+            (3, 5),
+            b"cross_entropy_slopes",
+            (From, *const u32, From, From, To, u64, u32),
+            (
+                from.as_ptr(),
+                ids.as_ptr(),
+                sums.as_ptr(),
+                weights.as_ptr(),
+                d.as_mut_ptr(),
+                n as u64,
+                k as u32
+            )
+        );
+        close(&d, &numbers(gradient.get(&logits).unwrap())?, 1e-5);
+    }
+    Ok(())
+}
+
+#[test]
+fn layer_norm_and_its_gradients_are_those_of_the_cpu() -> Result<()> {
+    let Some(kernels) = compiled() else { return Ok(()) };
+    let (n, k, chunk) = (150, 33, 64);
+    let variable = |shape: &[usize], seed| Var::from_tensor(&irregular(shape, seed, DType::F32)?);
+    let (x, scale, shift) = (variable(&[n, k], 1)?, variable(&[k], 2)?, variable(&[k], 3)?);
+    let (value, g) = (layer_norm(&x, &scale, &shift, 1e-5)?, irregular(&[n, k], 4, DType::F32)?);
+    let (from, by, and, weights) = (numbers(&x)?, numbers(&scale)?, numbers(&shift)?, numbers(&g)?);
+    let (mut y, mut moments) = (vec![f32::NAN; n * k], vec![f32::NAN; 2 * n]);
+    run!(
+        kernels,
+        for_rows(n),
+        b"layer_norm",
+        (From, From, From, To, To, u64, u32, u32, f32),
+        (
+            from.as_ptr(),
+            by.as_ptr(),
+            and.as_ptr(),
+            y.as_mut_ptr(),
+            moments.as_mut_ptr(),
+            n as u64,
+            k as u32,
+            1,
+            1e-5
+        )
+    );
+    close(&y, &numbers(&value)?, 1e-5);
+    let gradient = (value * &g)?.sum_all()?.backward()?;
+    let mut d = vec![f32::NAN; n * k];
+    run!(
+        kernels,
+        for_rows(n),
+        b"layer_norm_slopes",
+        (From, From, From, From, To, u64, u32, u32),
+        (
+            from.as_ptr(),
+            by.as_ptr(),
+            moments.as_ptr(),
+            weights.as_ptr(),
+            d.as_mut_ptr(),
+            n as u64,
+            k as u32,
+            1
+        )
+    );
+    close(&d, &numbers(gradient.get(&x).unwrap())?, 1e-4);
+    let parts = n.div_ceil(chunk);
+    let mut sums = vec![f32::NAN; parts * 2 * k];
+    run!(
+        kernels,
+        (3, 5),
+        b"layer_norm_sums",
+        (From, From, From, To, u64, u64, u64, u32),
+        (
+            from.as_ptr(),
+            moments.as_ptr(),
+            weights.as_ptr(),
+            sums.as_mut_ptr(),
+            n as u64,
+            parts as u64,
+            chunk as u64,
+            k as u32
+        )
+    );
+    let total: Vec<f32> = (0..2 * k).map(|j| sums.iter().skip(j).step_by(2 * k).sum()).collect();
+    close(&total[..k], &numbers(gradient.get(&scale).unwrap())?, 1e-4);
+    close(&total[k..], &numbers(gradient.get(&shift).unwrap())?, 1e-4);
+    Ok(())
+}
+
+#[test]
+fn embeddings_and_their_gradient_are_those_of_the_cpu() -> Result<()> {
+    let Some(kernels) = compiled() else { return Ok(()) };
+    let (vocabulary, k) = (23, 7);
+    let table = Var::from_tensor(&irregular(&[vocabulary, k], 1, DType::F32)?)?;
+    let ids: Vec<u32> = (0..40u32).map(|i| i * i % 19).collect();
+    let n = ids.len();
+    let tensor = Tensor::new(ids.as_slice(), &Device::Cpu)?;
+    let (value, g) = (embedding(&table, &tensor)?, irregular(&[n, k], 2, DType::F32)?);
+    let (from, weights, mut y) = (numbers(&table)?, numbers(&g)?, vec![f32::NAN; n * k]);
+    run!(
+        kernels,
+        (3, 5),
+        b"embedding",
+        (From, *const u32, To, u64, u32),
+        (from.as_ptr(), ids.as_ptr(), y.as_mut_ptr(), n as u64, k as u32)
+    );
+    assert_eq!(y, numbers(&value)?);
+    let gradient = (value * &g)?.sum_all()?.backward()?;
+    let Segments { used, starts, places } = Indices::below(&tensor, vocabulary, "id")?.segments();
+    assert_eq!((starts.len(), places.len()), (used.len() + 1, n));
+    let mut d = vec![0f32; vocabulary * k];
+    run!(
+        kernels,
+        (3, 5),
+        b"embedding_slopes",
+        (From, *const u32, *const u32, *const u32, To, u64, u32),
+        (
+            weights.as_ptr(),
+            used.as_ptr(),
+            starts.as_ptr(),
+            places.as_ptr(),
+            d.as_mut_ptr(),
+            used.len() as u64,
+            k as u32
+        )
+    );
+    close(&d, &numbers(gradient.get(&table).unwrap())?, 1e-6);
     Ok(())
 }

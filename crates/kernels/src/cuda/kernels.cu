@@ -269,6 +269,15 @@ REDUCE(total, float, sum_of_both)
 REDUCE(total_top, Top, first_top)
 REDUCE(total_log_sum, LogSum, log_sum_of_both)
 
+// The same of a row that `lanes` threads share.
+FN LogSum log_sum_of_row(const float* x, u32 k, u32 lanes, u32 lane) {
+    LogSum all = {-infinity(), 0.f};
+    for (u32 j = lane; j < k; j += lanes) {
+        all = log_sum_with(all, x[j]);
+    }
+    return total_log_sum(all, lanes);
+}
+
 // The row of this thread and the number of the thread in it; rows past the end repeat the last one, and are not written.
 struct Place {
     u64 row;
@@ -289,11 +298,7 @@ FN Place place(u64 rows, u32 lanes) {
 KERNEL softmax(const float* x, float* y, u64 rows, u32 k, u32 lanes, u32 logarithm) {
     Place p = place(rows, lanes);
     const float* from = x + p.row * k;
-    LogSum all = {-infinity(), 0.f};
-    for (u32 j = p.lane; j < k; j += lanes) {
-        all = log_sum_with(all, from[j]);
-    }
-    all = total_log_sum(all, lanes);
+    LogSum all = log_sum_of_row(from, k, lanes, p.lane);
     float rest = logarithm ? ln(all.sum) : 1.f / all.sum;
     for (u32 j = p.lane; p.live && j < k; j += lanes) {
         float centred = from[j] - all.top;
@@ -402,6 +407,171 @@ KERNEL bernoulli_slopes_of_data(const float* l, const float* g, float* out, u64 
             sum += g[row] * l[row % of_logits * d + i % d];
         }
         out[i] = sum;
+    }
+}
+
+// `Σ_k q_k (log q_k - log p_k)`; row `r` reads row `r` of both logits, counted modulo theirs.
+KERNEL categorical_kl(const float* q, const float* p, float* y, u64 rows, u64 of_q, u64 of_p, u32 k, u32 lanes) {
+    Place at = place(rows, lanes);
+    const float *to = q + at.row % of_q * k, *from = p + at.row % of_p * k;
+    LogSum all_q = log_sum_of_row(to, k, lanes, at.lane), all_p = log_sum_of_row(from, k, lanes, at.lane);
+    float rest_q = ln(all_q.sum), rest_p = ln(all_p.sum), sum = 0.f;
+    for (u32 j = at.lane; j < k; j += lanes) {
+        float log_q = to[j] - all_q.top - rest_q, prob = exponential(log_q);
+        // Where `q` is 0 nothing is lost, whatever `p` is; a NaN is kept.
+        sum += prob == 0.f ? 0.f : prob * (log_q - (from[j] - all_p.top - rest_p));
+    }
+    sum = total(sum, lanes);
+    if (at.live && at.lane == 0) y[at.row] = sum;
+}
+
+// `g q (log q - log p - KL)`, summed over the rows that share a row of logits of `q`.
+KERNEL categorical_kl_slopes_of_q(
+    const float* q, const float* p, const float* y, const float* g, float* d, u64 rows, u64 of_q, u64 of_p, u32 k, u32 lanes
+) {
+    Place at = place(of_q, lanes);
+    const float* to = q + at.row * k;
+    LogSum all_q = log_sum_of_row(to, k, lanes, at.lane);
+    float rest_q = ln(all_q.sum);
+    for (u32 j = at.lane; at.live && j < k; j += lanes) {
+        d[at.row * k + j] = 0.f;
+    }
+    for (u64 row = at.row; row < rows; row += of_q) {
+        const float* from = p + row % of_p * k;
+        LogSum all_p = log_sum_of_row(from, k, lanes, at.lane);
+        float rest_p = ln(all_p.sum);
+        for (u32 j = at.lane; at.live && j < k; j += lanes) {
+            float log_q = to[j] - all_q.top - rest_q, prob = exponential(log_q);
+            float ratio = log_q - (from[j] - all_p.top - rest_p);
+            d[at.row * k + j] += prob == 0.f ? 0.f : g[row] * prob * (ratio - y[row]);
+        }
+    }
+}
+
+// `g (p - q)`, summed over the rows that share a row of logits of `p`.
+KERNEL categorical_kl_slopes_of_p(
+    const float* q, const float* p, const float* g, float* d, u64 rows, u64 of_q, u64 of_p, u32 k, u32 lanes
+) {
+    Place at = place(of_p, lanes);
+    const float* from = p + at.row * k;
+    LogSum all_p = log_sum_of_row(from, k, lanes, at.lane);
+    for (u32 j = at.lane; at.live && j < k; j += lanes) {
+        d[at.row * k + j] = 0.f;
+    }
+    for (u64 row = at.row; row < rows; row += of_p) {
+        const float* to = q + row % of_q * k;
+        LogSum all_q = log_sum_of_row(to, k, lanes, at.lane);
+        for (u32 j = at.lane; at.live && j < k; j += lanes) {
+            float prob_p = exponential(from[j] - all_p.top) / all_p.sum;
+            float prob_q = exponential(to[j] - all_q.top) / all_q.sum;
+            d[at.row * k + j] += g[row] * (prob_p - prob_q);
+        }
+    }
+}
+
+// `ln Σ_j e^x_j - x_target`; beside it, in pairs, the largest of each row and what is to be added to it.
+KERNEL cross_entropy(const float* x, const u32* targets, float* y, float* log_sums, u64 rows, u32 k, u32 lanes) {
+    Place p = place(rows, lanes);
+    const float* from = x + p.row * k;
+    LogSum all = log_sum_of_row(from, k, lanes, p.lane);
+    if (p.live && p.lane == 0) {
+        float rest = ln(all.sum);
+        log_sums[2 * p.row] = all.top;
+        log_sums[2 * p.row + 1] = rest;
+        y[p.row] = (all.top - from[targets[p.row]]) + rest;
+    }
+}
+
+// `g (softmax - one-hot)`; 0 where a logit is masked.
+KERNEL cross_entropy_slopes(
+    const float* x, const u32* targets, const float* log_sums, const float* g, float* d, u64 rows, u32 k
+) {
+    for (u64 i = thread(); i < rows * k; i += threads()) {
+        u64 row = i / k;
+        float prob = exponential((x[i] - log_sums[2 * row]) - log_sums[2 * row + 1]);
+        bool here = i % k == targets[row] && x[i] > -infinity();
+        d[i] = g[row] * prob - (here ? g[row] : 0.f);
+    }
+}
+
+// `(x - mean) / √(variance + ε) · scale + shift`; beside it, in pairs, mean and inverse deviation of each row.
+KERNEL layer_norm(
+    const float* x, const float* scale, const float* shift, float* y, float* moments, u64 rows, u32 k, u32 lanes, float epsilon
+) {
+    Place p = place(rows, lanes);
+    const float* from = x + p.row * k;
+    float mean = 0.f, variance = 0.f;
+    for (u32 j = p.lane; j < k; j += lanes) {
+        mean += from[j];
+    }
+    mean = total(mean, lanes) / (float)k;
+    for (u32 j = p.lane; j < k; j += lanes) {
+        variance += (from[j] - mean) * (from[j] - mean);
+    }
+    float inverse = 1.f / sqrtf(total(variance, lanes) / (float)k + epsilon);
+    for (u32 j = p.lane; p.live && j < k; j += lanes) {
+        y[p.row * k + j] = (from[j] - mean) * inverse * scale[j] + shift[j];
+    }
+    if (p.live && p.lane == 0) {
+        moments[2 * p.row] = mean;
+        moments[2 * p.row + 1] = inverse;
+    }
+}
+
+// The gradient in `x`, of rows whose moments are known.
+KERNEL layer_norm_slopes(
+    const float* x, const float* scale, const float* moments, const float* g, float* d, u64 rows, u32 k, u32 lanes
+) {
+    Place p = place(rows, lanes);
+    float mean = moments[2 * p.row], inverse = moments[2 * p.row + 1], sum = 0.f, along = 0.f;
+    for (u32 j = p.lane; j < k; j += lanes) {
+        u64 i = p.row * k + j;
+        sum += g[i] * scale[j];
+        along += g[i] * scale[j] * (x[i] - mean) * inverse;
+    }
+    sum = total(sum, lanes) / (float)k;
+    along = total(along, lanes) / (float)k;
+    for (u32 j = p.lane; p.live && j < k; j += lanes) {
+        u64 i = p.row * k + j;
+        d[i] = inverse * (g[i] * scale[j] - sum - (x[i] - mean) * inverse * along);
+    }
+}
+
+// Sums over `chunk` rows each of `g (x - mean) inverse` and of `g`: `parts` of them, one after the other, in `2 k` columns.
+KERNEL layer_norm_sums(
+    const float* x, const float* moments, const float* g, float* sums, u64 rows, u64 parts, u64 chunk, u32 k
+) {
+    for (u64 i = thread(); i < parts * k; i += threads()) {
+        u64 part = i / k, column = i % k;
+        float of_scale = 0.f, of_shift = 0.f;
+        for (u64 row = part * chunk; row < rows && row < (part + 1) * chunk; row++) {
+            float slope = g[row * k + column];
+            of_scale += slope * (x[row * k + column] - moments[2 * row]) * moments[2 * row + 1];
+            of_shift += slope;
+        }
+        sums[part * 2 * k + column] = of_scale;
+        sums[part * 2 * k + k + column] = of_shift;
+    }
+}
+
+// Rows of a table of `k` columns.
+KERNEL embedding(const float* table, const u32* ids, float* y, u64 n, u32 k) {
+    for (u64 i = thread(); i < n * k; i += threads()) {
+        y[i] = table[(u64)ids[i / k] * k + i % k];
+    }
+}
+
+// The gradient of rows of a table that are used: of row `used[s]` the sum of the rows `places[starts[s]..starts[s + 1]]` of `g`.
+KERNEL embedding_slopes(
+    const float* g, const u32* used, const u32* starts, const u32* places, float* d, u64 segments, u32 k
+) {
+    for (u64 i = thread(); i < segments * k; i += threads()) {
+        u64 s = i / k, column = i % k;
+        float sum = 0.f;
+        for (u32 p = starts[s]; p < starts[s + 1]; p++) {
+            sum += g[(u64)places[p] * k + column];
+        }
+        d[(u64)used[s] * k + column] = sum;
     }
 }
 

@@ -3,7 +3,7 @@
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaSlice, CudaView, DeviceRepr, LaunchConfig,
 };
-use candle_core::cuda_backend::{CudaDevice, WrapErr};
+use candle_core::cuda_backend::{CudaDType, CudaDevice, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
@@ -38,10 +38,13 @@ pub(super) fn kernel(device: &CudaDevice, name: &str) -> Result<CudaFunction> {
 }
 
 /// The numbers of a contiguous tensor on a GPU.
-pub(super) fn numbers<'a>(storage: &'a Storage, layout: &Layout) -> Result<CudaView<'a, f32>> {
+pub(super) fn numbers<'a, T: CudaDType>(
+    storage: &'a Storage,
+    layout: &Layout,
+) -> Result<CudaView<'a, T>> {
     match (storage, layout.contiguous_offsets()) {
         (Storage::Cuda(storage), Some((start, end))) => {
-            Ok(storage.as_cuda_slice::<f32>()?.slice(start..end))
+            Ok(storage.as_cuda_slice::<T>()?.slice(start..end))
         }
         _ => bail!("expected contiguous numbers on a CUDA device"),
     }
@@ -49,14 +52,40 @@ pub(super) fn numbers<'a>(storage: &'a Storage, layout: &Layout) -> Result<CudaV
 
 /// Calls `$body` with the numbers of contiguous copies of tensors, as arguments of a kernel.
 macro_rules! with_numbers {
-    (|$($x:ident),+| $body:expr) => {{
+    (|$($x:ident),+| $body:expr) => { with_numbers!(|$($x: f32),+| $body) };
+    (|$($x:ident: $t:ty),+| $body:expr) => {{
         $(let $x = $x.contiguous()?;)+
         $(let $x = $x.storage_and_layout();)+
-        $(let $x = $crate::cuda::launch::numbers(&$x.0, $x.1)?;)+
+        $(let $x = $crate::cuda::launch::numbers::<$t>(&$x.0, $x.1)?;)+
         $body
     }};
 }
 pub(super) use with_numbers;
+
+/// Launches a kernel.
+///
+/// The arguments are those of the kernel of that name in `kernels.cu`, in the same order and of the same types; every
+/// pointer is to as many numbers as the other arguments make the kernel read or write.
+macro_rules! launch {
+    ($device:ident, $name:literal, $config:expr, $($argument:expr),+) => {{
+        use candle_core::cuda_backend::WrapErr;
+        use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
+        let kernel = $crate::cuda::launch::kernel(&$device, $name)?;
+        let stream = $device.cuda_stream();
+        let mut builder = stream.launch_builder(&kernel);
+        // SAFETY: see above; each call below was checked against the signature, and the sizes against the shapes.
+        unsafe { builder$(.arg($argument))+.launch($config) }.w()?;
+    }};
+}
+pub(super) use launch;
+
+/// Rows and numbers of a row of a shape.
+pub(super) fn rows(shape: &Shape) -> Result<(usize, usize)> {
+    match shape.dims().last() {
+        Some(k) if *k > 0 => Ok((shape.elem_count() / k, *k)),
+        _ => bail!("expected rows of at least one number, got shape {shape:?}"),
+    }
+}
 
 /// Memory for `n` numbers, each of which the kernel that follows writes.
 pub(super) fn room(device: &CudaDevice, n: usize) -> Result<CudaSlice<f32>> {

@@ -2,7 +2,7 @@
 use std::sync::Mutex;
 
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail,
 };
 
 use super::launch::Value;
@@ -67,6 +67,12 @@ impl Apply<2> for Computed<2> {
     }
 }
 
+impl Apply<3> for Computed<3> {
+    fn apply(self, [x, y, z]: [&Tensor; 3]) -> Result<Tensor> {
+        x.apply_op3(y, z, self)
+    }
+}
+
 impl CustomOp1 for Computed<1> {
     fn name(&self) -> &'static str {
         self.name
@@ -119,5 +125,46 @@ impl CustomOp2 for Computed<2> {
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         Ok((self.backward)([x, y], out, g)?.into())
+    }
+}
+
+impl CustomOp3 for Computed<3> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.nowhere()
+    }
+
+    fn cuda_fwd(
+        &self,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.take()
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        z: &Tensor,
+        out: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        Ok((self.backward)([x, y, z], out, g)?.into())
     }
 }

@@ -2,28 +2,15 @@
 #![expect(unsafe_code, reason = "kernels are launched")]
 use std::cell::Cell;
 
-use candle_core::cuda_backend::cudarc::driver::{CudaViewMut, DeviceRepr, PushKernelArg};
-use candle_core::cuda_backend::{CudaDevice, WrapErr};
+use candle_core::cuda_backend::CudaDevice;
+use candle_core::cuda_backend::cudarc::driver::{CudaViewMut, DeviceRepr};
 use candle_core::{CpuStorage, CudaStorage, InplaceOp1, Layout, Result, Shape, Tensor, Var, bail};
 
-use super::launch::{Stream, Value, device, kernel, room, rows_of, strides, with_numbers};
+use super::launch::{Stream, Value, device, launch, room, rows, rows_of, strides, with_numbers};
 use super::node::node;
 use crate::Forward;
 use crate::key::{Key, Noise};
 use crate::optimizer::AdamStep;
-
-/// Launches a kernel.
-///
-/// The arguments are those of the kernel of that name in `kernels.cu`, in the same order and of the same types; every
-/// pointer is to as many numbers as the other arguments make the kernel read or write.
-macro_rules! launch {
-    ($device:ident, $name:literal, $config:expr, $($argument:expr),+) => {{
-        let (kernel, stream) = (kernel(&$device, $name)?, $device.cuda_stream());
-        let mut builder = stream.launch_builder(&kernel);
-        // SAFETY: see above; each call below was checked against the signature, and the sizes against the shapes.
-        unsafe { builder$(.arg($argument))+.launch($config) }.w()?;
-    }};
-}
 
 /// The first numbers of a stream, as the CPU makes them.
 pub(crate) fn fill(device: &CudaDevice, key: Key, noise: Noise, shape: Shape) -> Result<Tensor> {
@@ -52,14 +39,6 @@ pub(crate) fn fill(device: &CudaDevice, key: Key, noise: Noise, shape: Shape) ->
 
 fn stream(key: Key) -> Stream {
     Stream(key.words())
-}
-
-/// Rows and numbers of a row of a shape.
-fn rows(shape: &Shape) -> Result<(usize, usize)> {
-    match shape.dims().last() {
-        Some(k) if *k > 0 => Ok((shape.elem_count() / k, *k)),
-        _ => bail!("expected rows of at least one number, got shape {shape:?}"),
-    }
 }
 
 pub(crate) fn softmax(x: &Tensor) -> Result<Tensor> {
