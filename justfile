@@ -59,6 +59,10 @@ device-check *ARGS:
 build-cuda *ARGS:
     bash .cargo/cuda/build.sh "$@"
 
+# On a machine with a GPU: hold it against the processor, train, resume; writes gpu-report/report.md (after build-cuda)
+gpu-report *ARGS:
+    bash .cargo/cuda/report.sh "$@"
+
 # Check lints with CUDA switched on; nothing of CUDA needed
 check-cuda:
     bash -c 'source .cargo/cuda/env.sh stub && cargo "${CARGO_CUDA[@]}" clippy --workspace --all-targets --locked "${CUDA_TARGET[@]}" -- -D warnings'
