@@ -99,9 +99,10 @@ impl Place {
         command
     }
 
-    /// The name of the run: `table-row-column`, as plain words.
+    /// The name of the run: `table-row-column`, as plain words, no longer than a name may be. Runs of cells that share the
+    /// beginning differ in their configuration.
     fn run_name(&self, job: &Job) -> String {
-        plain(&format!("{}-{}", self.table, job.cell))
+        plain(&format!("{}-{}", self.table, job.cell)).chars().take(MOST_NAME).collect()
     }
 
     /// The command that starts a job, or goes on with it.
@@ -144,6 +145,9 @@ impl Place {
         Ok(state)
     }
 }
+
+/// Letters of the name of a run, at most.
+const MOST_NAME: usize = 64;
 
 impl Job {
     /// The numbers of a run that is done.
