@@ -115,12 +115,16 @@ fn largest(ours: &[f32], theirs: &[f32]) -> Result<f64> {
     Ok(ours.iter().zip(theirs).map(difference).fold(0., |m, x| if x <= m { m } else { x }))
 }
 
+/// The inputs of an operation on a device, with gradients.
+fn variables(operation: &Operation, device: &Device) -> Result<Vec<Tensor>> {
+    let on = |x: &Tensor| Ok(Var::from_tensor(&x.to_device(device)?)?.into_inner());
+    operation.inputs()?.iter().map(on).collect()
+}
+
 /// Value and gradients of an operation on a device; the loss weighs its numbers irregularly.
 fn run(operation: &Operation, device: &Device) -> Result<Vec<Tensor>> {
-    let on = |x: &Tensor| Ok(Var::from_tensor(&x.to_device(device)?)?);
-    let inputs = operation.inputs()?.iter().map(on).collect::<Result<Vec<_>>>()?;
-    let tensors: Vec<Tensor> = inputs.iter().map(|x| x.as_tensor().clone()).collect();
-    let y = (operation.compute)(&tensors)?;
+    let inputs = variables(operation, device)?;
+    let y = (operation.compute)(&inputs)?;
     let weights =
         Key::from_seed(9).uniform(y.shape(), DType::F32, &Device::Cpu)?.to_device(device)?;
     let gradients = (&y * weights)?.sum_all()?.backward()?;
@@ -146,15 +150,12 @@ fn difference(operation: &Operation, device: &Device) -> Result<f64> {
 }
 
 fn seconds(operation: &Operation, device: &Device) -> Result<f64> {
-    let inputs = operation.inputs()?;
-    let inputs = inputs.iter().map(|x| Ok(Var::from_tensor(&x.to_device(device)?)?));
-    let inputs = inputs.collect::<Result<Vec<_>>>()?;
-    let tensors: Vec<Tensor> = inputs.iter().map(|x| x.as_tensor().clone()).collect();
+    let inputs = variables(operation, device)?;
     let mut best = f64::INFINITY;
     for _ in 0..REPETITIONS {
         device.synchronize()?;
         let start = Instant::now();
-        let gradients = (operation.compute)(&tensors)?.sum_all()?.backward()?;
+        let gradients = (operation.compute)(&inputs)?.sum_all()?.backward()?;
         device.synchronize()?;
         best = best.min(start.elapsed().as_secs_f64());
         drop(gradients);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use gumbel_training::Run;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -102,7 +103,7 @@ impl Place {
     /// The name of the run: `table-row-column`, as plain words, no longer than a name may be. Runs of cells that share the
     /// beginning differ in their configuration.
     fn run_name(&self, job: &Job) -> String {
-        plain(&format!("{}-{}", self.table, job.cell)).chars().take(MOST_NAME).collect()
+        plain(&format!("{}-{}", self.table, job.cell)).chars().take(Run::LONGEST_NAME).collect()
     }
 
     /// The command that starts a job, or goes on with it.
@@ -145,9 +146,6 @@ impl Place {
         Ok(state)
     }
 }
-
-/// Letters of the name of a run, at most.
-const MOST_NAME: usize = 64;
 
 impl Job {
     /// The numbers of a run that is done.

@@ -193,7 +193,7 @@ impl Key {
     }
 }
 
-/// What is made of random words.
+/// What is made of random words; the kernels for GPUs know them by their order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Noise {
     Uniform,

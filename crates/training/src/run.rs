@@ -63,6 +63,9 @@ pub struct Run {
 }
 
 impl Run {
+    /// Longest name of a run, in bytes.
+    pub const LONGEST_NAME: usize = 64;
+
     /// Goes on with the run of `--resume`, or creates one.
     pub fn start(experiment: &str, args: &RunArgs, config_toml: &str, seed: u64) -> Result<Self> {
         match &args.resume {

@@ -62,7 +62,7 @@ macro_rules! with_numbers {
 }
 pub(super) use with_numbers;
 
-/// Launches a kernel.
+/// Launches a kernel, if it has something to do.
 ///
 /// The arguments are those of the kernel of that name in `kernels.cu`, in the same order and of the same types; every
 /// pointer is to as many numbers as the other arguments make the kernel read or write.
@@ -70,11 +70,13 @@ macro_rules! launch {
     ($device:ident, $name:literal, $config:expr, $($argument:expr),+) => {{
         use candle_core::cuda_backend::WrapErr;
         use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
-        let kernel = $crate::cuda::launch::kernel(&$device, $name)?;
-        let stream = $device.cuda_stream();
-        let mut builder = stream.launch_builder(&kernel);
-        // SAFETY: see above; each call below was checked against the signature, and the sizes against the shapes.
-        unsafe { builder$(.arg($argument))+.launch($config) }.w()?;
+        if let Some(config) = $config {
+            let kernel = $crate::cuda::launch::kernel(&$device, $name)?;
+            let stream = $device.cuda_stream();
+            let mut builder = stream.launch_builder(&kernel);
+            // SAFETY: see above; each call was checked against the signature, and the sizes against the shapes.
+            unsafe { builder$(.arg($argument))+.launch(config) }.w()?;
+        }
     }};
 }
 pub(super) use launch;
@@ -110,25 +112,28 @@ impl Value {
     }
 }
 
-/// One thread for each of `n` numbers, or several numbers for each.
-pub(super) fn strides(n: usize) -> LaunchConfig {
-    let blocks = (n as u64).div_ceil(u64::from(THREADS)).clamp(1, MOST_BLOCKS);
-    LaunchConfig {
-        grid_dim: (blocks as u32, 1, 1),
+/// Blocks of threads; none where there is nothing to do, which a kernel of rows must not be asked for.
+fn blocks(count: u32) -> Option<LaunchConfig> {
+    (count > 0).then_some(LaunchConfig {
+        grid_dim: (count, 1, 1),
         block_dim: (THREADS, 1, 1),
         shared_mem_bytes: 0,
-    }
+    })
+}
+
+/// One thread for each of `n` numbers, or several numbers for each.
+pub(super) fn strides(n: usize) -> Option<LaunchConfig> {
+    blocks((n as u64).div_ceil(u64::from(THREADS)).min(MOST_BLOCKS) as u32)
 }
 
 /// Threads for `rows` rows of `k` numbers, and how many share a row.
-pub(super) fn rows_of(rows: usize, k: usize) -> Result<(LaunchConfig, u32)> {
+pub(super) fn rows_of(rows: usize, k: usize) -> Result<(Option<LaunchConfig>, u32)> {
     let lanes = if k > LONG { THREADS } else { (k.max(1) as u32).next_power_of_two().min(32) };
-    let blocks = (rows as u64 * u64::from(lanes)).div_ceil(u64::from(THREADS));
-    let Ok(blocks) = i32::try_from(blocks) else {
-        bail!("{rows} rows are more than a kernel takes; use fewer than 2^31")
-    };
-    let grid_dim = (blocks.max(1) as u32, 1, 1);
-    Ok((LaunchConfig { grid_dim, block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 }, lanes))
+    let count = (rows as u64 * u64::from(lanes)).div_ceil(u64::from(THREADS));
+    match i32::try_from(count) {
+        Ok(count) => Ok((blocks(count as u32), lanes)),
+        Err(_) => bail!("{rows} rows are more than a kernel takes; use fewer than 2^31"),
+    }
 }
 
 /// The name of a stream, as the kernels have it.

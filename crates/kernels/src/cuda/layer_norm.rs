@@ -17,44 +17,40 @@ pub(crate) fn layer_norm(
     let ((n, k), device) = (rows(x.shape())?, device(x)?);
     let (count, width) = (n as u64, k as u32);
     let (mut y, mut moments) = (room(&device, n * k)?, room(&device, 2 * n)?);
-    if n > 0 {
-        let (config, lanes) = rows_of(n, k)?;
-        with_numbers!(|x, scale, shift| launch!(
-            device,
-            "layer_norm",
-            config,
-            &x,
-            &scale,
-            &shift,
-            &mut y,
-            &mut moments,
-            &count,
-            &width,
-            &lanes,
-            &(epsilon as f32)
-        ));
-    }
+    let (config, lanes) = rows_of(n, k)?;
+    with_numbers!(|x, scale, shift| launch!(
+        device,
+        "layer_norm",
+        config,
+        &x,
+        &scale,
+        &shift,
+        &mut y,
+        &mut moments,
+        &count,
+        &width,
+        &lanes,
+        &(epsilon as f32)
+    ));
     let moments = Value::new(&device, moments, Shape::from((n, 2))).tensor();
     let value = Value::new(&device, y, x.shape());
     node("layer_norm", [x, scale, shift], value, move |[x, scale, shift], _, g| {
         let moments = &moments;
         let slopes = || -> Result<Tensor> {
             let ((config, lanes), mut d) = (rows_of(n, k)?, room(&device, n * k)?);
-            if n > 0 {
-                with_numbers!(|x, scale, moments, g| launch!(
-                    device,
-                    "layer_norm_slopes",
-                    config,
-                    &x,
-                    &scale,
-                    &moments,
-                    &g,
-                    &mut d,
-                    &count,
-                    &width,
-                    &lanes
-                ));
-            }
+            with_numbers!(|x, scale, moments, g| launch!(
+                device,
+                "layer_norm_slopes",
+                config,
+                &x,
+                &scale,
+                &moments,
+                &g,
+                &mut d,
+                &count,
+                &width,
+                &lanes
+            ));
             Ok(Value::new(&device, d, x.shape()).tensor())
         };
         // Of the two vectors: first over some rows each, so that there is work for many threads, then over those sums.

@@ -7,8 +7,9 @@ use candle_core::{
 
 use super::launch::Value;
 
+type Gradient = Option<Tensor>;
 type Backward<const N: usize> =
-    dyn Fn([&Tensor; N], &Tensor, &Tensor) -> Result<[Option<Tensor>; N]> + Send + Sync;
+    dyn Fn([&Tensor; N], &Tensor, &Tensor) -> Result<[Gradient; N]> + Send + Sync;
 
 /// An operation whose numbers are there already.
 pub(super) struct Computed<const N: usize> {
@@ -55,21 +56,57 @@ pub(super) trait Apply<const N: usize> {
     fn apply(self, inputs: [&Tensor; N]) -> Result<Tensor>;
 }
 
+/// Candle's trait for a [`Computed`] of some inputs.
+macro_rules! custom_op {
+    ($n:literal, $trait:ident, $apply:ident, $first:ident $(, $input:ident: $cpu:ident, $cuda:ident)*; $gradients:ty) => {
+        impl Apply<$n> for Computed<$n> {
+            fn apply(self, [$first $(, $input)*]: [&Tensor; $n]) -> Result<Tensor> {
+                $first.$apply($($input,)* self)
+            }
+        }
+
+        impl $trait for Computed<$n> {
+            fn name(&self) -> &'static str {
+                self.name
+            }
+
+            fn cpu_fwd(
+                &self,
+                _: &CpuStorage,
+                _: &Layout,
+                $(_: &$cpu, _: &Layout,)*
+            ) -> Result<(CpuStorage, Shape)> {
+                self.nowhere()
+            }
+
+            fn cuda_fwd(
+                &self,
+                _: &CudaStorage,
+                _: &Layout,
+                $(_: &$cuda, _: &Layout,)*
+            ) -> Result<(CudaStorage, Shape)> {
+                self.take()
+            }
+
+            fn bwd(
+                &self,
+                $first: &Tensor,
+                $($input: &Tensor,)*
+                out: &Tensor,
+                g: &Tensor,
+            ) -> Result<$gradients> {
+                Ok((self.backward)([$first $(, $input)*], out, g)?.into())
+            }
+        }
+    };
+}
+
+custom_op!(2, CustomOp2, apply_op2, x, y: CpuStorage, CudaStorage; (Gradient, Gradient));
+custom_op!(3, CustomOp3, apply_op3, x, y: CpuStorage, CudaStorage, z: CpuStorage, CudaStorage; (Gradient, Gradient, Gradient));
+
 impl Apply<1> for Computed<1> {
     fn apply(self, [x]: [&Tensor; 1]) -> Result<Tensor> {
         x.apply_op1(self)
-    }
-}
-
-impl Apply<2> for Computed<2> {
-    fn apply(self, [x, y]: [&Tensor; 2]) -> Result<Tensor> {
-        x.apply_op2(y, self)
-    }
-}
-
-impl Apply<3> for Computed<3> {
-    fn apply(self, [x, y, z]: [&Tensor; 3]) -> Result<Tensor> {
-        x.apply_op3(y, z, self)
     }
 }
 
@@ -86,85 +123,8 @@ impl CustomOp1 for Computed<1> {
         self.take()
     }
 
-    fn bwd(&self, x: &Tensor, y: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+    fn bwd(&self, x: &Tensor, y: &Tensor, g: &Tensor) -> Result<Gradient> {
         let [d] = (self.backward)([x], y, g)?;
         Ok(d)
-    }
-}
-
-impl CustomOp2 for Computed<2> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.nowhere()
-    }
-
-    fn cuda_fwd(
-        &self,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.take()
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        y: &Tensor,
-        out: &Tensor,
-        g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((self.backward)([x, y], out, g)?.into())
-    }
-}
-
-impl CustomOp3 for Computed<3> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.nowhere()
-    }
-
-    fn cuda_fwd(
-        &self,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        self.take()
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        y: &Tensor,
-        z: &Tensor,
-        out: &Tensor,
-        g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        Ok((self.backward)([x, y, z], out, g)?.into())
     }
 }

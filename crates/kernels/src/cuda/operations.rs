@@ -14,26 +14,17 @@ use crate::optimizer::AdamStep;
 
 /// The first numbers of a stream, as the CPU makes them.
 pub(crate) fn fill(device: &CudaDevice, key: Key, noise: Noise, shape: Shape) -> Result<Tensor> {
-    // The order is that of `enum Noise` in `kernels.cu`.
-    let noise: u32 = match noise {
-        Noise::Uniform => 0,
-        Noise::Gumbel => 1,
-        Noise::Logistic => 2,
-        Noise::Normal => 3,
-    };
     let n = shape.elem_count();
     let mut out = room(device, n)?;
-    if n > 0 {
-        launch!(
-            device,
-            "fill",
-            strides(n.div_ceil(4)),
-            &mut out,
-            &(n as u64),
-            &noise,
-            &stream(key)
-        );
-    }
+    launch!(
+        device,
+        "fill",
+        strides(n.div_ceil(4)),
+        &mut out,
+        &(n as u64),
+        &(noise as u32),
+        &stream(key)
+    );
     Ok(Value::new(device, out, shape).tensor())
 }
 
@@ -55,19 +46,17 @@ pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {
         let ((n, k), device) = (rows(y.shape())?, device(y)?);
         let (config, lanes) = rows_of(n, k)?;
         let mut d = room(&device, n * k)?;
-        if n > 0 {
-            with_numbers!(|y, g| launch!(
-                device,
-                "log_softmax_slopes",
-                config,
-                &y,
-                &g,
-                &mut d,
-                &(n as u64),
-                &(k as u32),
-                &lanes
-            ));
-        }
+        with_numbers!(|y, g| launch!(
+            device,
+            "log_softmax_slopes",
+            config,
+            &y,
+            &g,
+            &mut d,
+            &(n as u64),
+            &(k as u32),
+            &lanes
+        ));
         Ok([Some(Value::new(&device, d, y.shape()).tensor())])
     })
 }
@@ -76,19 +65,17 @@ fn normalised(x: &Tensor, logarithm: bool) -> Result<Value> {
     let ((n, k), device) = (rows(x.shape())?, device(x)?);
     let (config, lanes) = rows_of(n, k)?;
     let mut y = room(&device, n * k)?;
-    if n > 0 {
-        with_numbers!(|x| launch!(
-            device,
-            "softmax",
-            config,
-            &x,
-            &mut y,
-            &(n as u64),
-            &(k as u32),
-            &lanes,
-            &u32::from(logarithm)
-        ));
-    }
+    with_numbers!(|x| launch!(
+        device,
+        "softmax",
+        config,
+        &x,
+        &mut y,
+        &(n as u64),
+        &(k as u32),
+        &lanes,
+        &u32::from(logarithm)
+    ));
     Ok(Value::new(&device, y, x.shape()))
 }
 
@@ -110,21 +97,19 @@ fn softmax_slopes(
     let (Repeated { rows, repeats, k }, device) = (size, device(y)?);
     let (config, lanes) = rows_of(rows, k)?;
     let mut d = room(&device, rows * k)?;
-    if rows > 0 {
-        with_numbers!(|y, g| launch!(
-            device,
-            "softmax_slopes",
-            config,
-            &y,
-            &g,
-            &mut d,
-            &(rows as u64),
-            &(repeats as u64),
-            &(k as u32),
-            &lanes,
-            &inverse
-        ));
-    }
+    with_numbers!(|y, g| launch!(
+        device,
+        "softmax_slopes",
+        config,
+        &y,
+        &g,
+        &mut d,
+        &(rows as u64),
+        &(repeats as u64),
+        &(k as u32),
+        &lanes,
+        &inverse
+    ));
     Ok(Value::new(&device, d, shape).tensor())
 }
 
@@ -160,22 +145,20 @@ fn perturbed(
     let (config, lanes) = rows_of(n, k)?;
     let mut y = room(&device, n * k)?;
     let hard = u32::from(forward == Forward::Hard);
-    if n > 0 {
-        with_numbers!(|logits| launch!(
-            device,
-            "gumbel_softmax",
-            config,
-            &logits,
-            &mut y,
-            &(n as u64),
-            &(inputs as u64),
-            &(k as u32),
-            &lanes,
-            &inverse,
-            &hard,
-            &stream(key)
-        ));
-    }
+    with_numbers!(|logits| launch!(
+        device,
+        "gumbel_softmax",
+        config,
+        &logits,
+        &mut y,
+        &(n as u64),
+        &(inputs as u64),
+        &(k as u32),
+        &lanes,
+        &inverse,
+        &hard,
+        &stream(key)
+    ));
     Ok(Value::new(&device, y, shape))
 }
 
@@ -186,21 +169,19 @@ pub(crate) fn bernoulli_log_prob(l: &Tensor, x: &Tensor) -> Result<Tensor> {
     let sizes = (n as u64, of_logits as u64, of_data as u64, d as u32);
     let (config, lanes) = rows_of(n, d)?;
     let mut y = room(&device, n)?;
-    if n > 0 {
-        with_numbers!(|l, x| launch!(
-            device,
-            "bernoulli_log_prob",
-            config,
-            &l,
-            &x,
-            &mut y,
-            &sizes.0,
-            &sizes.1,
-            &sizes.2,
-            &sizes.3,
-            &lanes
-        ));
-    }
+    with_numbers!(|l, x| launch!(
+        device,
+        "bernoulli_log_prob",
+        config,
+        &l,
+        &x,
+        &mut y,
+        &sizes.0,
+        &sizes.1,
+        &sizes.2,
+        &sizes.3,
+        &lanes
+    ));
     node("bernoulli_log_prob", [l, x], Value::new(&device, y, n), move |[l, x], _, g| {
         let of_logits = || -> Result<Tensor> {
             let count = l.elem_count();

@@ -8,16 +8,13 @@ use sha2::{Digest, Sha256};
 
 use crate::files::hex;
 use crate::utc::Utc;
-use crate::{Error, Result};
-
-/// Longest name in bytes.
-const LONGEST: usize = 64;
+use crate::{Error, Result, Run};
 
 /// An error unless `name` is a plain file name that nobody can mistake for a path or an option.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let problem = if name.is_empty() {
         "is empty"
-    } else if name.len() > LONGEST {
+    } else if name.len() > Run::LONGEST_NAME {
         "is longer than 64 bytes"
     } else if name.starts_with(['.', '-']) {
         "starts with a dot or a dash"
