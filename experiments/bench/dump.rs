@@ -13,7 +13,7 @@ pub(crate) fn dump(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
     let mut losses = Map::new();
     for name in names() {
-        let Some(example) = by_name(name)?.example()? else { continue };
+        let Some(example) = by_name(name, &candle_core::Device::Cpu)?.example()? else { continue };
         let file = directory.join(format!("{name}.safetensors"));
         candle_core::safetensors::save(&example.tensors, &file)?;
         let values = json!({ "loss": example.loss, "gradient_norm": example.gradient_norm });

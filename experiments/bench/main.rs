@@ -13,6 +13,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use gumbel_training::{DeviceChoice, Precision};
+
+use serve::Setting;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +26,12 @@ struct Args {
     /// Threads to compute with [default: all]
     #[arg(long, env = "RAYON_NUM_THREADS")]
     threads: Option<usize>,
+    /// The device of --once and --serve: auto, cpu, cuda, cuda:N or metal
+    #[arg(long, default_value_t)]
+    device: DeviceChoice,
+    /// With --once and --serve: factors of matrix products in half precision
+    #[arg(long)]
+    bf16: bool,
     /// For how long to time each operation, or the workload of --once
     #[arg(long, default_value_t = 1.)]
     seconds: f64,
@@ -73,10 +82,14 @@ fn run(args: &Args) -> Result<()> {
     let threads = args.threads.filter(|threads| *threads > 0).unwrap_or_else(all);
     gumbel_kernels::threads::configure(threads);
     gumbel_kernels::threads::take_part();
+    let setting = || {
+        let precision = if args.bf16 { Precision::MixedBf16 } else { Precision::Single };
+        Ok::<_, gumbel_training::Error>(Setting { device: args.device.open()?, precision })
+    };
     if args.serve {
-        serve::serve(threads, std::io::stdin().lock())
+        serve::serve(setting()?, threads, std::io::stdin().lock())
     } else if let Some(workload) = &args.once {
-        serve::once(workload, args.seconds)
+        serve::once(setting()?, workload, args.seconds)
     } else if let Some(directory) = &args.dump {
         dump::dump(directory)
     } else {

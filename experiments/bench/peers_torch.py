@@ -3,7 +3,8 @@
 
     echo "W1 2" | python3 peers_torch.py --mode compile --threads 2
 
-Modes: `eager`; `fused`, which is eager with the fused Adam; `compile`, which is fused with torch.compile on the loss.
+Modes: `eager`; `fused`, which is eager with the fused Adam; `compile`, which is fused with torch.compile on the loss;
+`graphs`, on CUDA: a whole step of `compile`, its update included, captured once and replayed.
 """
 import argparse
 import math
@@ -15,19 +16,34 @@ from torch import nn
 from protocol import SAMPLES, serve
 
 arguments = argparse.ArgumentParser()
-arguments.add_argument("--mode", default="eager", choices=["eager", "fused", "compile"])
+arguments.add_argument("--mode", default="eager", choices=["eager", "fused", "compile", "graphs"])
+arguments.add_argument("--device", default="cpu", help="cpu or cuda")
 arguments.add_argument("--threads", type=int)
 arguments.add_argument("--bf16", action="store_true", help="allow bf16 inside f32 matrix products")
 options = arguments.parse_args()
 if options.threads:
     torch.set_num_threads(options.threads)
-if options.bf16:
+cuda = options.device.startswith("cuda")
+if options.mode == "graphs" and not cuda:
+    arguments.error("--mode graphs is for --device cuda")
+if options.bf16 and not cuda:
     torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-compiled = torch.compile if options.mode == "compile" else lambda function: function
+torch.set_default_device(options.device)
+autocast = torch.autocast(options.device.split(":")[0], torch.bfloat16, enabled=options.bf16 and cuda)
+compiled = torch.compile if options.mode in ("compile", "graphs") else lambda function: function
+
+
+def done():
+    """No loss; on a GPU a step has ended when its kernels have."""
+    if cuda:
+        torch.cuda.synchronize()
+    return 0.0
 
 
 def optimizer(parameters, weight_decay=None):
     kind, settings = torch.optim.Adam, {"lr": 1e-3, "fused": options.mode != "eager"}
+    if options.mode == "graphs":
+        settings["capturable"] = True
     if weight_decay is not None:
         kind, settings["weight_decay"] = torch.optim.AdamW, weight_decay
     return kind(parameters, **settings)
@@ -37,11 +53,36 @@ def training(model, batches, weight_decay=None):
     """A function that makes one step: `model` maps a batch to its loss, batch number i is `batches(i)`."""
     adam, loss_of, steps = optimizer(model.parameters(), weight_decay), compiled(model), iter(range(1 << 62))
 
-    def step():
+    def descend(batch):
         adam.zero_grad(set_to_none=True)
-        loss = loss_of(*batches(next(steps)))
+        with autocast:
+            loss = loss_of(*batch)
         loss.backward()
         adam.step()
+        return loss
+
+    if options.mode == "graphs":
+        return captured(descend, batches, steps)
+    return lambda: descend(batches(next(steps))).item()
+
+
+def captured(descend, batches, steps):
+    """The same from a CUDA graph of one step, whose batch is copied to where the graph reads it."""
+    batch = [tensor.clone() for tensor in batches(0)]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            descend(batch)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = descend(batch)
+
+    def step():
+        for to, tensor in zip(batch, batches(next(steps))):
+            to.copy_(tensor)
+        graph.replay()
         return loss.item()
 
     return step
@@ -160,7 +201,7 @@ def sample(shape, hard):
     def step():
         logits.grad = None
         function(logits).backward(gradient)
-        return 0.0
+        return done()
 
     return step
 
@@ -174,7 +215,7 @@ def update():
 
     def step():
         adam.step()
-        return 0.0
+        return done()
 
     return step
 
@@ -185,7 +226,7 @@ def noise(draw):
 
     def step():
         draw(numbers)
-        return 0.0
+        return done()
 
     return step
 
@@ -203,4 +244,4 @@ for name, shape in SAMPLES.items():
     WORKLOADS[name + "h"] = lambda shape=shape: sample(shape, hard=True)
 
 precision = ", bf16 products" if options.bf16 else ""
-serve(f"PyTorch {torch.__version__} {options.mode}{precision}, {torch.get_num_threads()} threads", WORKLOADS)
+serve(f"PyTorch {torch.__version__} {options.mode}{precision}, {options.device}, {torch.get_num_threads()} threads", WORKLOADS)

@@ -7,6 +7,8 @@ use std::io::BufRead;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use candle_core::Device;
+use gumbel_training::Precision;
 use serde_json::{Value, json};
 
 use crate::say;
@@ -25,33 +27,47 @@ pub(crate) struct Times {
     loss: f64,
 }
 
-fn repeat(workload: &mut dyn Workload, seconds: f64) -> Result<Times> {
-    let mut times = Times { ms: Vec::new(), loss: 0. };
-    let start = Instant::now();
-    while times.ms.len() < LEAST_STEPS || start.elapsed().as_secs_f64() < seconds {
-        let begin = Instant::now();
-        times.loss = workload.step()?;
-        times.ms.push(begin.elapsed().as_secs_f64() * 1e3);
+/// What the workloads are run on and in.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    pub(crate) device: Device,
+    pub(crate) precision: Precision,
+}
+
+impl Setting {
+    fn repeat(&self, workload: &mut dyn Workload, seconds: f64) -> Result<Times> {
+        let mut times = Times { ms: Vec::new(), loss: 0. };
+        let start = Instant::now();
+        while times.ms.len() < LEAST_STEPS || start.elapsed().as_secs_f64() < seconds {
+            let begin = Instant::now();
+            times.loss = self.precision.compute(|| workload.step())?;
+            self.device.synchronize()?;
+            times.ms.push(begin.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(times)
     }
-    Ok(times)
 }
 
 /// The workloads that were asked for, warm.
-#[derive(Default)]
 pub(crate) struct Server {
+    setting: Setting,
     warm: BTreeMap<String, Box<dyn Workload>>,
 }
 
 impl Server {
+    pub(crate) fn new(setting: Setting) -> Self {
+        Self { setting, warm: BTreeMap::new() }
+    }
+
     /// Runs a workload for so many seconds.
     pub(crate) fn run(&mut self, name: &str, seconds: f64) -> Result<Times> {
         if !self.warm.contains_key(name) {
-            let mut workload = by_name(name)?;
-            repeat(&mut *workload, WARM_UP)?;
+            let mut workload = by_name(name, &self.setting.device)?;
+            self.setting.repeat(&mut *workload, WARM_UP)?;
             self.warm.insert(name.to_owned(), workload);
         }
         let workload = self.warm.get_mut(name).context("the workload was just made")?;
-        repeat(&mut **workload, seconds)
+        self.setting.repeat(&mut **workload, seconds)
     }
 
     /// The answer to one line.
@@ -75,10 +91,12 @@ fn request(line: &str) -> Result<(&str, f64)> {
 }
 
 /// Answers requests until the input ends.
-pub(crate) fn serve(threads: usize, input: impl BufRead) -> Result<()> {
-    let mut server = Server::default();
+pub(crate) fn serve(setting: Setting, threads: usize, input: impl BufRead) -> Result<()> {
+    let on = setting.device.location();
+    let mut server = Server::new(setting);
     let version = env!("CARGO_PKG_VERSION");
-    let ready = format!("gumbel {version}, {}, {threads} threads", gumbel_kernels::vector_unit());
+    let ready =
+        format!("gumbel {version}, {on:?}, {}, {threads} threads", gumbel_kernels::vector_unit());
     say(&json!({ "ready": ready }).to_string());
     for line in input.lines() {
         say(&server.answer(&line?).to_string());
@@ -87,8 +105,8 @@ pub(crate) fn serve(threads: usize, input: impl BufRead) -> Result<()> {
 }
 
 /// Runs one workload and says its median, least and largest time.
-pub(crate) fn once(name: &str, seconds: f64) -> Result<()> {
-    let Times { mut ms, loss } = Server::default().run(name, seconds)?;
+pub(crate) fn once(setting: Setting, name: &str, seconds: f64) -> Result<()> {
+    let Times { mut ms, loss } = Server::new(setting).run(name, seconds)?;
     ms.sort_by(f64::total_cmp);
     let (n, at) = (ms.len(), |i: usize| ms.get(i).copied());
     let line = json!({
@@ -102,9 +120,13 @@ pub(crate) fn once(name: &str, seconds: f64) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn server() -> Server {
+        Server::new(Setting { device: Device::Cpu, precision: Precision::Single })
+    }
+
     #[test]
     fn a_request_is_answered_with_times_and_loss() {
-        let answer = Server::default().answer("W3c 0");
+        let answer = server().answer("W3c 0");
         assert_eq!((&answer["w"], &answer["loss"]), (&json!("W3c"), &json!(0.)));
         let times = answer["ms"].as_array().unwrap();
         assert!(times.len() == LEAST_STEPS && times.iter().all(|ms| ms.as_f64().unwrap() > 0.));
@@ -113,7 +135,7 @@ mod tests {
     #[test]
     fn a_request_that_cannot_be_met_is_answered_with_an_error() {
         for (line, part) in [("W9 1", "`W9`"), ("W1", "<workload> <seconds>"), ("W1 x", "got x")] {
-            let answer = Server::default().answer(line);
+            let answer = server().answer(line);
             assert!(answer["error"].as_str().unwrap().contains(part), "{answer}");
             assert!(answer.get("ms").is_none());
         }

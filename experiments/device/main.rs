@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use clap::Parser;
 use gumbel::Key;
-use gumbel_kernels::optimizer::{AdamStep, adam_update};
+use gumbel_kernels::optimizer::{AdamStep, AdamTensors, adam_update_all, sums_of_squares};
 use gumbel_training::DeviceChoice;
 
 use operations::{Operation, all};
@@ -84,7 +84,7 @@ fn check(choice: DeviceChoice) -> Result<usize> {
             }
         }
     }
-    line("a step of Adam", adam(&device)?, 1e-5, None);
+    line("a step of Adam, of 60 tensors, and norms", adam(&device)?, 1e-5, None);
     Ok(failed)
 }
 
@@ -167,12 +167,28 @@ fn adam(device: &Device) -> Result<f64> {
     let step =
         AdamStep { beta1: 0.9, beta2: 0.99, shrink: 0.98, rate: 0.1, scale: 1.5, epsilon: 1e-3 };
     let after = |device: &Device| -> Result<Vec<f32>> {
-        let of =
-            |name: &str| Key::from_seed(2).named(name).uniform(100_003, DType::F32, &Device::Cpu);
-        let on = |name: &str| Var::from_tensor(&of(name)?.to_device(device)?);
-        let (p, m, v) = (on("p")?, on("m")?, on("v")?);
-        adam_update(&p, &m, &v, &of("g")?.to_device(device)?, &step)?;
-        Ok([numbers(&p)?, numbers(&m)?, numbers(&v)?].concat())
+        let tensors = (0..60u64).map(|i| {
+            let n = if i == 0 { 1_000_003 } else { 10 * i as usize };
+            let of = |name: &str| {
+                let key = Key::from_seed(2).named(name).fold_in(i);
+                key.uniform(n, DType::F32, &Device::Cpu)?.to_device(device)
+            };
+            let on = |name: &str| Var::from_tensor(&of(name)?);
+            Ok((on("p")?, on("m")?, on("v")?, of("g")?))
+        });
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        let all: Vec<_> = tensors
+            .iter()
+            .map(|(parameter, m, v, gradient)| AdamTensors { parameter, m, v, gradient })
+            .collect();
+        adam_update_all(&all, &step)?;
+        let gradients: Vec<&Tensor> = tensors.iter().map(|(.., g)| g).collect();
+        let mut results: Vec<f32> =
+            sums_of_squares(&gradients)?.iter().map(|sum| *sum as f32).collect();
+        for (p, m, v, _) in &tensors {
+            results.extend([numbers(p)?, numbers(m)?, numbers(v)?].concat());
+        }
+        Ok(results)
     };
     largest(&after(device)?, &after(&Device::Cpu)?)
 }

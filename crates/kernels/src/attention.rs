@@ -3,6 +3,7 @@ use std::ops::Range;
 
 use candle_core::{D, Result, Tensor};
 
+use crate::autocast::{matmul, rounded};
 use crate::graph::{compute, fusible, node};
 use crate::log_softmax::softmax_reference;
 use crate::matmul::{Block, Matrix, multiply_into};
@@ -52,30 +53,47 @@ impl AttentionMask {
 /// 0 wide.
 pub fn attention(qkv: &Tensor, heads: usize, mask: AttentionMask) -> Result<Tensor> {
     let sizes = Sizes::new(qkv, heads, mask)?;
-    in_single(
-        [qkv],
-        |[qkv]| {
-            if fusible([qkv]) { fused(qkv, sizes) } else { reference(qkv, heads, mask) }
-        },
-    )
+    let [qkv] = rounded([qkv])?;
+    in_single([&qkv], |[qkv]| {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([qkv]) {
+            return of_products(qkv, heads, |scores, scale| {
+                crate::cuda::attention_softmax(scores, scale, mask)
+            });
+        }
+        if fusible([qkv]) { fused(qkv, sizes) } else { reference(qkv, heads, mask) }
+    })
 }
 
 /// The twin of [`attention`] from plain candle operations.
 pub fn reference(qkv: &Tensor, heads: usize, mask: AttentionMask) -> Result<Tensor> {
+    of_products(qkv, heads, |scores, scale| {
+        let scores = (scores * scale)?;
+        let length = scores.dim(D::Minus1)?;
+        if mask == AttentionMask::Full {
+            return softmax_reference(&scores);
+        }
+        let seen = |i: usize| mask.seen(i / length, length).contains(&(i % length));
+        let hidden = |i: usize| if seen(i) { 0. } else { f64::NEG_INFINITY };
+        let mask: Vec<f64> = (0..length * length).map(hidden).collect();
+        let mask = Tensor::from_vec(mask, (length, length), qkv.device())?;
+        softmax_reference(&scores.broadcast_add(&mask.to_dtype(qkv.dtype())?)?)
+    })
+}
+
+/// Attention by candle's products; `weights` makes probabilities of scores `[B, H, T, T]`, which it is to scale.
+fn of_products(
+    qkv: &Tensor,
+    heads: usize,
+    weights: impl FnOnce(&Tensor, f64) -> Result<Tensor>,
+) -> Result<Tensor> {
     let (batch, length, width) = qkv.dims3()?;
     let size = width / 3 / heads;
     let parts = qkv.reshape((batch, length, 3, heads, size))?.permute((2, 0, 3, 1, 4))?;
     let part = |i: usize| parts.get(i)?.contiguous();
     let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-    let mut scores = (q.matmul(&k.t()?.contiguous()?)? * (size as f64).sqrt().recip())?;
-    if mask != AttentionMask::Full {
-        let seen = |i: usize| mask.seen(i / length, length).contains(&(i % length));
-        let hidden = |i: usize| if seen(i) { 0. } else { f64::NEG_INFINITY };
-        let mask: Vec<f64> = (0..length * length).map(hidden).collect();
-        let mask = Tensor::from_vec(mask, (length, length), qkv.device())?;
-        scores = scores.broadcast_add(&mask.to_dtype(qkv.dtype())?)?;
-    }
-    let y = softmax_reference(&scores)?.matmul(&v)?;
+    let scores = matmul(&q, &k.t()?.contiguous()?)?;
+    let y = matmul(&weights(&scores, (size as f64).sqrt().recip())?, &v)?;
     y.transpose(1, 2)?.contiguous()?.flatten_from(D::Minus2)
 }
 

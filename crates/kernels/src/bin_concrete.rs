@@ -25,6 +25,10 @@ pub fn bin_concrete(logits: &Tensor, samples: usize, temperature: f64, key: Key)
     let scores = Perturbed::new(temperature, key)?;
     let shape = sample_shape(logits, samples, 1)?;
     in_single([logits], |[logits]| {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([logits]) {
+            return crate::cuda::bin_concrete(logits, shape, temperature, key);
+        }
         if !fusible([logits]) {
             return reference(logits, samples, temperature, key);
         }
@@ -56,6 +60,10 @@ pub fn bin_concrete_with_log_density(
     let scores = Perturbed::new(temperature, key)?;
     let shape = sample_shape(logits, samples, 2)?;
     let logits = &logits.to_dtype(compute_dtype(logits.dtype()))?;
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes([logits]) {
+        return crate::cuda::bin_concrete_with_log_density(logits, shape, temperature, key);
+    }
     if !fusible([logits]) {
         return with_log_density_reference(logits, samples, temperature, key);
     }

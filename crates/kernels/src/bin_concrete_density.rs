@@ -26,6 +26,11 @@ pub fn bin_concrete_log_density(logits: &Tensor, v: &Tensor, temperature: f64) -
     positive(temperature)?;
     in_single([logits, v], |[logits, v]| {
         let (logits, v, leading) = align_rows(logits, v)?;
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([&logits, &v]) {
+            return crate::cuda::bin_concrete_log_density(&logits, &v, temperature)?
+                .reshape(leading);
+        }
         if !fusible([&logits, &v]) {
             return reference(&logits, &v, temperature);
         }

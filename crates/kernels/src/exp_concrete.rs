@@ -28,6 +28,10 @@ pub fn exp_concrete(logits: &Tensor, samples: usize, temperature: f64, key: Key)
     let scores = Perturbed::new(temperature, key)?;
     let shape = sample_shape(logits, samples, 2)?;
     in_single([logits], |[logits]| {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([logits]) {
+            return crate::cuda::exp_concrete(logits, shape, temperature, key);
+        }
         if !fusible([logits]) {
             return reference(logits, samples, temperature, key);
         }
@@ -60,6 +64,10 @@ pub fn exp_concrete_with_log_density(
     let scores = Perturbed::new(temperature, key)?;
     let shape = sample_shape(logits, samples, 3)?;
     let logits = &logits.to_dtype(compute_dtype(logits.dtype()))?;
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes([logits]) {
+        return crate::cuda::exp_concrete_with_log_density(logits, shape, temperature, key);
+    }
     if !fusible([logits]) {
         return with_log_density_reference(logits, samples, temperature, key);
     }

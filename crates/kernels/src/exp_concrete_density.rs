@@ -33,10 +33,16 @@ pub fn exp_concrete_log_density(logits: &Tensor, y: &Tensor, temperature: f64) -
                 y.shape()
             )
         };
+        let sizes = (leading.iter().product(), variables);
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([&logits, &y]) {
+            let sums = crate::cuda::exp_concrete_log_density(&logits, &y, temperature, sizes)?;
+            return sums.reshape(leading);
+        }
         if !fusible([&logits, &y]) {
             return reference(&logits, &y, temperature);
         }
-        fused(&logits, &y, temperature, (leading.iter().product(), variables))?.reshape(leading)
+        fused(&logits, &y, temperature, sizes)?.reshape(leading)
     })
 }
 

@@ -1,6 +1,7 @@
 //! Log-probabilities of a symbol under each of several experts, every one a change of the same logits.
 use candle_core::{D, Device, Result, Tensor};
 
+use crate::autocast::{rounded, times_transposed};
 use crate::cross_entropy::checked;
 use crate::graph::{compute, fusible, node};
 use crate::linear_cross_entropy::rows_at_a_time;
@@ -47,7 +48,13 @@ pub fn expert_log_probs(
             experts.shape()
         )
     }
+    let [x, weight] = &rounded([x, weight])?;
     in_single([x, weight, experts], |[x, weight, experts]| {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([x, weight, experts]) {
+            let (logits, targets) = logits_of_experts(x, weight, experts, targets)?;
+            return crate::cross_entropy(&logits, &targets)?.neg();
+        }
         if !fusible([x, weight, experts]) {
             return reference(x, weight, experts, targets);
         }
@@ -79,14 +86,25 @@ pub fn reference(
     experts: &Tensor,
     targets: &Tensor,
 ) -> Result<Tensor> {
-    let logits = x.broadcast_matmul(&weight.t()?)?.unsqueeze(D::Minus2)?.broadcast_add(experts)?;
+    let (logits, targets) = logits_of_experts(x, weight, experts, targets)?;
+    crate::cross_entropy::reference(&logits, &targets)?.neg()
+}
+
+/// `[.., K, V]`, and the targets `[.., K]`.
+fn logits_of_experts(
+    x: &Tensor,
+    weight: &Tensor,
+    experts: &Tensor,
+    targets: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let logits = times_transposed(x, weight)?.unsqueeze(D::Minus2)?.broadcast_add(experts)?;
     let k = experts.dim(0)?;
     let targets = targets.unsqueeze(D::Minus1)?.repeat({
         let mut times = vec![1; targets.rank() + 1];
         times[targets.rank()] = k;
         times
     })?;
-    crate::cross_entropy::reference(&logits, &targets)?.neg()
+    Ok((logits, targets))
 }
 
 /// The numbers of the inputs, and what all rows need of the experts.

@@ -32,6 +32,10 @@ pub fn gumbel_sigmoid(
     let scores = Perturbed::new(temperature, key)?;
     let shape = sample_shape(logits, samples, 1)?;
     in_single([logits], |[logits]| {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([logits]) {
+            return crate::cuda::gumbel_sigmoid(logits, shape, temperature, forward, key);
+        }
         if fusible([logits]) {
             fused(logits, &shape, scores, forward)
         } else {

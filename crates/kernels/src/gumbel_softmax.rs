@@ -46,6 +46,10 @@ pub fn gumbel_softmax(
         if crate::cuda::takes([logits]) {
             return crate::cuda::gumbel_softmax(logits, shape, temperature, forward, key);
         }
+        #[cfg(feature = "metal")]
+        if crate::metal::takes(logits) {
+            return crate::metal::gumbel_softmax(logits, shape, temperature, forward, key);
+        }
         if fusible([logits]) {
             fused(logits, shape, Noisy { inverse: 1. / temperature, key }, forward)
         } else {

@@ -69,7 +69,7 @@ impl Key {
     }
 
     /// Key and nonce: what names the stream.
-    #[cfg(any(test, feature = "cuda"))]
+    #[cfg(any(test, feature = "cuda", feature = "metal"))]
     pub(crate) fn words(self) -> [u32; 4] {
         let Self { key: [a, b], nonce: [c, d] } = self;
         [a, b, c, d]
@@ -154,6 +154,12 @@ impl Key {
         #[cfg(feature = "cuda")]
         if let (Device::Cuda(device), DType::F32 | DType::F16 | DType::BF16) = (device, dtype) {
             return crate::cuda::fill(device, self, noise, shape)?.to_dtype(dtype);
+        }
+        #[cfg(feature = "metal")]
+        if let (Device::Metal(device), DType::F32 | DType::F16 | DType::BF16) = (device, dtype)
+            && let Some(noise) = crate::metal::fill(device, self, noise, &shape)?
+        {
+            return noise.to_dtype(dtype);
         }
         let n = shape.elem_count();
         let tensor = match dtype {

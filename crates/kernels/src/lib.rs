@@ -16,6 +16,7 @@
 //! ```
 pub mod add;
 pub mod attention;
+mod autocast;
 mod backward;
 pub mod bernoulli_log_prob;
 pub mod bin_concrete;
@@ -34,6 +35,8 @@ pub mod exp_concrete;
 pub mod exp_concrete_density;
 pub mod expert_log_probs;
 pub mod gelu;
+#[cfg(any(feature = "cuda", feature = "metal"))]
+mod gpu;
 mod graph;
 pub mod gumbel_sigmoid;
 pub mod gumbel_softmax;
@@ -49,6 +52,8 @@ pub mod logistic;
 pub mod markov_chain;
 mod math;
 mod matmul;
+#[cfg(any(test, feature = "metal"))]
+mod metal;
 pub mod noise;
 pub mod one_hot;
 pub mod optimizer;
@@ -63,6 +68,7 @@ mod vectorised;
 
 pub use add::add;
 pub use attention::{AttentionMask, attention};
+pub use autocast::autocast;
 pub use backward::{backward, backward_with};
 pub use bernoulli_log_prob::bernoulli_log_prob;
 pub use bin_concrete::{bin_concrete, bin_concrete_with_log_density};

@@ -1,6 +1,7 @@
 //! The affine map of a layer, with its nonlinearity.
 use candle_core::{Result, Tensor};
 
+use crate::autocast::{rounded, times_transposed};
 use crate::graph::{Value, compute, fusible, node};
 use crate::matmul::{Matrix, add_product, product};
 use crate::rows::make_rows;
@@ -34,7 +35,8 @@ pub fn linear_with_activation(
     bias: &Tensor,
     activation: Activation,
 ) -> Result<Tensor> {
-    in_single([x, weight, bias], |[x, weight, bias]| {
+    let [x, weight] = rounded([x, weight])?;
+    in_single([&x, &weight, bias], |[x, weight, bias]| {
         let (Some(inputs), (outputs, expected)) = (x.dims().last(), weight.dims2()?) else {
             candle_core::bail!("linear: expected x [.., I], got a scalar")
         };
@@ -47,7 +49,12 @@ pub fn linear_with_activation(
             )
         }
         // A sum of no products is 0, which the twin knows.
-        if !fusible([x, weight, bias]) || x.elem_count() * outputs == 0 {
+        let some = x.elem_count() * outputs > 0;
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([x, weight, bias]) && some {
+            return crate::cuda::linear(x, weight, bias, activation);
+        }
+        if !fusible([x, weight, bias]) || !some {
             return reference_with_activation(x, weight, bias, activation);
         }
         fused(x, weight, bias, activation)
@@ -66,7 +73,7 @@ pub fn reference_with_activation(
     bias: &Tensor,
     activation: Activation,
 ) -> Result<Tensor> {
-    let y = x.broadcast_matmul(&weight.t()?)?.broadcast_add(bias)?;
+    let y = times_transposed(x, weight)?.broadcast_add(bias)?;
     match activation {
         Activation::Identity => Ok(y),
         Activation::Relu => y.relu(),

@@ -1,6 +1,7 @@
 //! The negative log-likelihood of categories whose logits are a linear map of the input.
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::autocast::{rounded, times_transposed};
 use crate::cross_entropy::checked;
 use crate::graph::{compute, fusible, node};
 use crate::log_softmax::row_log_sum_exp;
@@ -39,7 +40,12 @@ pub fn linear_cross_entropy(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Re
             weight.shape()
         )
     }
+    let [x, weight] = &rounded([x, weight])?;
     in_single([x, weight], |[x, weight]| {
+        #[cfg(feature = "cuda")]
+        if crate::cuda::takes([x, weight]) {
+            return crate::cross_entropy(&times_transposed(x, weight)?, targets)?.mean_all();
+        }
         if !fusible([x, weight]) {
             return reference(x, weight, targets);
         }
@@ -68,7 +74,7 @@ pub fn linear_cross_entropy(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Re
 
 /// The twin of [`linear_cross_entropy`] from plain candle operations.
 pub fn reference(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let logits = x.broadcast_matmul(&weight.t()?)?;
+    let logits = times_transposed(x, weight)?;
     crate::cross_entropy::reference(&logits, targets)?.mean_all()
 }
 

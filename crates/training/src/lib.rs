@@ -70,4 +70,4 @@ pub use optimizer::{Optimizer, OptimizerConfig, OptimizerError, clip_global_norm
 pub use params::{Mismatch, Params, ParamsError};
 pub use run::Run;
 pub use signals::Stop;
-pub use train::{Evaluation, Step, TrainConfig};
+pub use train::{Evaluation, Precision, Step, TrainConfig};

@@ -16,7 +16,7 @@ use crate::run::Status;
 use crate::signals::Listening;
 use crate::{Error, Optimizer, Params, Result, Run, clip_global_norm};
 
-pub use config::TrainConfig;
+pub use config::{Precision, TrainConfig};
 pub use evaluation::Evaluation;
 use evaluation::drop_samples;
 use restore::restore;
@@ -132,7 +132,9 @@ impl Training<'_> {
     }
 
     fn step(&mut self, step: &mut StepFn<'_>) -> Result<()> {
-        let Step { loss, learning_rate, mut report } = step(self.done)?;
+        let done = self.done;
+        let Step { loss, learning_rate, mut report } =
+            self.config.precision.compute(|| step(done))?;
         let value = scalar(&loss)?;
         if !value.is_finite() {
             return Err(self.non_finite_loss(&report));

@@ -39,6 +39,8 @@ impl Example {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use crate::workloads::{by_name, names};
 
     /// Loss and length of the gradient that PyTorch 2.13.0 computes from the same weights, data and noise:
@@ -49,7 +51,7 @@ mod tests {
     #[test]
     fn losses_and_gradients_equal_those_of_pytorch() {
         for name in names() {
-            let example = by_name(name).unwrap().example().unwrap();
+            let example = by_name(name, &Device::Cpu).unwrap().example().unwrap();
             let peer = PYTORCH.iter().find(|(known, ..)| *known == name);
             match (example, peer) {
                 (Some(ours), Some((_, loss, gradient_norm))) => {

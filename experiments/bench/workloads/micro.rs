@@ -21,12 +21,12 @@ struct Update {
     optimizer: Optimizer,
 }
 
-pub(crate) fn adam() -> Result<Box<dyn Workload>> {
+pub(crate) fn adam(device: &Device) -> Result<Box<dyn Workload>> {
     let key = Key::from_seed(4);
-    let params = Params::new(key, DType::F32, &Device::Cpu);
+    let params = Params::new(key, DType::F32, device);
     let mut gradients = GradStore::default();
     let mut parameter = |name: &str, shape: Shape| -> Result<()> {
-        let normal = |key: Key| key.named(name).normal(&shape, DType::F32, &Device::Cpu);
+        let normal = |key: Key| key.named(name).normal(&shape, DType::F32, device);
         let var = params.parameter(name, &normal(key.named("value"))?.affine(0.01, 0.)?)?;
         gradients.insert(&var, normal(key.named("gradient"))?);
         Ok(())
@@ -50,20 +50,21 @@ type Draw = fn(Key, usize, DType, &Device) -> candle_core::Result<Tensor>;
 
 /// 2²² random numbers of one kind.
 struct Noise {
+    device: Device,
     draw: Draw,
     key: Key,
     steps: u64,
 }
 
-pub(crate) fn noise(draw: Draw) -> Result<Box<dyn Workload>> {
-    Ok(Box::new(Noise { draw, key: Key::from_seed(5), steps: 0 }))
+pub(crate) fn noise(device: &Device, draw: Draw) -> Result<Box<dyn Workload>> {
+    Ok(Box::new(Noise { device: device.clone(), draw, key: Key::from_seed(5), steps: 0 }))
 }
 
 impl Workload for Noise {
     fn step(&mut self) -> Result<f64> {
         let key = self.key.fold_in(self.steps);
         self.steps += 1;
-        (self.draw)(key, DRAWS, DType::F32, &Device::Cpu)?;
+        (self.draw)(key, DRAWS, DType::F32, &self.device)?;
         Ok(0.)
     }
 }

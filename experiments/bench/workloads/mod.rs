@@ -12,6 +12,7 @@ mod w3;
 mod w4;
 
 use anyhow::{Result, bail};
+use candle_core::Device;
 use gumbel::Key;
 use gumbel_kernels::Forward;
 
@@ -28,26 +29,26 @@ pub(crate) trait Workload {
     }
 }
 
-type New = fn() -> Result<Box<dyn Workload>>;
+type New = fn(&Device) -> Result<Box<dyn Workload>>;
 
 /// Every workload by the name it has in the protocol.
 const ALL: &[(&str, New)] = &[
     ("W1", w1::new),
     ("W2", w2::new),
-    ("W3a", || w3::new(64, 50257, Forward::Soft)),
-    ("W3b", || w3::new(4096, 32, Forward::Soft)),
-    ("W3c", || w3::new(3000, 10, Forward::Soft)),
-    ("W3ah", || w3::new(64, 50257, Forward::Hard)),
-    ("W3bh", || w3::new(4096, 32, Forward::Hard)),
-    ("W3ch", || w3::new(3000, 10, Forward::Hard)),
+    ("W3a", |device| w3::new(device, 64, 50257, Forward::Soft)),
+    ("W3b", |device| w3::new(device, 4096, 32, Forward::Soft)),
+    ("W3c", |device| w3::new(device, 3000, 10, Forward::Soft)),
+    ("W3ah", |device| w3::new(device, 64, 50257, Forward::Hard)),
+    ("W3bh", |device| w3::new(device, 4096, 32, Forward::Hard)),
+    ("W3ch", |device| w3::new(device, 3000, 10, Forward::Hard)),
     ("W4", w4::new),
-    ("S10", || semi::drawn(10)),
-    ("S10-sum", || semi::summed(10)),
-    ("S100", || semi::drawn(100)),
-    ("S100-sum", || semi::summed(100)),
+    ("S10", |device| semi::drawn(device, 10)),
+    ("S10-sum", |device| semi::summed(device, 10)),
+    ("S100", |device| semi::drawn(device, 100)),
+    ("S100-sum", |device| semi::summed(device, 100)),
     ("ADAM", micro::adam),
-    ("RNG", || micro::noise(Key::uniform)),
-    ("GUMBEL", || micro::noise(Key::gumbel)),
+    ("RNG", |device| micro::noise(device, Key::uniform)),
+    ("GUMBEL", |device| micro::noise(device, Key::gumbel)),
 ];
 
 /// The names of all workloads.
@@ -55,13 +56,13 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|(name, _)| *name)
 }
 
-/// A new instance of a workload, before its first step.
+/// A new instance of a workload on a device, before its first step.
 ///
 /// # Errors
 /// If there is none of that name.
-pub(crate) fn by_name(name: &str) -> Result<Box<dyn Workload>> {
+pub(crate) fn by_name(name: &str, device: &Device) -> Result<Box<dyn Workload>> {
     match ALL.iter().find(|(known, _)| *known == name) {
-        Some((_, new)) => new(),
+        Some((_, new)) => new(device),
         None => {
             let known: Vec<&str> = names().collect();
             bail!("there is no workload `{name}`; there are {}", known.join(", "))

@@ -27,28 +27,32 @@ struct SemiSupervised {
 }
 
 /// A relaxed draw at temperature 1.
-pub(crate) fn drawn(classes: usize) -> Result<Box<dyn Workload>> {
-    new(classes, Box::new(GumbelSoftmax::new(1, 1.)))
+pub(crate) fn drawn(device: &Device, classes: usize) -> Result<Box<dyn Workload>> {
+    new(device, classes, Box::new(GumbelSoftmax::new(1, 1.)))
 }
 
 /// The sum over all classes.
-pub(crate) fn summed(classes: usize) -> Result<Box<dyn Workload>> {
-    new(classes, Box::new(Enumerate { samples: 1 }))
+pub(crate) fn summed(device: &Device, classes: usize) -> Result<Box<dyn Workload>> {
+    new(device, classes, Box::new(Enumerate { samples: 1 }))
 }
 
-fn new(classes: usize, estimator: Box<dyn Estimator>) -> Result<Box<dyn Workload>> {
+fn new(
+    device: &Device,
+    classes: usize,
+    estimator: Box<dyn Estimator>,
+) -> Result<Box<dyn Workload>> {
     let key = Key::from_seed(1);
-    let params = Params::new(key.named("init"), DType::F32, &Device::Cpu);
+    let params = Params::new(key.named("init"), DType::F32, device);
     let config =
         SemiSupervisedVaeConfig { classes, style: 10, channels: [16, 32, 64], hidden: 128 };
-    let mean = Tensor::full(0.13f32, PIXELS, &Device::Cpu)?;
+    let mean = Tensor::full(0.13f32, PIXELS, device)?;
     let model = SemiSupervisedVae::new(&config, (28, 28), &mean, &params.var_builder())?;
     Ok(Box::new(SemiSupervised {
         model,
         classes,
         estimator,
         training: Training::new(params, &OptimizerConfig::default())?,
-        images: Images::new(key.named("images"))?,
+        images: Images::new(key.named("images"), device)?,
         key,
         steps: 0,
     }))
@@ -56,9 +60,10 @@ fn new(classes: usize, estimator: Box<dyn Estimator>) -> Result<Box<dyn Workload
 
 impl SemiSupervised {
     fn labels(&self, key: Key) -> Result<Tensor> {
-        let logits = key.gumbel((LABELLED, self.classes), DType::F32, &Device::Cpu)?;
+        let device = self.images.device();
+        let logits = key.gumbel((LABELLED, self.classes), DType::F32, device)?;
         let labels = logits.argmax_keepdim(1)?;
-        let classes = Tensor::arange(0, self.classes as u32, &Device::Cpu)?.unsqueeze(0)?;
+        let classes = Tensor::arange(0, self.classes as u32, device)?.unsqueeze(0)?;
         let one_hot = labels.broadcast_eq(&classes)?.to_dtype(DType::F32)?;
         Ok(one_hot.reshape((1, LABELLED, 1, self.classes))?)
     }

@@ -44,7 +44,7 @@ pub(crate) fn start_as_pytorch(params: &Params, key: Key) -> Result<()> {
         let bound = (*inputs as f64).sqrt().recip();
         for part in [name.clone(), format!("{layer}.bias")] {
             if let Some(var) = params.get(&part) {
-                let draw = key.named(&part).uniform(var.shape(), DType::F32, &Device::Cpu)?;
+                let draw = key.named(&part).uniform(var.shape(), DType::F32, var.device())?;
                 params.set(&part, &draw.affine(2. * bound, -bound)?)?;
             }
         }
@@ -58,9 +58,13 @@ pub(crate) struct Images(Tensor);
 impl Images {
     const COUNT: usize = 10_000;
 
-    pub(crate) fn new(key: Key) -> Result<Self> {
-        let uniform = key.uniform((Self::COUNT, PIXELS), DType::F32, &Device::Cpu)?;
+    pub(crate) fn new(key: Key, device: &Device) -> Result<Self> {
+        let uniform = key.uniform((Self::COUNT, PIXELS), DType::F32, device)?;
         Ok(Self(uniform.lt(0.13f32)?.to_dtype(DType::F32)?))
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        self.0.device()
     }
 
     /// Batch number `step`, `[size, PIXELS]`; the walk starts anew where less than a batch is left.

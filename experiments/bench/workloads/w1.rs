@@ -27,9 +27,9 @@ struct CategoricalVae {
     steps: u64,
 }
 
-pub(crate) fn new() -> Result<Box<dyn Workload>> {
+pub(crate) fn new(device: &Device) -> Result<Box<dyn Workload>> {
     let key = Key::from_seed(1);
-    let params = Params::new(key.named("init"), DType::F32, &Device::Cpu);
+    let params = Params::new(key.named("init"), DType::F32, device);
     let (builder, code) = (params.var_builder(), LATENTS * CATEGORIES);
     let mlp = |input, hidden: &[usize], output, name| {
         Mlp::new(input, hidden, output, Activation::Relu, &builder.pp(name))
@@ -37,13 +37,13 @@ pub(crate) fn new() -> Result<Box<dyn Workload>> {
     let encoder = mlp(PIXELS, &[512, 256], code, "encoder")?;
     let decoder = mlp(code, &[256, 512], PIXELS, "decoder")?;
     start_as_pytorch(&params, key.named("init"))?;
-    let logits = Tensor::zeros((1, 1, LATENTS, CATEGORIES), DType::F32, &Device::Cpu)?;
+    let logits = Tensor::zeros((1, 1, LATENTS, CATEGORIES), DType::F32, device)?;
     Ok(Box::new(CategoricalVae {
         encoder,
         decoder,
         prior: Categorical::from_logits(&logits)?,
         training: Training::new(params, &OptimizerConfig::default())?,
-        images: Images::new(key.named("images"))?,
+        images: Images::new(key.named("images"), device)?,
         noise: key.named("noise"),
         steps: 0,
     }))
@@ -75,7 +75,7 @@ impl Workload for CategoricalVae {
     fn example(&mut self) -> Result<Option<Example>> {
         let x = self.images.batch(0, BATCH)?;
         let shape = (1, BATCH, LATENTS, CATEGORIES);
-        let noise = Site::from("z").key(self.noise).gumbel(shape, DType::F32, &Device::Cpu)?;
+        let noise = Site::from("z").key(self.noise).gumbel(shape, DType::F32, x.device())?;
         let loss = self.loss(&x, self.noise)?;
         Example::new(&loss, &self.training.params, [("x", &x), ("gumbel", &noise)]).map(Some)
     }

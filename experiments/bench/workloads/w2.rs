@@ -28,9 +28,9 @@ struct BinaryConcrete {
     steps: u64,
 }
 
-pub(crate) fn new() -> Result<Box<dyn Workload>> {
+pub(crate) fn new(device: &Device) -> Result<Box<dyn Workload>> {
     let key = Key::from_seed(2);
-    let params = Params::new(key.named("init"), DType::F32, &Device::Cpu);
+    let params = Params::new(key.named("init"), DType::F32, device);
     let linear = |input, output, name| {
         let builder = params.var_builder().pp(name);
         Mlp::new(input, &[], output, Activation::Relu, &builder)
@@ -38,7 +38,7 @@ pub(crate) fn new() -> Result<Box<dyn Workload>> {
     let encoder = linear(PIXELS, LATENTS, "encoder")?;
     let decoder = linear(LATENTS, PIXELS, "decoder")?;
     start_as_pytorch(&params, key.named("init"))?;
-    let zeros = Tensor::zeros((1, 1, LATENTS), DType::F32, &Device::Cpu)?;
+    let zeros = Tensor::zeros((1, 1, LATENTS), DType::F32, device)?;
     let prior = Bernoulli::from_logits(&params.parameter("prior.logits", &zeros)?)?;
     Ok(Box::new(BinaryConcrete {
         encoder,
@@ -49,7 +49,7 @@ pub(crate) fn new() -> Result<Box<dyn Workload>> {
             ..GumbelSoftmax::new(SAMPLES, 2. / 3.)
         },
         training: Training::new(params, &OptimizerConfig::default())?,
-        images: Images::new(key.named("images"))?,
+        images: Images::new(key.named("images"), device)?,
         noise: key.named("noise"),
         steps: 0,
     }))
@@ -79,12 +79,12 @@ impl Workload for BinaryConcrete {
 
     fn example(&mut self) -> Result<Option<Example>> {
         // At a prior of zeros a wrong sign would not show.
-        let (device, params) = (Device::Cpu, &self.training.params);
-        let prior = self.noise.named("prior").uniform((1, 1, LATENTS), DType::F32, &device)?;
+        let (device, params) = (self.images.device(), &self.training.params);
+        let prior = self.noise.named("prior").uniform((1, 1, LATENTS), DType::F32, device)?;
         params.set("prior.logits", &prior)?;
         let x = self.images.batch(0, BATCH)?;
         let shape = (SAMPLES, BATCH, LATENTS);
-        let noise = Site::from("z").key(self.noise).logistic(shape, DType::F32, &device)?;
+        let noise = Site::from("z").key(self.noise).logistic(shape, DType::F32, device)?;
         let loss = self.loss(&x, self.noise)?;
         Example::new(&loss, params, [("x", &x), ("logistic", &noise)]).map(Some)
     }

@@ -15,9 +15,14 @@ struct Sample {
     steps: u64,
 }
 
-pub(crate) fn new(rows: usize, categories: usize, forward: Forward) -> Result<Box<dyn Workload>> {
+pub(crate) fn new(
+    device: &Device,
+    rows: usize,
+    categories: usize,
+    forward: Forward,
+) -> Result<Box<dyn Workload>> {
     let key = Key::from_seed(3);
-    let normal = |name| key.named(name).normal((1, rows, categories), DType::F32, &Device::Cpu);
+    let normal = |name| key.named(name).normal((1, rows, categories), DType::F32, device);
     Ok(Box::new(Sample {
         logits: Var::from_tensor(&normal("logits")?)?,
         gradient: normal("gradient")?,

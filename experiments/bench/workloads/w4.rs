@@ -28,15 +28,15 @@ struct LanguageModel {
     steps: usize,
 }
 
-pub(crate) fn new() -> Result<Box<dyn Workload>> {
+pub(crate) fn new(device: &Device) -> Result<Box<dyn Workload>> {
     let key = Key::from_seed(1);
-    let params = Params::new(key.named("init"), DType::F32, &Device::Cpu);
+    let params = Params::new(key.named("init"), DType::F32, device);
     let model = Transformer::new(&CONFIG, &params.var_builder())?;
     let adam =
         OptimizerConfig::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
     let shape = (BATCHES, BATCH, CONFIG.context + 1);
     let uniform = key.named("words").uniform(shape, DType::F64, &Device::Cpu)?;
-    let words = (uniform * CONFIG.vocabulary as f64)?.to_dtype(DType::U32)?;
+    let words = (uniform * CONFIG.vocabulary as f64)?.to_dtype(DType::U32)?.to_device(device)?;
     let training = Training::new(params, &adam)?;
     Ok(Box::new(LanguageModel { model, training, words, steps: 0 }))
 }

@@ -2,8 +2,8 @@
 #![expect(unsafe_code, reason = "kernels are launched")]
 use candle_core::{Device, Result, Tensor};
 
-use super::launch::{Value, device, launch, room, strides, with_numbers};
-use super::node::node;
+use super::launch::{device, launch, room, strides, with_numbers};
+use crate::gpu::{Value, node};
 use crate::embedding::{Indices, Segments};
 
 /// Of ids that were checked.

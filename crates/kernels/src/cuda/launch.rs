@@ -4,15 +4,18 @@ use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaSlice, CudaView, DeviceRepr, LaunchConfig,
 };
 use candle_core::cuda_backend::{CudaDType, CudaDevice, WrapErr};
-use candle_core::op::BackpropOp;
 use candle_core::{CudaStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::program::program;
+use crate::gpu::Value;
+use crate::Key;
 
 /// Threads of a block.
 const THREADS: u32 = 256;
 /// Blocks of a kernel that goes through its numbers in strides, at most: enough for every processor of a large GPU.
 const MOST_BLOCKS: u64 = 4096;
+/// The same where many tensors share a launch.
+const MOST_BLOCKS_OF_EACH: u32 = 512;
 /// Rows of more are shared by a block.
 const LONG: usize = 1024;
 
@@ -64,7 +67,7 @@ pub(super) use with_numbers;
 
 /// Launches a kernel, if it has something to do.
 ///
-/// The arguments are those of the kernel of that name in `kernels.cu`, in the same order and of the same types; every
+/// The arguments are those of the kernel of that name in `source`, in the same order and of the same types; every
 /// pointer is to as many numbers as the other arguments make the kernel read or write.
 macro_rules! launch {
     ($device:ident, $name:literal, $config:expr, $($argument:expr),+) => {{
@@ -95,20 +98,14 @@ pub(super) fn room(device: &CudaDevice, n: usize) -> Result<CudaSlice<f32>> {
     unsafe { device.alloc::<f32>(n.max(1)) }
 }
 
-/// Numbers that were written, and are not a tensor yet.
-pub(super) struct Value(pub(super) CudaStorage, pub(super) Shape);
-
 impl Value {
-    pub(super) fn new(
+    pub(super) fn new<T: CudaDType>(
         device: &CudaDevice,
-        numbers: CudaSlice<f32>,
+        numbers: CudaSlice<T>,
         shape: impl Into<Shape>,
     ) -> Self {
-        Self(CudaStorage::wrap_cuda_slice(numbers, device.clone()), shape.into())
-    }
-
-    pub(super) fn tensor(self) -> Tensor {
-        Tensor::from_storage(Storage::Cuda(self.0), self.1, BackpropOp::none(), false)
+        let storage = CudaStorage::wrap_cuda_slice(numbers, device.clone());
+        Self(Storage::Cuda(storage), shape.into())
     }
 }
 
@@ -126,6 +123,14 @@ pub(super) fn strides(n: usize) -> Option<LaunchConfig> {
     blocks((n as u64).div_ceil(u64::from(THREADS)).min(MOST_BLOCKS) as u32)
 }
 
+/// The same for each of some tensors, of which the largest has `n` numbers.
+pub(super) fn strides_of_each(tensors: usize, n: usize) -> Option<LaunchConfig> {
+    let mut config = strides(n)?;
+    config.grid_dim.0 = config.grid_dim.0.min(MOST_BLOCKS_OF_EACH);
+    config.grid_dim.1 = tensors as u32;
+    Some(config)
+}
+
 /// Threads for `rows` rows of `k` numbers, and how many share a row.
 pub(super) fn rows_of(rows: usize, k: usize) -> Result<(Option<LaunchConfig>, u32)> {
     let lanes = if k > LONG { THREADS } else { (k.max(1) as u32).next_power_of_two().min(32) };
@@ -136,10 +141,21 @@ pub(super) fn rows_of(rows: usize, k: usize) -> Result<(Option<LaunchConfig>, u3
     }
 }
 
+/// The same for rows of noise, of which a thread makes four numbers at once.
+pub(super) fn rows_of_draws(rows: usize, k: usize) -> Result<(Option<LaunchConfig>, u32)> {
+    rows_of(rows, k.div_ceil(4))
+}
+
 /// The name of a stream, as the kernels have it.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(super) struct Stream(pub(super) [u32; 4]);
+pub(super) struct Stream([u32; 4]);
 
-// SAFETY: plain words, laid out as `struct Stream` of `kernels.cu`.
+// SAFETY: plain words, laid out as `struct Stream` of `arithmetic.h`.
 unsafe impl DeviceRepr for Stream {}
+
+impl From<Key> for Stream {
+    fn from(key: Key) -> Self {
+        Self(key.words())
+    }
+}

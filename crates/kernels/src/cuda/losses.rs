@@ -2,8 +2,8 @@
 #![expect(unsafe_code, reason = "kernels are launched")]
 use candle_core::{Result, Shape, Tensor};
 
-use super::launch::{Value, device, launch, room, rows, rows_of, strides, with_numbers};
-use super::node::node;
+use super::launch::{device, launch, room, rows, rows_of, strides, with_numbers};
+use crate::gpu::{Value, node};
 
 /// Of logits whose rows were aligned.
 pub(crate) fn categorical_kl(q: &Tensor, p: &Tensor) -> Result<Tensor> {

@@ -1,16 +1,14 @@
 //! Each operation: its kernels, their arguments, its gradient.
 #![expect(unsafe_code, reason = "kernels are launched")]
-use std::cell::Cell;
-
 use candle_core::cuda_backend::CudaDevice;
-use candle_core::cuda_backend::cudarc::driver::{CudaViewMut, DeviceRepr};
-use candle_core::{CpuStorage, CudaStorage, InplaceOp1, Layout, Result, Shape, Tensor, Var, bail};
+use candle_core::{Result, Shape, Tensor};
 
-use super::launch::{Stream, Value, device, launch, room, rows, rows_of, strides, with_numbers};
-use super::node::node;
-use crate::Forward;
+use super::launch::{
+    Stream, device, launch, room, rows, rows_of, rows_of_draws, strides, with_numbers,
+};
+use crate::gpu::{Value, node};
+use crate::{AttentionMask, Forward};
 use crate::key::{Key, Noise};
-use crate::optimizer::AdamStep;
 
 /// The first numbers of a stream, as the CPU makes them.
 pub(crate) fn fill(device: &CudaDevice, key: Key, noise: Noise, shape: Shape) -> Result<Tensor> {
@@ -23,13 +21,9 @@ pub(crate) fn fill(device: &CudaDevice, key: Key, noise: Noise, shape: Shape) ->
         &mut out,
         &(n as u64),
         &(noise as u32),
-        &stream(key)
+        &Stream::from(key)
     );
     Ok(Value::new(device, out, shape).tensor())
-}
-
-fn stream(key: Key) -> Stream {
-    Stream(key.words())
 }
 
 pub(crate) fn softmax(x: &Tensor) -> Result<Tensor> {
@@ -43,21 +37,8 @@ pub(crate) fn softmax(x: &Tensor) -> Result<Tensor> {
 pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {
     let y = normalised(x, true)?;
     node("log_softmax", [x], y, |_, y, g| {
-        let ((n, k), device) = (rows(y.shape())?, device(y)?);
-        let (config, lanes) = rows_of(n, k)?;
-        let mut d = room(&device, n * k)?;
-        with_numbers!(|y, g| launch!(
-            device,
-            "log_softmax_slopes",
-            config,
-            &y,
-            &g,
-            &mut d,
-            &(n as u64),
-            &(k as u32),
-            &lanes
-        ));
-        Ok([Some(Value::new(&device, d, y.shape()).tensor())])
+        let (n, k) = rows(y.shape())?;
+        Ok([Some(log_softmax_slopes(y, g, Repeated { rows: n, repeats: 1, k }, 1., y.shape())?)])
     })
 }
 
@@ -81,10 +62,46 @@ fn normalised(x: &Tensor, logarithm: bool) -> Result<Value> {
 
 /// Rows of `k` numbers, each of which serves `repeats` rows.
 #[derive(Clone, Copy)]
-struct Repeated {
-    rows: usize,
-    repeats: usize,
-    k: usize,
+pub(super) struct Repeated {
+    pub(super) rows: usize,
+    pub(super) repeats: usize,
+    pub(super) k: usize,
+}
+
+impl Repeated {
+    /// Of logits `[inputs, .., K]`, and of what was made of them.
+    pub(super) fn of(logits: &Shape, all: &Shape) -> Result<Self> {
+        let ((inputs, k), (n, _)) = (rows(logits)?, rows(all)?);
+        Ok(Self { rows: inputs, repeats: n / inputs.max(1), k })
+    }
+}
+
+/// Probabilities of scores `[.., T, T]` times `scale`, each row over the places that its own sees.
+pub(crate) fn attention_softmax(x: &Tensor, scale: f64, mask: AttentionMask) -> Result<Tensor> {
+    let ((n, k), device) = (rows(x.shape())?, device(x)?);
+    let (config, lanes) = rows_of(n, k)?;
+    let window = match mask {
+        AttentionMask::Full => 0,
+        AttentionMask::Causal => k,
+        AttentionMask::SlidingWindow(width) => width,
+    };
+    let (scale, mut y) = (scale as f32, room(&device, n * k)?);
+    with_numbers!(|x| launch!(
+        device,
+        "attention_softmax",
+        config,
+        &x,
+        &mut y,
+        &(n as u64),
+        &(k as u32),
+        &lanes,
+        &(window.min(k) as u32),
+        &scale
+    ));
+    node("attention_softmax", [x], Value::new(&device, y, x.shape()), move |[x], y, g| {
+        let (n, k) = rows(y.shape())?;
+        Ok([Some(softmax_slopes(y, g, Repeated { rows: n, repeats: 1, k }, scale, x.shape())?)])
+    })
 }
 
 fn softmax_slopes(
@@ -113,6 +130,32 @@ fn softmax_slopes(
     Ok(Value::new(&device, d, shape).tensor())
 }
 
+pub(super) fn log_softmax_slopes(
+    y: &Tensor,
+    g: &Tensor,
+    size: Repeated,
+    inverse: f32,
+    shape: &Shape,
+) -> Result<Tensor> {
+    let (Repeated { rows, repeats, k }, device) = (size, device(y)?);
+    let (config, lanes) = rows_of(rows, k)?;
+    let mut d = room(&device, rows * k)?;
+    with_numbers!(|y, g| launch!(
+        device,
+        "log_softmax_slopes",
+        config,
+        &y,
+        &g,
+        &mut d,
+        &(rows as u64),
+        &(repeats as u64),
+        &(k as u32),
+        &lanes,
+        &inverse
+    ));
+    Ok(Value::new(&device, d, shape).tensor())
+}
+
 pub(crate) fn gumbel_softmax(
     logits: &Tensor,
     shape: Vec<usize>,
@@ -128,8 +171,7 @@ pub(crate) fn gumbel_softmax(
             Forward::Soft => y.clone(),
             Forward::Hard => perturbed(logits, &shape, inverse, Forward::Soft, key)?.tensor(),
         };
-        let ((inputs, k), (n, _)) = (rows(logits.shape())?, rows(&shape)?);
-        let size = Repeated { rows: inputs, repeats: n / inputs.max(1), k };
+        let size = Repeated::of(logits.shape(), &shape)?;
         Ok([Some(softmax_slopes(&soft, g, size, inverse, logits.shape())?)])
     })
 }
@@ -142,7 +184,7 @@ fn perturbed(
     key: Key,
 ) -> Result<Value> {
     let ((inputs, k), (n, _), device) = (rows(logits.shape())?, rows(shape)?, device(logits)?);
-    let (config, lanes) = rows_of(n, k)?;
+    let (config, lanes) = rows_of_draws(n, k)?;
     let mut y = room(&device, n * k)?;
     let hard = u32::from(forward == Forward::Hard);
     with_numbers!(|logits| launch!(
@@ -157,7 +199,7 @@ fn perturbed(
         &lanes,
         &inverse,
         &hard,
-        &stream(key)
+        &Stream::from(key)
     ));
     Ok(Value::new(&device, y, shape))
 }
@@ -220,54 +262,4 @@ pub(crate) fn bernoulli_log_prob(l: &Tensor, x: &Tensor) -> Result<Tensor> {
         };
         Ok([l.track_op().then(of_logits).transpose()?, x.track_op().then(of_data).transpose()?])
     })
-}
-
-/// The coefficients of a step, as the kernel has them.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Step([f32; 8]);
-
-// SAFETY: plain numbers, laid out as `struct AdamStep` of `kernels.cu`.
-unsafe impl DeviceRepr for Step {}
-
-/// One step of Adam, of numbers that do not overlap.
-pub(crate) fn adam(p: &Var, m: &Var, v: &Var, g: &Tensor, step: &AdamStep) -> Result<()> {
-    let AdamStep { beta1, beta2, shrink, rate, scale, epsilon } = *step;
-    let step = Step(
-        [beta1, 1. - beta1, beta2, 1. - beta2, shrink, rate, scale, epsilon].map(|x| x as f32),
-    );
-    let (n, device) = (p.elem_count(), device(p)?);
-    let update = |p: Numbers<'_>, m: Numbers<'_>, v: Numbers<'_>| -> Result<()> {
-        with_numbers!(|g| launch!(device, "adam", strides(n), p, m, v, &g, &(n as u64), &step));
-        Ok(())
-    };
-    change(p, |p| change(m, |m| change(v, |v| update(p, m, v))))
-}
-
-type Numbers<'a> = &'a mut CudaViewMut<'a, f32>;
-
-/// Calls `f` on the numbers of a contiguous tensor, which stays locked meanwhile.
-fn change(x: &Var, f: impl FnOnce(Numbers<'_>) -> Result<()>) -> Result<()> {
-    x.inplace_op1(&Change(Cell::new(Some(f))))
-}
-
-struct Change<F>(Cell<Option<F>>);
-
-impl<F: FnOnce(Numbers<'_>) -> Result<()>> InplaceOp1 for Change<F> {
-    fn name(&self) -> &'static str {
-        "update"
-    }
-
-    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> Result<()> {
-        bail!("expected a parameter on a CUDA device")
-    }
-
-    fn cuda_fwd(&self, storage: &mut CudaStorage, layout: &Layout) -> Result<()> {
-        match (layout.contiguous_offsets(), self.0.take()) {
-            (Some((start, end)), Some(f)) => {
-                f(&mut storage.as_cuda_slice_mut::<f32>()?.slice_mut(start..end))
-            }
-            _ => bail!("an update needs a contiguous parameter, got {layout:?}"),
-        }
-    }
 }

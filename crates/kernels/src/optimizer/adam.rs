@@ -23,6 +23,35 @@ pub struct AdamStep {
     pub epsilon: f64,
 }
 
+/// What a step of Adam changes and reads: a parameter, its two moments and its gradient, all of one shape.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamTensors<'a> {
+    /// `θ`.
+    pub parameter: &'a Var,
+    /// The first moment.
+    pub m: &'a Var,
+    /// The second moment.
+    pub v: &'a Var,
+    /// `g`.
+    pub gradient: &'a Tensor,
+}
+
+/// [`adam_update`] of many parameters; on an NVIDIA GPU 48 of them in a launch.
+///
+/// # Errors
+/// Those of [`adam_update`]; the first may come after a part of the parameters was changed.
+pub fn adam_update_all(tensors: &[AdamTensors<'_>], step: &AdamStep) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if tensors.iter().all(|t| crate::cuda::takes([t.parameter, t.m, t.v, t.gradient])) {
+        for t in tensors {
+            same_kind("adam_update_all", t.parameter, &[t.m, t.v, t.gradient])?;
+            apart(t.parameter, t.m, t.v, t.gradient)?;
+        }
+        return crate::cuda::adam(tensors, step);
+    }
+    tensors.iter().try_for_each(|t| adam_update(t.parameter, t.m, t.v, t.gradient, step))
+}
+
 /// One step of Adam (Kingma and Ba, 2015) and its relatives, in place; any shape, the same for all four.
 ///
 /// `m ← β₁ m + (1 - β₁) g`, `v ← β₂ v + (1 - β₂) g²`,
@@ -41,7 +70,7 @@ pub fn adam_update(
     #[cfg(feature = "cuda")]
     if crate::cuda::takes([parameter, m, v, gradient]) {
         apart(parameter, m, v, gradient)?;
-        return crate::cuda::adam(parameter, m, v, gradient, step);
+        return crate::cuda::adam(&[AdamTensors { parameter, m, v, gradient }], step);
     }
     match fused_dtype(parameter) {
         Some(DType::F32) => adam_fused::<f32>(parameter, m, v, gradient, step),

@@ -8,8 +8,11 @@ mod inplace;
 mod norm;
 mod sgd;
 
-pub use adam::{AdamStep, adam_update, adam_update_reference};
-pub use norm::{all_finite, all_finite_reference, sum_of_squares, sum_of_squares_reference};
+pub use adam::{AdamStep, AdamTensors, adam_update, adam_update_all, adam_update_reference};
+pub use norm::{
+    all_finite, all_finite_reference, first_not_finite, sum_of_squares, sum_of_squares_reference,
+    sums_of_squares,
+};
 pub use sgd::{sgd_update, sgd_update_reference};
 
 #[cfg(test)]

@@ -7,6 +7,30 @@ use crate::reduce::{LANES, sum};
 use crate::threads::parallel;
 use crate::vectorised::vectorised;
 
+/// `Σ x²` of each of some float tensors, as [`sum_of_squares`] has it; on an NVIDIA GPU with one wait for the device.
+///
+/// A sum is finite if and only if all elements are, but for sums beyond the largest double.
+pub fn sums_of_squares(tensors: &[&Tensor]) -> Result<Vec<f64>> {
+    #[cfg(feature = "cuda")]
+    if tensors.iter().all(|x| crate::cuda::takes([x])) {
+        return crate::cuda::sums_of_squares(tensors);
+    }
+    tensors.iter().map(|x| sum_of_squares(x)).collect()
+}
+
+/// The place of the first of some float tensors of which an element is NaN or infinite.
+pub fn first_not_finite(tensors: &[&Tensor]) -> Result<Option<usize>> {
+    if tensors.iter().all(|x| x.device().is_cpu()) {
+        for (i, x) in tensors.iter().enumerate() {
+            if !all_finite(x)? {
+                return Ok(Some(i));
+            }
+        }
+        return Ok(None);
+    }
+    Ok(sums_of_squares(tensors)?.iter().position(|sum| !sum.is_finite()))
+}
+
 /// Whether no element of a float tensor, of any shape, is NaN or infinite.
 pub fn all_finite(x: &Tensor) -> Result<bool> {
     // 0 x is 0 for a finite number and NaN for any other; a sum keeps the NaN.

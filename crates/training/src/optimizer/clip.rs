@@ -1,6 +1,6 @@
 //! Clipping of gradients by their norm over all parameters.
 use candle_core::backprop::GradStore;
-use gumbel_kernels::optimizer::sum_of_squares;
+use gumbel_kernels::optimizer::sums_of_squares;
 
 use super::{OptimizerError, config, gradient};
 use crate::Params;
@@ -18,9 +18,12 @@ pub fn clip_global_norm(
 ) -> Result<f64, OptimizerError> {
     config::check("max_norm", max_norm, config::POSITIVE)?;
     let params = params.iter();
+    let gradients = params
+        .iter()
+        .map(|(name, var)| gradient(grads, name, var))
+        .collect::<Result<Vec<_>, OptimizerError>>()?;
     let mut sum = 0.;
-    for (name, var) in &params {
-        let squares = sum_of_squares(gradient(grads, name, var)?)?;
+    for (squares, (name, _)) in sums_of_squares(&gradients)?.iter().zip(&params) {
         if !squares.is_finite() {
             return Err(OptimizerError::NotFinite { name: name.clone() });
         }

@@ -1,6 +1,6 @@
 //! The choice of an optimiser, as written in a configuration file.
 use candle_core::{Tensor, Var};
-use gumbel_kernels::optimizer::{adam_update, sgd_update};
+use gumbel_kernels::optimizer::{AdamTensors, adam_update_all, sgd_update};
 use serde::{Deserialize, Serialize};
 
 use super::{OptimizerError, adam, radam};
@@ -111,28 +111,39 @@ impl OptimizerConfig {
         }
     }
 
-    /// Step number `t` (from 1) of one parameter, in place.
+    /// Step number `t` (from 1) of all parameters, in place: each with its state and its gradient.
     pub(super) fn update(
         &self,
-        var: &Var,
-        slots: &[Var],
-        gradient: &Tensor,
+        tensors: &[(&Var, &[Var], &Tensor)],
         learning_rate: f64,
         t: u64,
     ) -> candle_core::Result<()> {
-        match (self, slots) {
-            (Self::Adam { beta1, beta2, epsilon, weight_decay }, [m, v]) => {
-                let step = adam::step([*beta1, *beta2], *epsilon, *weight_decay, learning_rate, t);
-                adam_update(var, m, v, gradient, &step)
+        let step = match *self {
+            Self::Adam { beta1, beta2, epsilon, weight_decay } => {
+                adam::step([beta1, beta2], epsilon, weight_decay, learning_rate, t)
             }
-            (Self::Radam { beta1, beta2, epsilon, weight_decay }, [m, v]) => {
-                let step = radam::step([*beta1, *beta2], *epsilon, *weight_decay, learning_rate, t);
-                adam_update(var, m, v, gradient, &step)
+            Self::Radam { beta1, beta2, epsilon, weight_decay } => {
+                radam::step([beta1, beta2], epsilon, weight_decay, learning_rate, t)
             }
-            (Self::Sgd { momentum, nesterov }, [m]) => {
-                sgd_update(var, m, gradient, learning_rate, *momentum, *nesterov)
+            Self::Sgd { momentum, nesterov } => {
+                return tensors.iter().try_for_each(|(parameter, slots, gradient)| {
+                    let [m] = self.state_of(slots)?;
+                    sgd_update(parameter, m, gradient, learning_rate, momentum, nesterov)
+                });
             }
-            _ => candle_core::bail!("{:?} has {} state tensors", self.slots(), slots.len()),
+        };
+        let mut of_adam = Vec::with_capacity(tensors.len());
+        for (parameter, slots, gradient) in tensors {
+            let [m, v] = self.state_of(slots)?;
+            of_adam.push(AdamTensors { parameter, m, v, gradient });
+        }
+        adam_update_all(&of_adam, &step)
+    }
+
+    fn state_of<'a, const N: usize>(&self, slots: &'a [Var]) -> candle_core::Result<&'a [Var; N]> {
+        match slots.try_into() {
+            Ok(slots) => Ok(slots),
+            Err(_) => candle_core::bail!("{:?} has {} state tensors", self.slots(), slots.len()),
         }
     }
 }

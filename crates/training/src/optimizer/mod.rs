@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use gumbel_kernels::optimizer::all_finite;
+use gumbel_kernels::optimizer::first_not_finite;
 
 use crate::Params;
 use crate::params::{Mismatch, strict};
@@ -123,32 +123,25 @@ impl Optimizer {
     ) -> Result<(), OptimizerError> {
         config::check("learning_rate", learning_rate, config::NOT_NEGATIVE)?;
         let params = params.iter();
+        let mut tensors = Vec::with_capacity(params.len());
         for (name, var) in &params {
-            if !self.slots.contains_key(name) {
+            let Some(slots) = self.slots.get(name) else {
                 return Err(OptimizerError::Unknown { name: name.clone() });
-            }
+            };
             let gradient = gradient(grads, name, var)?;
             if gradient.dims() != var.dims() {
                 let (got, expected) = (gradient.dims(), var.dims());
                 let text = format!("the gradient of `{name}` has shape {got:?}, not {expected:?}");
                 return Err(candle_core::Error::Msg(text).into());
             }
-            if !all_finite(gradient)? {
-                return Err(OptimizerError::NotFinite { name: name.clone() });
-            }
+            tensors.push((var, slots.as_slice(), gradient));
+        }
+        let gradients: Vec<&Tensor> = tensors.iter().map(|(_, _, gradient)| *gradient).collect();
+        if let Some(i) = first_not_finite(&gradients)? {
+            return Err(OptimizerError::NotFinite { name: params[i].0.clone() });
         }
         self.steps += 1;
-        for (name, var) in &params {
-            let slots = self.slots.get(name).map_or(&[][..], Vec::as_slice);
-            self.config.update(
-                var,
-                slots,
-                gradient(grads, name, var)?,
-                learning_rate,
-                self.steps,
-            )?;
-        }
-        Ok(())
+        Ok(self.config.update(&tensors, learning_rate, self.steps)?)
     }
 
     /// How many steps were taken, those before a resume included.

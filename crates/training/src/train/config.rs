@@ -3,6 +3,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, OptimizerConfig, Result};
 
+/// What a training step computes in; parameters and their updates are in single precision in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    #[serde(rename = "f32")]
+    Single,
+    /// Matrix products in `bf16`, see [`autocast`](gumbel_kernels::autocast); all else, and evaluation, in single
+    /// precision.
+    #[serde(rename = "bf16-mixed")]
+    MixedBf16,
+}
+
+impl Precision {
+    fn is_single(&self) -> bool {
+        *self == Self::Single
+    }
+
+    /// Computes `f`, a forward pass, in it.
+    pub fn compute<R>(self, f: impl FnOnce() -> R) -> R {
+        match self {
+            Self::Single => f(),
+            Self::MixedBf16 => gumbel_kernels::autocast(candle_core::DType::BF16, f),
+        }
+    }
+}
+
 /// How long to train, and what to do how often: the table `train` of a configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +51,9 @@ pub struct TrainConfig {
     /// Largest norm of all gradients together; absent: gradients are used as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// What a step computes in, `f32` (default) or `bf16-mixed`, which pays on a GPU.
+    #[serde(default, skip_serializing_if = "Precision::is_single")]
+    pub precision: Precision,
     /// The update rule.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
@@ -52,6 +82,7 @@ impl TrainConfig {
             checkpoint_every: checkpoint_every(),
             keep: keep(),
             clip_norm: None,
+            precision: Precision::Single,
             optimizer: OptimizerConfig::default(),
         }
     }

@@ -2,24 +2,25 @@
 use std::sync::Mutex;
 
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape,
+    Storage, Tensor, bail,
 };
 
-use super::launch::Value;
+use super::Value;
 
 type Gradient = Option<Tensor>;
 type Backward<const N: usize> =
     dyn Fn([&Tensor; N], &Tensor, &Tensor) -> Result<[Gradient; N]> + Send + Sync;
 
 /// An operation whose numbers are there already.
-pub(super) struct Computed<const N: usize> {
+pub(crate) struct Computed<const N: usize> {
     name: &'static str,
     value: Mutex<Option<Value>>,
     backward: Box<Backward<N>>,
 }
 
 /// A tensor with the given value and gradient, as [`node`](crate::graph::node) makes one on the CPU.
-pub(super) fn node<const N: usize>(
+pub(crate) fn node<const N: usize>(
     name: &'static str,
     inputs: [&Tensor; N],
     value: Value,
@@ -39,26 +40,40 @@ where
 }
 
 impl<const N: usize> Computed<N> {
-    fn take(&self) -> Result<(CudaStorage, Shape)> {
+    fn take(&self) -> Result<Value> {
         match self.value.lock().ok().and_then(|mut value| value.take()) {
-            Some(Value(numbers, shape)) => Ok((numbers, shape)),
+            Some(value) => Ok(value),
             None => bail!("{}: the value of this node was taken before", self.name),
         }
     }
 
+    fn cuda(&self) -> Result<(CudaStorage, Shape)> {
+        match self.take()? {
+            Value(Storage::Cuda(numbers), shape) => Ok((numbers, shape)),
+            _ => self.nowhere(),
+        }
+    }
+
+    fn metal(&self) -> Result<(MetalStorage, Shape)> {
+        match self.take()? {
+            Value(Storage::Metal(numbers), shape) => Ok((numbers, shape)),
+            _ => self.nowhere(),
+        }
+    }
+
     fn nowhere<T>(&self) -> Result<T> {
-        bail!("{}: this node is for a CUDA device", self.name)
+        bail!("{}: the value of this node is on another device", self.name)
     }
 }
 
 /// Makes a node of an operation.
-pub(super) trait Apply<const N: usize> {
+pub(crate) trait Apply<const N: usize> {
     fn apply(self, inputs: [&Tensor; N]) -> Result<Tensor>;
 }
 
 /// Candle's trait for a [`Computed`] of some inputs.
 macro_rules! custom_op {
-    ($n:literal, $trait:ident, $apply:ident, $first:ident $(, $input:ident: $cpu:ident, $cuda:ident)*; $gradients:ty) => {
+    ($n:literal, $trait:ident, $apply:ident, $first:ident $(, $input:ident: $cpu:ident, $cuda:ident, $metal:ident)*; $gradients:ty) => {
         impl Apply<$n> for Computed<$n> {
             fn apply(self, [$first $(, $input)*]: [&Tensor; $n]) -> Result<Tensor> {
                 $first.$apply($($input,)* self)
@@ -85,7 +100,16 @@ macro_rules! custom_op {
                 _: &Layout,
                 $(_: &$cuda, _: &Layout,)*
             ) -> Result<(CudaStorage, Shape)> {
-                self.take()
+                self.cuda()
+            }
+
+            fn metal_fwd(
+                &self,
+                _: &MetalStorage,
+                _: &Layout,
+                $(_: &$metal, _: &Layout,)*
+            ) -> Result<(MetalStorage, Shape)> {
+                self.metal()
             }
 
             fn bwd(
@@ -101,8 +125,8 @@ macro_rules! custom_op {
     };
 }
 
-custom_op!(2, CustomOp2, apply_op2, x, y: CpuStorage, CudaStorage; (Gradient, Gradient));
-custom_op!(3, CustomOp3, apply_op3, x, y: CpuStorage, CudaStorage, z: CpuStorage, CudaStorage; (Gradient, Gradient, Gradient));
+custom_op!(2, CustomOp2, apply_op2, x, y: CpuStorage, CudaStorage, MetalStorage; (Gradient, Gradient));
+custom_op!(3, CustomOp3, apply_op3, x, y: CpuStorage, CudaStorage, MetalStorage, z: CpuStorage, CudaStorage, MetalStorage; (Gradient, Gradient, Gradient));
 
 impl Apply<1> for Computed<1> {
     fn apply(self, [x]: [&Tensor; 1]) -> Result<Tensor> {
@@ -120,7 +144,11 @@ impl CustomOp1 for Computed<1> {
     }
 
     fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        self.take()
+        self.cuda()
+    }
+
+    fn metal_fwd(&self, _: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
+        self.metal()
     }
 
     fn bwd(&self, x: &Tensor, y: &Tensor, g: &Tensor) -> Result<Gradient> {
