@@ -7,6 +7,7 @@ use std::io::Write;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
+use gumbel_kernels::optimizer::first_not_finite;
 use gumbel_metrics::Report;
 
 use crate::checkpoint::{Checkpoint, State};
@@ -269,14 +270,9 @@ fn scalar(loss: &Tensor) -> Result<f64> {
 
 /// The first parameter in name order with a NaN or an infinity in it.
 fn first_non_finite(params: &Params) -> Result<Option<String>> {
-    for (name, var) in params.iter() {
-        // 0 · x is 0 for a finite x and NaN otherwise.
-        let zero = var.detach().affine(0., 0.)?.sum_all()?.to_dtype(DType::F64)?;
-        if zero.to_scalar::<f64>()? != 0. {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
+    let params = params.iter();
+    let tensors: Vec<&Tensor> = params.iter().map(|(_, var)| var.as_tensor()).collect();
+    Ok(first_not_finite(&tensors)?.map(|i| params[i].0.clone()))
 }
 
 #[cfg(test)]

@@ -20,15 +20,18 @@ pub fn sums_of_squares(tensors: &[&Tensor]) -> Result<Vec<f64>> {
 
 /// The place of the first of some float tensors of which an element is NaN or infinite.
 pub fn first_not_finite(tensors: &[&Tensor]) -> Result<Option<usize>> {
-    if tensors.iter().all(|x| x.device().is_cpu()) {
-        for (i, x) in tensors.iter().enumerate() {
-            if !all_finite(x)? {
-                return Ok(Some(i));
-            }
-        }
-        return Ok(None);
+    #[cfg(feature = "cuda")]
+    if tensors.iter().all(|x| crate::cuda::takes([x])) {
+        // Squares of single precision do not overflow in double.
+        let sums = crate::cuda::sums_of_squares(tensors)?;
+        return Ok(sums.iter().position(|sum| !sum.is_finite()));
     }
-    Ok(sums_of_squares(tensors)?.iter().position(|sum| !sum.is_finite()))
+    for (i, x) in tensors.iter().enumerate() {
+        if !all_finite(x)? {
+            return Ok(Some(i));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether no element of a float tensor, of any shape, is NaN or infinite.

@@ -103,6 +103,8 @@ impl TrainConfig {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{DType, Device, Tensor};
+
     use super::*;
 
     #[test]
@@ -113,6 +115,20 @@ mod tests {
         assert_eq!(toml::from_str::<TrainConfig>(&toml::to_string(&config).unwrap()), Ok(config));
         assert!(toml::from_str::<TrainConfig>("").is_err());
         assert!(toml::from_str::<TrainConfig>("steps = 7\nstep = 7").is_err());
+    }
+
+    #[test]
+    fn products_are_rounded_in_mixed_precision_only() {
+        let config: TrainConfig = toml::from_str("steps = 7\nprecision = \"bf16-mixed\"").unwrap();
+        assert!(toml::to_string(&config).unwrap().contains("bf16-mixed"));
+        assert!(toml::from_str::<TrainConfig>("steps = 7\nprecision = \"bf16\"").is_err());
+        let x = Tensor::new(&[[1.001f32]], &Device::Cpu).unwrap();
+        let (w, b) = (x.ones_like().unwrap(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap());
+        let value = |precision: Precision| {
+            let y = precision.compute(|| gumbel_kernels::linear(&x, &w, &b)).unwrap();
+            y.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]
+        };
+        assert_eq!((value(Precision::Single), value(config.precision)), (1.001, 1.));
     }
 
     #[test]
