@@ -2,10 +2,10 @@
 use std::sync::Arc;
 
 use gumbel::estimators::BoundOf;
-use gumbel_datasets::{ImageSet, Places, Split, load};
+use gumbel_datasets::{ImageSet, Split, load};
 use gumbel_training::{Error, Result, Run};
 
-use crate::{DataConfig, ImageArgs};
+use crate::{DataConfig, ImageArgs, places};
 
 /// The three splits of a set.
 #[derive(Debug)]
@@ -72,8 +72,8 @@ impl Data {
     /// Loads, verifies and binarises; says in one line where the images come from.
     pub fn load(config: &DataConfig, args: &ImageArgs) -> Result<Self> {
         let (name, regime) = (config.dataset, config.binarisation);
-        let places = Places::from_env(args.data_dir.clone());
-        let split = |split| loaded(load(&name, split, &places));
+        let found_in = places(args.data_dir.clone());
+        let split = |split| loaded(load(&name, split, &found_in));
         let set = |images| loaded(ImageSet::new(Arc::new(images), regime));
         let (mut train, valid) = (split(Split::Train)?, split(Split::Valid)?);
         if !config.held_out {

@@ -3,10 +3,12 @@ mod config;
 mod data;
 mod evaluate;
 mod output;
+mod places;
 mod probe;
 
 pub use config::{Config, DataConfig, EvaluationConfig, ImageArgs};
 pub use data::{Data, Names, loaded};
 pub use evaluate::{Evaluator, Judged};
 pub use output::{print, write_summary};
+pub use places::places;
 pub use probe::{ProbeConfig, probe, variables};

@@ -8,8 +8,8 @@ use gumbel_datasets::languages::{Language, LanguageName};
 use gumbel_datasets::text::{
     Corpus, Layout, LengthBatches, Text, TextName, TextSource, Tokens, Vocabulary, load_text,
 };
-use gumbel_datasets::{Dataset, Places, Split};
-use gumbel_experiments::loaded;
+use gumbel_datasets::{Dataset, Split};
+use gumbel_experiments::{loaded, places};
 use gumbel_models::Sequences;
 use gumbel_training::{Error, Result, Run};
 use serde::{Deserialize, Serialize};
@@ -126,9 +126,9 @@ impl Data {
                 }
             }
             Source::Text { source, tokens, longest } => {
-                let places = Places::from_env(data_dir);
+                let found_in = places(data_dir);
                 let Text { train, valid, test, vocabulary } =
-                    loaded(load_text(&source, tokens, longest, &places))?;
+                    loaded(load_text(&source, tokens, longest, &found_in))?;
                 let symbols = Symbols::Text(Box::new(vocabulary));
                 let running = source.layout() == Layout::Running;
                 let end = if matches!(tokens, Tokens::Word { .. }) { "<eos>" } else { "\n" };

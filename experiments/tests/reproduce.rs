@@ -10,6 +10,7 @@ fn reproduce(home: &Path, args: &[&str]) -> Output {
         .env("HOME", home)
         .env_remove("XDG_CACHE_HOME")
         .env_remove("GUMBEL_DATA_DIR")
+        .env("GUMBEL_OFFLINE", "1")
         .output()
         .unwrap()
 }

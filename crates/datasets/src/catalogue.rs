@@ -44,6 +44,9 @@ pub struct Entry {
     pub licence: &'static str,
     /// Who is to be cited.
     pub citation: &'static str,
+    /// Folders of URLs where its files are published, in the order in which they are tried; none for sets that were made from
+    /// others.
+    pub mirrors: &'static [&'static str],
     /// Training rows.
     pub train: Part,
     /// Validation rows; for MNIST, Fashion-MNIST and Omniglot they are the last of the training file.
@@ -124,6 +127,10 @@ static MNIST: Entry = Entry {
     classes: Some(10),
     licence: "CC BY-SA 3.0",
     citation: "LeCun, Cortes and Burges, The MNIST database of handwritten digits",
+    mirrors: &[
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    ],
     train: rows(MNIST_TRAIN, 0, 50_000),
     valid: rows(MNIST_TRAIN, 50_000, 10_000),
     test: whole(
@@ -162,6 +169,8 @@ static FASHION_MNIST: Entry = Entry {
     classes: Some(10),
     licence: "MIT",
     citation: "Xiao, Rasul and Vollgraf (2017), arXiv 1708.07747",
+    mirrors: &["https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/\
+                 949006594cc2f804a93b9155849734564c3545ec/data/fashion/"],
     train: rows(FASHION_MNIST_TRAIN, 0, 50_000),
     valid: rows(FASHION_MNIST_TRAIN, 50_000, 10_000),
     test: whole(
@@ -186,6 +195,7 @@ static BINARIZED_MNIST: Entry = Entry {
     classes: None,
     licence: "CC BY-SA 3.0 (derived from MNIST)",
     citation: "Salakhutdinov and Murray (2008); Larochelle and Murray (2011)",
+    mirrors: &[],
     train: whole(
         file(
             "train-images-idx3-ubyte.gz",
@@ -237,6 +247,7 @@ static OMNIGLOT: Entry = Entry {
     licence: "MIT",
     citation: "Lake, Salakhutdinov and Tenenbaum (2015); 28x28 split of Burda, Grosse and \
                Salakhutdinov (2015), arXiv 1509.00519, reconstructed from the drawings",
+    mirrors: &[],
     train: rows(OMNIGLOT_TRAIN, 0, 23_000),
     valid: rows(OMNIGLOT_TRAIN, 23_000, 1_345),
     test: whole(

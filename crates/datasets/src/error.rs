@@ -13,7 +13,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// No place holds every file of the set. Nothing else is used in its stead.
-    #[error("{}", missing(.title, .files, .looked_in, .instead))]
+    #[error("{}", missing(.title, .files, (.looked_in, .tried), .instead))]
     Missing {
         /// The set that was asked for, by the name to call it.
         title: &'static str,
@@ -23,6 +23,8 @@ pub enum Error {
         instead: &'static str,
         /// The directories that were tried, in order, and what each held.
         looked_in: Vec<Looked>,
+        /// What came of the downloads that were tried.
+        tried: Vec<String>,
     },
     /// A file is not the file that it should be.
     #[error("{}: {reason}", path.display())]
@@ -79,11 +81,23 @@ impl Error {
 }
 
 /// The text of [`Error::Missing`]: what was wanted, where it was sought, how to go on.
-fn missing(title: &str, files: &[DataFile], looked_in: &[Looked], instead: &str) -> String {
+fn missing(
+    title: &str,
+    files: &[DataFile],
+    (looked_in, tried): (&[Looked], &[String]),
+    instead: &str,
+) -> String {
     let mut text = format!("{title} is not on this machine");
+    if !tried.is_empty() {
+        text.push_str(" and could not be fetched");
+    }
     for (i, looked) in looked_in.iter().enumerate() {
         let head = if i == 0 { "looked in" } else { "" };
         let _ = write!(text, "\n  {head:9}  {looked}");
+    }
+    for (i, tried) in tried.iter().enumerate() {
+        let head = if i == 0 { "tried" } else { "" };
+        let _ = write!(text, "\n  {head:9}  {tried}");
     }
     for (i, file) in files.iter().enumerate() {
         let head = if i == 0 { "expected" } else { "" };
@@ -112,10 +126,12 @@ mod tests {
         let looked_in = vec![Looked { directory, held: 3, of: 4 }];
         let entry = catalogue::entry(DatasetName::Mnist).unwrap();
         let (title, files, instead) = (entry.title, entry.files(), "--dataset strokes");
-        let error = Error::Missing { title, files, instead, looked_in };
+        let tried = vec!["a.example (status 404)".to_owned()];
+        let error = Error::Missing { title, files, instead, looked_in, tried };
         let text = error.to_string();
         for part in [
-            "mnist is not on this machine",
+            "mnist is not on this machine and could not be fetched",
+            "tried      a.example (status 404)",
             "3 of 4 files",
             "train-images-idx3-ubyte.gz  9912422 bytes",
             "sha256 440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",

@@ -25,6 +25,8 @@ use candle_core::Device;
 mod batches;
 mod binarise;
 pub mod catalogue;
+#[cfg(feature = "download")]
+mod download;
 mod error;
 mod glyphs;
 pub mod idx;
@@ -35,18 +37,22 @@ mod load;
 mod locate;
 mod name;
 mod pen;
+mod sets;
 pub mod strokes;
 pub mod text;
 mod verify;
 
 pub use batches::{Batches, in_order};
 pub use binarise::Binarisation;
+#[cfg(feature = "download")]
+pub use download::{Downloads, Watcher};
 pub use error::{Error, Result};
 pub use image_set::ImageSet;
 pub use images::{Images, Origin};
 pub use load::load;
 pub use locate::{Looked, Places};
 pub use name::{DatasetName, Split};
+pub use sets::Set;
 
 /// Rows that can be put together into batches.
 pub trait Dataset {

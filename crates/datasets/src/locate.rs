@@ -10,9 +10,11 @@ use crate::{Error, Result};
 /// The first directory that holds all files of a set is used for it. Which one does not matter for
 /// the result, because only one content of each file is accepted. Files must be as
 /// published: of images un-gzipped copies are not accepted, because the pinned hash is that of the archive.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Places {
     directories: Vec<PathBuf>,
+    #[cfg(feature = "download")]
+    downloads: Option<crate::Downloads>,
 }
 
 /// A directory that was looked into, and what was there.
@@ -40,7 +42,11 @@ impl Places {
     /// Exactly these directories.
     #[must_use]
     pub fn new(directories: Vec<PathBuf>) -> Self {
-        Self { directories }
+        Self {
+            directories,
+            #[cfg(feature = "download")]
+            downloads: None,
+        }
     }
 
     /// The usual places: `data_dir` (a flag), then `env_dir` (`GUMBEL_DATA_DIR`), then `data` in the
@@ -80,14 +86,15 @@ impl Places {
     /// its test rows. [`Error::Missing`] if no directory has them all; [`Error::Io`] if a directory
     /// cannot be looked into.
     pub fn find(&self, entry: &Entry) -> Result<PathBuf> {
-        self.folder((entry.name.as_str(), entry.title), &entry.files(), "--dataset strokes")
+        let files = (&*entry.files(), entry.mirrors);
+        self.folder((entry.name.as_str(), entry.title), files, "--dataset strokes")
     }
 
     /// The first folder of that name that holds every one of the files; what can be done without them is `instead`.
     pub(crate) fn folder(
         &self,
         (name, title): (&str, &'static str),
-        files: &[DataFile],
+        (files, mirrors): (&[DataFile], &[&str]),
         instead: &'static str,
     ) -> Result<PathBuf> {
         let mut looked_in = Vec::new();
@@ -103,7 +110,47 @@ impl Places {
             let directory = std::path::absolute(&directory).unwrap_or(directory);
             looked_in.push(Looked { directory, held, of: files.len() });
         }
-        Err(Error::Missing { title, files: files.to_vec(), instead, looked_in })
+        let tried = match self.fetch(name, files, mirrors) {
+            Ok(folder) => return Ok(folder),
+            Err(tried) => tried,
+        };
+        Err(Error::Missing { title, files: files.to_vec(), instead, looked_in, tried })
+    }
+}
+
+impl Places {
+    /// Fetches the files into the last of the places, where that is allowed; else what was tried.
+    #[cfg(feature = "download")]
+    fn fetch(
+        &self,
+        name: &str,
+        files: &[DataFile],
+        mirrors: &[&str],
+    ) -> std::result::Result<PathBuf, Vec<String>> {
+        let (Some(downloads), Some(place)) = (&self.downloads, self.directories.last()) else {
+            return Err(Vec::new());
+        };
+        let folder = place.join(name);
+        downloads.fetch(&folder, files, mirrors)?;
+        Ok(folder)
+    }
+
+    /// Nothing is fetched without the feature `download`.
+    #[cfg(not(feature = "download"))]
+    fn fetch(
+        &self,
+        _: &str,
+        _: &[DataFile],
+        _: &[&str],
+    ) -> std::result::Result<PathBuf, Vec<String>> {
+        Err(Vec::new())
+    }
+
+    /// Sets that are in none of the places are fetched into the last one, from where they are published.
+    #[cfg(feature = "download")]
+    #[must_use]
+    pub fn with_downloads(self, downloads: crate::Downloads) -> Self {
+        Self { downloads: Some(downloads), ..self }
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -58,7 +58,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// What the wrong file seems to be, judged by its beginning.
-fn likeness(bytes: &[u8]) -> &'static str {
+pub(crate) fn likeness(bytes: &[u8]) -> &'static str {
     let start = bytes.get(..512).unwrap_or(bytes);
     let lower = start.to_ascii_lowercase();
     let text = lower.trim_ascii_start();

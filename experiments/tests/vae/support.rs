@@ -71,6 +71,7 @@ impl World {
             .env("HOME", self.root.path())
             .env("XDG_CACHE_HOME", self.path("cache"))
             .env("GUMBEL_DATA_DIR", self.path("sets"))
+            .env("GUMBEL_OFFLINE", "1")
             .stdin(Stdio::null());
         command
     }

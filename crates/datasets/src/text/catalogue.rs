@@ -91,6 +91,8 @@ pub struct TextEntry {
     pub licence: &'static str,
     /// Who is to be cited.
     pub citation: &'static str,
+    /// Folders of URLs where its files are published; none for texts that were made from others.
+    pub mirrors: &'static [&'static str],
     files: &'static [DataFile],
 }
 
@@ -140,6 +142,8 @@ static TINYSHAKESPEARE: TextEntry = TextEntry {
     layout: Layout::Running,
     licence: "public domain",
     citation: "Karpathy (2015), The Unreasonable Effectiveness of Recurrent Neural Networks",
+    mirrors: &["https://raw.githubusercontent.com/karpathy/char-rnn/\
+                 d1d7aa34fdb3626174bce1d753e6cc6845ce7087/data/tinyshakespeare/"],
     files: &[file(
         "input.txt",
         1_115_394,
@@ -153,6 +157,7 @@ static WIKITEXT_2: TextEntry = TextEntry {
     layout: Layout::Running,
     licence: "CC BY-SA 3.0",
     citation: "Merity, Xiong, Bradbury, Socher (2017), Pointer Sentinel Mixture Models",
+    mirrors: &[],
     files: &[
         file(
             "wiki.train.tokens",
@@ -178,6 +183,7 @@ static E2E: TextEntry = TextEntry {
     layout: Layout::Sentences,
     licence: "CC BY-SA 4.0",
     citation: "Novikova, Dušek, Rieser (2017), The E2E Dataset; tokenised by Wiseman, Shieber, Rush (2018)",
+    mirrors: &[],
     files: &[
         file(
             "e2e.train.txt",
@@ -198,6 +204,7 @@ static TATOEBA_EN: TextEntry = TextEntry {
     layout: Layout::Sentences,
     licence: "CC BY 2.0",
     citation: "tatoeba.org, by way of manythings.org/anki",
+    mirrors: &[],
     files: &[
         file(
             "en.train.txt",

@@ -135,7 +135,7 @@ fn cut(text: &str, layout: Layout, tokens: Tokens) -> Vec<String> {
 fn named(name: TextName, places: &Places) -> Result<[String; 3]> {
     let entry = entry(name);
     let named = (name.as_str(), entry.title);
-    let folder = places.folder(named, entry.files(), "--corpus mixture")?;
+    let folder = places.folder(named, (entry.files(), entry.mirrors), "--corpus mixture")?;
     let part = |split| {
         let (file, cut) = entry.part(split);
         let Some(file) = file else {

@@ -1,0 +1,55 @@
+//! Where the experiments look for data sets, and how a download is shown.
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gumbel_datasets::{Downloads, Places, Watcher};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// The usual places, and what is in none of them from where it is published.
+#[must_use]
+pub fn places(data_dir: Option<PathBuf>) -> Places {
+    let downloads = Downloads::from_env().watched(Arc::new(Shown::default()));
+    Places::from_env(data_dir).with_downloads(downloads)
+}
+
+/// A bar on a terminal, a line elsewhere.
+#[derive(Default)]
+struct Shown(Mutex<Option<ProgressBar>>);
+
+impl Shown {
+    fn with(&self, f: impl FnOnce(&mut Option<ProgressBar>)) {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Watcher for Shown {
+    fn begin(&self, file: &str, bytes: u64, held: u64) {
+        let kept = if held > 0 { format!(", {held} are there already") } else { String::new() };
+        tracing::info!("fetching {file}, {bytes} bytes{kept}");
+        if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new(bytes).with_position(held);
+            let template = "{bar:16} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            self.with(|shown| *shown = Some(bar));
+        }
+    }
+
+    fn progress(&self, held: u64) {
+        self.with(|shown| {
+            if let Some(bar) = shown {
+                bar.set_position(held);
+            }
+        });
+    }
+
+    fn end(&self) {
+        self.with(|shown| {
+            if let Some(bar) = shown.take() {
+                bar.finish_and_clear();
+            }
+        });
+    }
+}
