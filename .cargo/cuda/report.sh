@@ -41,13 +41,15 @@ resume() {
 
 # Whole training steps, in turns with PyTorch's where Python has it with CUDA; in single precision, then with products in bf16.
 steps() {
-    local ours="dist/cuda/bench --serve --device $device" theirs="python3 experiments/bench/peers_torch.py --device cuda"
+    local ours="dist/cuda/bench --serve --device $device" theirs="python3 experiments/bench/peers_torch.py --device $device"
     if ! python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2> /dev/null; then
         echo "no PyTorch with CUDA here; ours alone"
         printf '%s 2\n' W1 W2 W3a W3b W3c W4 | run $ours | python3 -c '
 import json, statistics, sys
-for line in map(json.loads, sys.stdin):
-    print(line.get("ready") or line.get("error") or (line["w"], "ms, median:", round(statistics.median(line["ms"]), 4)))'
+lines = list(map(json.loads, sys.stdin))
+for line in lines:
+    print(line.get("ready") or line.get("error") or (line["w"], "ms, median:", round(statistics.median(line["ms"]), 4)))
+sys.exit(any("error" in line for line in lines))'
         return
     fi
     local compare=(python3 experiments/bench/compare.py --rounds 3 --threads "$(nproc)")

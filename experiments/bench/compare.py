@@ -87,6 +87,8 @@ def turn(program, workload, seconds):
         linux = sys.platform == "linux"
         before = (time.monotonic(), busy_seconds() - program.processor_seconds()) if linux else None
         answer = program.run(workload, seconds)
+        if answer is None:
+            return None
         foreign = 0.0
         if linux:
             elapsed = time.monotonic() - before[0]
@@ -106,8 +108,13 @@ def times(programs, workload, options):
     able = [program for program in programs if program.run(workload, 0)]
     turns = {program.name: [] for program in able}
     for _ in range(options.rounds):
-        for program in able:
-            turns[program.name].append(turn(program, workload, options.seconds))
+        for program in able[:]:
+            result = turn(program, workload, options.seconds)
+            if result is None:  # it said why; a row without it is better than none
+                able.remove(program)
+                turns[program.name] = []
+            else:
+                turns[program.name].append(result)
     medians = {name: [ms for ms, _ in values] for name, values in turns.items()}
     last = medians.get(programs[-1].name)
     cells = []

@@ -27,7 +27,7 @@ struct Args {
     #[arg(long, env = "RAYON_NUM_THREADS")]
     threads: Option<usize>,
     /// The device of --once and --serve: auto, cpu, cuda, cuda:N or metal
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
     /// With --once and --serve: factors of matrix products in half precision
     #[arg(long)]

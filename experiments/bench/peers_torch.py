@@ -28,7 +28,8 @@ if options.mode == "graphs" and not cuda:
     arguments.error("--mode graphs is for --device cuda")
 if options.bf16 and not cuda:
     torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-torch.set_default_device(options.device)
+if cuda:
+    torch.cuda.set_device(options.device if ":" in options.device else 0)
 autocast = torch.autocast(options.device.split(":")[0], torch.bfloat16, enabled=options.bf16 and cuda)
 compiled = torch.compile if options.mode in ("compile", "graphs") else lambda function: function
 
@@ -85,6 +86,7 @@ def captured(descend, batches, steps):
         graph.replay()
         return loss.item()
 
+    step.alive = descend  # with it the optimiser, whose state the graph writes to
     return step
 
 
@@ -141,7 +143,7 @@ class BinaryConcrete(nn.Module):
 
     def forward(self, x):
         logits = self.encoder(x)
-        u = torch.rand(self.SAMPLES, *logits.shape).clamp_(1e-7, 1 - 1e-7)
+        u = torch.rand(self.SAMPLES, *logits.shape, device=logits.device).clamp_(1e-7, 1 - 1e-7)
         v = (logits + u.log() - torch.log1p(-u)) / self.POSTERIOR
         log_p = self.log_density(self.prior, self.PRIOR, v)
         log_q = self.log_density(logits, self.POSTERIOR, v)
@@ -243,5 +245,19 @@ for name, shape in SAMPLES.items():
     WORKLOADS[name] = lambda shape=shape: sample(shape, hard=False)
     WORKLOADS[name + "h"] = lambda shape=shape: sample(shape, hard=True)
 
+
+def on_device(make):
+    """The workload, with everything that it makes for itself on the device."""
+
+    def made():
+        with torch.device(options.device):
+            return make()
+
+    return made
+
+
+# A graph is of a whole training step; for parts of one it would be another measurement.
+names = [name for name in WORKLOADS if options.mode != "graphs" or name in ("W1", "W2", "W4")]
+WORKLOADS = {name: on_device(WORKLOADS[name]) for name in names}
 precision = ", bf16 products" if options.bf16 else ""
 serve(f"PyTorch {torch.__version__} {options.mode}{precision}, {options.device}, {torch.get_num_threads()} threads", WORKLOADS)

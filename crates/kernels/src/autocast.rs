@@ -60,12 +60,18 @@ pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// Rows are rows of one product; candle's own broadcasting would copy the weights for each of the leading axes.
 pub(crate) fn times_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (outputs, inputs) = weight.dims2()?;
-    let mut shape = x.dims().to_vec();
-    if let Some(last) = shape.last_mut() {
-        *last = outputs;
-    }
-    let rows = x.elem_count() / inputs.max(1);
-    matmul(&x.reshape((rows, inputs))?, &weight.t()?)?.reshape(shape)
+    let Some((_, leading)) = x.dims().split_last() else {
+        candle_core::bail!("expected rows [.., {inputs}], got a scalar")
+    };
+    let rows = x.reshape((leading.iter().product::<usize>(), inputs))?;
+    let y = match product_dtype(x.dtype()) {
+        // Converted before it is turned: a conversion of strided numbers is slow.
+        Some(half) if !x.device().is_cpu() => {
+            rows.to_dtype(half)?.matmul(&weight.to_dtype(half)?.t()?)?.to_dtype(DType::F32)?
+        }
+        _ => rows.matmul(&weight.t()?)?,
+    };
+    y.reshape([leading, &[outputs]].concat())
 }
 
 #[cfg(test)]
@@ -109,6 +115,19 @@ mod tests {
             let gradient = gradients.get(x).unwrap();
             assert_eq!(gradient.dtype(), DType::F32);
             close(gradient, &half(gradient)?, 0.)?;
+        }
+        Ok(())
+    }
+
+    /// A sum of no products is 0, also of no rows.
+    #[test]
+    fn rows_and_columns_may_be_none() -> Result<()> {
+        for (rows, inputs, outputs) in [(4, 0, 5), (0, 3, 5), (4, 3, 0), (0, 0, 0)] {
+            let zeros = |shape| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+            let x = zeros((rows, inputs))?.unsqueeze(0)?;
+            let y = times_transposed(&x, &zeros((outputs, inputs))?)?;
+            assert_eq!(y.dims(), [1, rows, outputs]);
+            assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, vec![0.; rows * outputs]);
         }
         Ok(())
     }

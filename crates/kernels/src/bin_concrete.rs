@@ -61,7 +61,7 @@ pub fn bin_concrete_with_log_density(
     let shape = sample_shape(logits, samples, 2)?;
     let logits = &logits.to_dtype(compute_dtype(logits.dtype()))?;
     #[cfg(feature = "cuda")]
-    if crate::cuda::takes([logits]) {
+    if crate::cuda::takes([logits]) && logits.elem_count() > 0 {
         return crate::cuda::bin_concrete_with_log_density(logits, shape, temperature, key);
     }
     if !fusible([logits]) {

@@ -53,7 +53,7 @@ pub fn expert_log_probs(
         #[cfg(feature = "cuda")]
         if crate::cuda::takes([x, weight, experts]) {
             let (logits, targets) = logits_of_experts(x, weight, experts, targets)?;
-            return crate::cross_entropy(&logits, &targets)?.neg();
+            return crate::cuda::cross_entropy(&logits, &targets)?.neg();
         }
         if !fusible([x, weight, experts]) {
             return reference(x, weight, experts, targets);

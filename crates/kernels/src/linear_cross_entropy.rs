@@ -26,7 +26,8 @@ const ROWS: (usize, usize) = (64, 1024);
 /// more. Where a gradient is needed, it is computed with them in the forward pass, and kept until the backward pass
 /// multiplies it with that of the result (not if that is 1): 6 `N D V` operations and memory for one gradient of `x`
 /// and one of `weight`; without gradients a third of the operations and no such memory. The backward pass of a
-/// result that nobody differentiates is therefore not free: pass `weight.detach()` and `x.detach()` then.
+/// result that nobody differentiates is therefore not free: pass `weight.detach()` and `x.detach()` then. On an NVIDIA GPU
+/// all logits and their gradient are in memory at once.
 ///
 /// # Errors
 /// If a target is not below `V`, there is none at all, or the shapes do not fit.
@@ -44,7 +45,8 @@ pub fn linear_cross_entropy(x: &Tensor, weight: &Tensor, targets: &Tensor) -> Re
     in_single([x, weight], |[x, weight]| {
         #[cfg(feature = "cuda")]
         if crate::cuda::takes([x, weight]) {
-            return crate::cross_entropy(&times_transposed(x, weight)?, targets)?.mean_all();
+            let logits = times_transposed(x, weight)?;
+            return crate::cuda::cross_entropy(&logits, targets)?.mean_all();
         }
         if !fusible([x, weight]) {
             return reference(x, weight, targets);

@@ -28,14 +28,27 @@ impl Bits {
         (1. / self.temperature) as f32
     }
 
-    /// The sample, and the density of each row where it is asked for.
-    fn sample(
-        self,
-        logits: &Tensor,
-        shape: &Shape,
-        form: Form,
-        with_density: bool,
-    ) -> Result<(Value, Value)> {
+    /// The sample in a form.
+    fn sample(self, logits: &Tensor, shape: &Shape, form: Form) -> Result<Value> {
+        let (n, numbers, device) = (shape.elem_count(), logits.elem_count(), device(logits)?);
+        let mut y = room(&device, n)?;
+        with_numbers!(|logits| launch!(
+            device,
+            "bits",
+            strides(n.div_ceil(4)),
+            &logits,
+            &mut y,
+            &(n as u64),
+            &(numbers as u64),
+            &self.inverse(),
+            &(form as u32),
+            &Stream::from(self.key)
+        ));
+        Ok(Value::new(&device, y, shape))
+    }
+
+    /// The sample as logits, and the density of each row.
+    fn sample_with_density(self, logits: &Tensor, shape: &Shape) -> Result<(Value, Value)> {
         let ((n, k), device) = (rows(shape)?, device(logits)?);
         let (config, lanes) = rows_of_draws(n, k)?;
         let constant = (self.temperature.ln() * k as f64) as f32;
@@ -54,8 +67,6 @@ impl Bits {
             &lanes,
             &self.inverse(),
             &constant,
-            &u32::from(with_density),
-            &(form as u32),
             &Stream::from(self.key)
         ));
         let leading = &shape.dims()[..shape.rank() - 1];
@@ -76,7 +87,7 @@ pub(crate) fn bin_concrete(
     key: Key,
 ) -> Result<Tensor> {
     let bits = Bits { temperature, key };
-    let (v, _) = bits.sample(logits, &shape.into(), Form::Logit, false)?;
+    let v = bits.sample(logits, &shape.into(), Form::Logit)?;
     bits.node(logits, v)
 }
 
@@ -87,7 +98,7 @@ pub(crate) fn bin_concrete_with_log_density(
     key: Key,
 ) -> Result<(Tensor, Tensor)> {
     let bits = Bits { temperature, key };
-    let (v, density) = bits.sample(logits, &shape.into(), Form::Logit, true)?;
+    let (v, density) = bits.sample_with_density(logits, &shape.into())?;
     Ok((bits.node(logits, v)?, density.tensor()))
 }
 
@@ -100,7 +111,7 @@ pub(crate) fn gumbel_sigmoid(
 ) -> Result<Tensor> {
     let (bits, again) = (Bits { temperature, key }, forward == Forward::Hard);
     let form = if again { Form::Hard } else { Form::Soft };
-    let (y, _) = bits.sample(logits, &shape.into(), form, false)?;
+    let y = bits.sample(logits, &shape.into(), form)?;
     node("gumbel_sigmoid", [logits], y, move |[logits], y, g| {
         let (device, numbers, n) = (device(logits)?, logits.elem_count(), y.elem_count());
         let given = if again { logits } else { y };

@@ -56,7 +56,11 @@ pub(crate) fn linear(x: &Tensor, w: &Tensor, b: &Tensor, activation: Activation)
         let slopes = factor(&d)?;
         let of_x = || slopes.matmul(&factor(w)?)?.to_dtype(DType::F32)?.reshape(x.shape());
         let of_w = || slopes.t()?.matmul(&factor(x)?)?.to_dtype(DType::F32);
-        let of_b = || d.sum(D::Minus2);
+        // Sums over rows, as a product: many threads at work on each column.
+        let of_b = || -> Result<Tensor> {
+            let ones = Tensor::ones((1, d.dim(0)?), DType::F32, d.device())?;
+            ones.matmul(&d)?.flatten_all()
+        };
         Ok([
             x.track_op().then(of_x).transpose()?,
             w.track_op().then(of_w).transpose()?,

@@ -11,7 +11,7 @@ use super::launch::{device, launch, strides_of_each, with_numbers};
 use crate::optimizer::{AdamStep, AdamTensors};
 
 /// Tensors of a launch, at most: what its arguments have room for.
-const MANY: usize = 48;
+const MANY: usize = 96;
 
 /// The coefficients of a step, as the kernel has them.
 #[derive(Clone, Copy)]

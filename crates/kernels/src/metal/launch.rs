@@ -14,7 +14,9 @@ use objc2_metal::{MTLCompileOptions, MTLSize};
 use super::SOURCE;
 use crate::gpu::Value;
 
-/// Threads of a group; whole groups of 32, which exchange numbers.
+/// Threads that exchange numbers.
+const EXCHANGE: usize = 32;
+/// Threads of a group, at most.
 const THREADS: usize = 256;
 
 /// What the source needs of Metal.
@@ -75,7 +77,8 @@ pub(super) fn launch<A>(
     encoder.set_output_buffer(inputs.len(), Some(out), 0);
     encoder.set_bytes(inputs.len() + 1, arguments);
     let of = |width| MTLSize { width, height: 1, depth: 1 };
-    encoder.dispatch_threads(of(threads.next_multiple_of(32)), of(THREADS));
+    let group = pipeline.max_total_threads_per_threadgroup().min(THREADS) / EXCHANGE * EXCHANGE;
+    encoder.dispatch_threads(of(threads.next_multiple_of(EXCHANGE)), of(group.max(EXCHANGE)));
     Ok(())
 }
 

@@ -36,13 +36,16 @@ pub struct AdamTensors<'a> {
     pub gradient: &'a Tensor,
 }
 
-/// [`adam_update`] of many parameters; on an NVIDIA GPU 48 of them in a launch.
+/// [`adam_update`] of many parameters; on an NVIDIA GPU 96 of them in a launch.
 ///
 /// # Errors
 /// Those of [`adam_update`]; the first may come after a part of the parameters was changed.
 pub fn adam_update_all(tensors: &[AdamTensors<'_>], step: &AdamStep) -> Result<()> {
     #[cfg(feature = "cuda")]
-    if tensors.iter().all(|t| crate::cuda::takes([t.parameter, t.m, t.v, t.gradient])) {
+    if tensors
+        .iter()
+        .all(|t| crate::cuda::takes([tensors[0].parameter, t.parameter, t.m, t.v, t.gradient]))
+    {
         for t in tensors {
             same_kind("adam_update_all", t.parameter, &[t.m, t.v, t.gradient])?;
             apart(t.parameter, t.m, t.v, t.gradient)?;

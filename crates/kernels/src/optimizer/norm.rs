@@ -12,7 +12,7 @@ use crate::vectorised::vectorised;
 /// A sum is finite if and only if all elements are, but for sums beyond the largest double.
 pub fn sums_of_squares(tensors: &[&Tensor]) -> Result<Vec<f64>> {
     #[cfg(feature = "cuda")]
-    if tensors.iter().all(|x| crate::cuda::takes([x])) {
+    if tensors.iter().all(|x| crate::cuda::takes([tensors[0], x])) {
         return crate::cuda::sums_of_squares(tensors);
     }
     tensors.iter().map(|x| sum_of_squares(x)).collect()
@@ -21,7 +21,7 @@ pub fn sums_of_squares(tensors: &[&Tensor]) -> Result<Vec<f64>> {
 /// The place of the first of some float tensors of which an element is NaN or infinite.
 pub fn first_not_finite(tensors: &[&Tensor]) -> Result<Option<usize>> {
     #[cfg(feature = "cuda")]
-    if tensors.iter().all(|x| crate::cuda::takes([x])) {
+    if tensors.iter().all(|x| crate::cuda::takes([tensors[0], x])) {
         // Squares of single precision do not overflow in double.
         let sums = crate::cuda::sums_of_squares(tensors)?;
         return Ok(sums.iter().position(|sum| !sum.is_finite()));

@@ -31,35 +31,35 @@ fn bits_and_their_gradients_are_those_of_the_cpu() -> Result<()> {
         let logits = irregular(&[1, inputs, k], 1, DType::F32)?;
         let (from, rows) = (numbers(&logits)?, samples * inputs);
         let constant = (TEMPERATURE.ln() * k as f64) as f32;
+        let (all, numbers_of_logits) = ((rows * k) as u64, (inputs * k) as u64);
         let sample = |form: u32| {
-            let (mut y, mut density) = (room(rows * k), room(rows));
-            let (from, to, beside) = (from.as_ptr(), y.as_mut_ptr(), density.as_mut_ptr());
-            let (n, numbers, width, with) = (rows as u64, (inputs * k) as u64, k as u32, 1u32);
-            let sizes = (n, numbers, width, lanes);
-            let arguments = (
-                from, to, beside, sizes.0, sizes.1, sizes.2, sizes.3, INVERSE, constant, with,
-                form, stream,
-            );
-            kernels.run("bin_concrete", Grid::rows(rows, lanes), arguments);
-            (y, density)
+            let mut y = room(rows * k);
+            let (from, to) = (from.as_ptr(), y.as_mut_ptr());
+            kernels.run("bits", STRIDES, (from, to, all, numbers_of_logits, INVERSE, form, stream));
+            y
         };
+        let (mut v, mut density) = (room(rows * k), room(rows));
+        let (logit, to, beside) = (from.as_ptr(), v.as_mut_ptr(), density.as_mut_ptr());
+        let (n, width) = (rows as u64, k as u32);
+        let arguments =
+            (logit, to, beside, n, numbers_of_logits, width, lanes, INVERSE, constant, stream);
+        kernels.run("bin_concrete", Grid::rows(rows, lanes), arguments);
         let value = ours(&[&logits], |x| {
             Ok(bin_concrete_with_log_density(&x[0], samples, TEMPERATURE, key())?.0)
         })?;
         let densities = bin_concrete_with_log_density(&logits, samples, TEMPERATURE, key())?.1;
-        let (y, density) = sample(0);
-        assert_eq!(y, value.value);
+        assert_eq!(v, value.value);
+        assert_eq!(sample(0), value.value);
         close(&density, &numbers(&densities)?, 1e-5);
         close(&repeats(&kernels, &value.cotangent, inputs * k, INVERSE), &value.gradients[0], 1e-5);
         for (again, forward) in [(0u32, Forward::Soft), (1, Forward::Hard)] {
             let bits =
                 ours(&[&logits], |x| gumbel_sigmoid(&x[0], samples, TEMPERATURE, forward, key()))?;
-            let (y, _) = sample(1 + again);
+            let y = sample(1 + again);
             close(&y, &bits.value, 1e-6);
             let (given, mut d) = (if again == 1 { &from } else { &y }, room(inputs * k));
             let (given, g, to) = (given.as_ptr(), bits.cotangent.as_ptr(), d.as_mut_ptr());
-            let (numbers, n) = ((inputs * k) as u64, (rows * k) as u64);
-            let arguments = (given, g, to, numbers, n, INVERSE, again, stream);
+            let arguments = (given, g, to, numbers_of_logits, all, INVERSE, again, stream);
             kernels.run("gumbel_sigmoid_slopes", STRIDES, arguments);
             close(&d, &bits.gradients[0], 1e-5);
         }

@@ -4,7 +4,7 @@ use super::{Grid, close, kernels, numbers};
 use crate::check::irregular;
 use crate::optimizer::{AdamStep, AdamTensors, adam_update_all, sums_of_squares};
 
-const MANY: usize = 48;
+const MANY: usize = 96;
 /// Numbers of each tensor; one has none.
 const SIZES: [usize; 4] = [1003, 1, 0, 70];
 

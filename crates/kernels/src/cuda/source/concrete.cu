@@ -3,11 +3,23 @@
 // What is made of a score of a bit: the logit of the relaxed bit, the bit, or what it rounds to.
 enum Form { LOGIT, SOFT, HARD };
 
-// `(logits + L) inverse`, number `i` of logit `i` modulo `numbers`; where a density is asked for, beside each row of `k` numbers
-// `constant` and the sum of the logarithms of the densities of their noise.
+// `(logits + L) inverse`, number `i` of logit `i` modulo `numbers`, in the form that is asked for.
+KERNEL bits(const float* logits, float* y, u64 n, u64 numbers, float inverse, u32 form, Stream stream) {
+    for (u64 block = thread(); block * 4 < n; block += threads()) {
+        Block words = block_of(stream, block);
+        for (u32 i = 0; i < 4 && block * 4 + i < n; i++) {
+            u64 at = block * 4 + i;
+            float score = (logistic(words.word[i]) + logits[at % numbers]) * inverse;
+            y[at] = form == LOGIT ? score : form == SOFT ? sigmoid(score) : score > 0.f ? 1.f : 0.f;
+        }
+    }
+}
+
+// The same as logits, and beside each row of `k` numbers `constant` and the sum of the logarithms of the densities of their
+// noise.
 KERNEL bin_concrete(
     const float* logits, float* v, float* density, u64 rows, u64 numbers, u32 k, u32 lanes, float inverse, float constant,
-    u32 with_density, u32 form, Stream stream
+    Stream stream
 ) {
     Place p = place(rows, lanes);
     u64 start = p.row * k;
@@ -17,15 +29,12 @@ KERNEL bin_concrete(
         FOR_PLACES {
             u64 at = block * 4 + i;
             LogisticDraw draw = logistic_with_log_density(words.word[i]);
-            float score = (draw.value + logits[at % numbers]) * inverse;
             sum += draw.log_density;
-            if (p.live) v[at] = form == LOGIT ? score : form == SOFT ? sigmoid(score) : score > 0.f ? 1.f : 0.f;
+            if (p.live) v[at] = (draw.value + logits[at % numbers]) * inverse;
         }
     }
-    if (with_density) {
-        sum = total(sum, lanes);
-        if (p.live && p.lane == 0) density[p.row] = sum + constant;
-    }
+    sum = total(sum, lanes);
+    if (p.live && p.lane == 0) density[p.row] = sum + constant;
 }
 
 // `Σ_s g y (1 - y) inverse` over the uses of each of `numbers` logits; the soft bits `y` are given, or made again of the logits.

@@ -1,6 +1,6 @@
 // Updates and norms of many tensors in one launch: the second number of a block says which.
 
-#define MANY 48
+#define MANY 96
 
 struct AdamStep {
     float beta1, rest1, beta2, rest2, shrink, rate, scale, epsilon;
