@@ -38,6 +38,14 @@ reproduce *ARGS:
 bench *ARGS:
     cargo run --release --locked --bin bench -- "$@"
 
+# List, show, compare and watch runs: `just runs compare runs/vae`
+runs *ARGS:
+    cargo run --release --locked --bin runs -- "$@"
+
+# List, check and fetch data sets: `just data fetch mnist`
+data *ARGS:
+    cargo run --release --locked --bin data -- "$@"
+
 # Compare instruction counts with experiments/bench/instructions.txt; `--update` writes it anew (needs valgrind)
 instructions *ARGS:
     cargo run --release --locked --bin bench -- --instructions experiments/bench/instructions.txt "$@"

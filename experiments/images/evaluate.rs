@@ -10,7 +10,7 @@ use gumbel_models::LatentVariableModel;
 use gumbel_training::{Evaluation, Result, Run};
 use serde::Serialize;
 
-use crate::{Data, EvaluationConfig, Names, loaded, print, write_summary};
+use crate::{Data, EvaluationConfig, Names, loaded, print, write_report, write_summary};
 
 /// Images per evaluation batch.
 const BATCH: usize = 100;
@@ -220,6 +220,7 @@ impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
     pub fn summarise(&self, run: &Run) -> Result<()> {
         let directory = run.directory().display();
         let Some(summary) = write_summary(run, self.summary.as_ref())? else { return Ok(()) };
+        write_report(run, &[])?;
         let Summary { dataset, samples, objective_bounds, .. } = summary;
         let Summary { bound, standard_error, elbo, objective, .. } = summary;
         let mark = if summary.synthetic { "SYNTHETIC " } else { "" };
@@ -228,7 +229,7 @@ impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
         print(&format!(
             "{mark}{dataset}: discrete test bound {bound} ± {standard_error} nats (K = {samples}), \
              elbo {elbo}, training objective {objective} (a bound of {objective_bounds})\n\
-             in {directory}: samples/, metrics.jsonl, summary.json; go on with --resume {directory} --steps N\n"
+             in {directory}: report.html, samples/, metrics.jsonl, summary.json; go on with --resume {directory} --steps N\n"
         ))
     }
 }

@@ -17,6 +17,14 @@ pub fn write_summary<'a, S: Serialize>(run: &Run, summary: Option<&'a S>) -> Res
     Ok(summary)
 }
 
+/// Writes the page of a run, `report.html`, with `more` sections (title and HTML) of the experiment's own.
+pub fn write_report(run: &Run, more: &[(&str, String)]) -> Result<()> {
+    let failed = |error: gumbel_report::Error| Error::caller(error.exit_code(), error);
+    let record = gumbel_report::Record::read(run.directory()).map_err(failed)?;
+    let page = gumbel_report::run_page(&record, more).map_err(failed)?;
+    run.write_file("report.html", page.as_bytes()).map(drop)
+}
+
 /// Prints `text`. A reader that has gone away is no error; a full disk is.
 pub fn print(text: &str) -> Result<()> {
     let mut out = stdout().lock();

@@ -5,10 +5,10 @@ use gumbel::estimators::{Independent, Objective, Trace};
 use gumbel::objectives::{Elbo, multi_sample_bound};
 use gumbel_datasets::Dataset;
 use gumbel_datasets::text::{Corpus, LengthBatches};
-use gumbel_experiments::{loaded, print, write_summary};
+use gumbel_experiments::{loaded, print, write_report, write_summary};
 use gumbel_metrics::{Mean, Report, bits_per_dim, perplexity};
 use gumbel_models::{LanguageModel, LatentVariableModel, Latents, Sequences};
-use gumbel_training::{Error, Evaluation, Params, Result, Run};
+use gumbel_training::{Evaluation, Params, Result, Run};
 use serde::Serialize;
 
 use crate::codes::{Codes, Layout, Posteriors};
@@ -409,11 +409,7 @@ impl<'a> Evaluator<'a> {
         let Some(summary) = write_summary(run, self.summary.as_ref())? else { return Ok(()) };
         let samples = words::samples(self)?;
         run.write_file("samples.txt", samples.as_bytes())?;
-        let metrics = run.directory().join("metrics.jsonl");
-        let metrics = std::fs::read_to_string(&metrics)
-            .map_err(|error| Error::caller(74, format!("{}: {error}", metrics.display())))?;
-        let page = report::html(self, summary, &metrics, &samples)?;
-        run.write_file("report.html", page.as_bytes())?;
+        write_report(run, &report::sections(self, summary, &samples)?)?;
         print(&format!(
             "{}{samples}in {directory}: report.html, samples.txt, metrics.jsonl, summary.json; write more with lm sample {directory}\n",
             words::result(summary)

@@ -1,10 +1,11 @@
-//! The page that a run leaves: `report.html`, one file that needs nothing else.
+//! What the page of a run, `report.html`, has of language: codes, their sentences, samples.
 use std::fmt::Write;
 
 use candle_core::{D, DType, Device};
 use gumbel_metrics::CodeUsage;
 use gumbel_models::{Choice, LanguageModel};
-use gumbel_training::{Error, Result};
+use gumbel_report::escaped;
+use gumbel_training::Result;
 
 use crate::data::sequences;
 use crate::evaluate::{Evaluator, Summary};
@@ -17,49 +18,24 @@ const EXAMPLES: usize = 2;
 /// Variables and values that are shown, at most.
 const SHOWN: usize = 16;
 
-const STYLE: &str = "
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; } td, th { padding: .15rem .6rem; text-align: left; vertical-align: top; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; }
-.map td { width: 1.6rem; height: 1.6rem; padding: 0; border: 1px solid #8884; }
-pre { overflow-x: auto; white-space: pre-wrap; } mark { background: #e69f0055; color: inherit; }
-svg { width: 100%; height: auto; } .wide { overflow-x: auto; }
-";
-
-/// The page.
-pub(crate) fn html(
+/// The sections of the page that are this experiment's own: titles and HTML.
+pub(crate) fn sections(
     evaluator: &Evaluator<'_>,
     summary: &Summary,
-    metrics: &str,
     samples: &str,
-) -> Result<String> {
-    let title = format!("{}, {} steps", summary.corpus, summary.steps);
-    let mut page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>{0}</title><style>{STYLE}</style><h1>{0}</h1>",
-        escaped(&title)
-    );
-    section(&mut page, "Result", &format!("<pre>{}</pre>", escaped(&words::result(summary))));
-    section(&mut page, "Course of training", &curves(metrics)?);
+) -> Result<Vec<(&'static str, String)>> {
+    let listing = |text: &str| format!("<pre>{}</pre>", escaped(text));
+    let mut sections = vec![("In words", listing(&words::result(summary)))];
     let found = Found::search(evaluator)?;
     if found.usage.count() > 0 {
-        section(&mut page, "How often each code is used", &found.map());
-        section(&mut page, "Sentences of each code", &found.examples(evaluator));
+        sections.push(("How often each code is used", found.map()));
+        sections.push(("Sentences of each code", found.examples(evaluator)));
     }
     if let Some(flips) = flips(evaluator, &found)? {
-        section(&mut page, "One code changed at a time", &flips);
+        sections.push(("One code changed at a time", flips));
     }
-    section(&mut page, "Samples", &format!("<pre>{}</pre>", escaped(samples)));
-    Ok(page + "</html>\n")
-}
-
-fn section(page: &mut String, title: &str, body: &str) {
-    let _ = write!(page, "<h2>{}</h2>{body}", escaped(title));
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    sections.push(("Samples", listing(samples)));
+    Ok(sections)
 }
 
 /// What is known about the latents of some test sequences.
@@ -232,60 +208,9 @@ fn marked(base: &str, text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The bound, or the log-likelihood, on the validation set by step.
-fn curves(metrics: &str) -> Result<String> {
-    let mut points: Vec<(f64, f64)> = Vec::new();
-    let mut name = "log_prob";
-    for line in metrics.lines() {
-        let line: serde_json::Value =
-            serde_json::from_str(line).map_err(|error| Error::caller(70, error))?;
-        if line["split"] != "valid" {
-            continue;
-        }
-        if line["log_prob"].is_null() {
-            name = "elbo";
-        }
-        if let (Some(step), Some(value)) = (line["step"].as_f64(), line[name].as_f64()) {
-            points.push((step, value));
-        }
-    }
-    let range = |values: &mut dyn Iterator<Item = f64>| {
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)))
-    };
-    let (left, right) = range(&mut points.iter().map(|p| p.0));
-    let (low, high) = range(&mut points.iter().map(|p| p.1));
-    if points.len() < 2 || right <= left || high <= low {
-        return Ok("<p>One evaluation only; train.evaluate_every makes more.</p>".to_owned());
-    }
-    let place = |(x, y): &(f64, f64)| {
-        let (x, y) = ((x - left) / (right - left), (y - low) / (high - low));
-        format!("{:.1},{:.1}", 70. + 610. * x, 210. - 190. * y)
-    };
-    let line: Vec<String> = points.iter().map(place).collect();
-    Ok(format!(
-        "<svg viewBox=\"0 0 700 240\" role=\"img\" aria-label=\"{name} on the validation set by step\">\
-         <g fill=\"none\" stroke=\"#888\"><path d=\"M70 20V210H680\"/></g>\
-         <polyline fill=\"none\" stroke=\"#0072b2\" stroke-width=\"2\" points=\"{}\"/>\
-         <g fill=\"#888\" font-size=\"12\"><text x=\"64\" y=\"26\" text-anchor=\"end\">{high:.2}</text>\
-         <text x=\"64\" y=\"210\" text-anchor=\"end\">{low:.2}</text><text x=\"70\" y=\"228\">{left}</text>\
-         <text x=\"680\" y=\"228\" text-anchor=\"end\">{right} steps</text>\
-         <text x=\"84\" y=\"26\">{name} on the validation set, nats per sequence</text></g></svg>",
-        line.join(" ")
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn curves_need_two_points_and_lie_in_their_frame() {
-        let line =
-            |step, value| format!("{{\"step\":{step},\"split\":\"valid\",\"elbo\":{value}}}\n");
-        assert!(curves(&line(1, -3.)).unwrap().contains("One evaluation"));
-        let svg = curves(&(line(0, -9.) + &line(10, -5.) + "{\"split\":\"train\"}\n")).unwrap();
-        assert!(svg.contains("70.0,210.0 680.0,20.0") && svg.contains("elbo"), "{svg}");
-    }
 
     #[test]
     fn text_is_no_markup_and_changes_are_marked() {

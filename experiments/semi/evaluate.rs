@@ -4,7 +4,7 @@ use gumbel::Key;
 use gumbel::estimators::{BoundOf, Independent, Objective, ScheduledEstimator, Trace};
 use gumbel::objectives::{Elbo, ObjectiveConfig};
 use gumbel_datasets::{Dataset, ImageSet, in_order};
-use gumbel_experiments::{Data, loaded, print, write_summary};
+use gumbel_experiments::{Data, loaded, print, write_report, write_summary};
 use gumbel_metrics::{Mean, Report};
 use gumbel_models::{ImagesWithLabels, LatentVariableModel, SemiSupervisedVae};
 use gumbel_training::{Evaluation, Result, Run, png};
@@ -121,6 +121,7 @@ impl Evaluator<'_> {
     pub(crate) fn summarise(&self, run: &Run) -> Result<()> {
         let directory = run.directory().display();
         let Some(summary) = write_summary(run, self.summary.as_ref())? else { return Ok(()) };
+        write_report(run, &[])?;
         let Summary {
             dataset, accuracy, elbo, standard_error, objective, objective_bounds, ..
         } = summary;
@@ -129,7 +130,7 @@ impl Evaluator<'_> {
         print(&format!(
             "{mark}{dataset}: test accuracy {percent:.2} %, elbo {elbo:.2} ± {standard_error:.2} nats, \
              training objective {objective:.2} (a bound of {objective_bounds})\n\
-             in {directory}: samples/, metrics.jsonl, summary.json; go on with --resume {directory} --steps N\n"
+             in {directory}: report.html, samples/, metrics.jsonl, summary.json; go on with --resume {directory} --steps N\n"
         ))
     }
 }

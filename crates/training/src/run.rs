@@ -1,4 +1,5 @@
 //! Run directories.
+mod events;
 mod lock;
 mod metrics;
 mod name;
@@ -11,6 +12,7 @@ use crate::environment::Environment;
 use crate::files::{self, TEMPORARY, write_atomic};
 use crate::{Error, Result, RunArgs, Stop, checkpoint, config, logging};
 
+pub(crate) use events::Events;
 pub(crate) use metrics::Metrics;
 pub(crate) use name::check_name;
 pub(crate) use status::Status;
@@ -24,11 +26,12 @@ const LOG: &str = "log.txt";
 const METRICS: &str = "metrics.jsonl";
 const SAMPLES: &str = "samples";
 const STATUS: &str = "STATUS";
+const TENSORBOARD: &str = "tb";
 const TIMING: &str = "timing.jsonl";
 
 /// Names that [`Run::write_file`] must not overwrite.
-const OURS: [&str; 9] =
-    [CHECKPOINTS, CONFIG, ENVIRONMENT, LOCK, LOG, METRICS, SAMPLES, STATUS, TIMING];
+const OURS: [&str; 10] =
+    [CHECKPOINTS, CONFIG, ENVIRONMENT, LOCK, LOG, METRICS, SAMPLES, STATUS, TENSORBOARD, TIMING];
 
 /// A run and its directory, `<out>/<experiment>/<UTC yyyymmdd-hhmmss>-<name>-s<seed>-<6 hex digits>`.
 ///
@@ -39,6 +42,7 @@ const OURS: [&str; 9] =
 /// | `metrics.jsonl` | the science, one JSON object a line, the same bytes however often the run was resumed |
 /// | `timing.jsonl` | time and throughput |
 /// | `log.txt` | all messages |
+/// | `tb/` | the same numbers and the pictures for TensorBoard |
 /// | `checkpoints/`, `samples/` | see [`checkpoint`], [`crate::Evaluation::sample`] |
 /// | `STATUS` | one line: `running`, `done`, `failed: …`, `interrupted: …` |
 /// | `LOCK` | held by the process that runs, whose number is in it |
@@ -52,6 +56,7 @@ pub struct Run {
     /// The configuration, where it is not yet the one in the directory.
     new_config: Option<String>,
     pub(crate) metrics: Metrics,
+    pub(crate) events: Events,
     pub(crate) timing: File,
     pub(crate) quiet: bool,
     pub(crate) resumed: bool,
@@ -84,7 +89,7 @@ impl Run {
         let environment = Environment::current(seed, args.threads());
         let directory = name::create_directory(&args.out.join(experiment), &args.name, seed)?;
         let lock = lock::acquire(&directory)?;
-        for name in [CHECKPOINTS, SAMPLES] {
+        for name in [CHECKPOINTS, SAMPLES, TENSORBOARD] {
             let path = directory.join(name);
             fs::create_dir(&path).map_err(Error::io("create", &path))?;
         }
@@ -159,6 +164,7 @@ impl Run {
             fingerprint,
             new_config: None,
             metrics: Metrics::open(&directory.join(METRICS))?,
+            events: Events::new(directory.join(TENSORBOARD)),
             timing: append(&directory.join(TIMING))?,
             quiet: args.quiet,
             resumed,
@@ -217,6 +223,12 @@ impl Run {
         let path = self.directory.join(name);
         write_atomic(&path, bytes)?;
         Ok(path)
+    }
+
+    /// Adds a line to the metrics, and the same numbers for TensorBoard.
+    pub(crate) fn record(&mut self, step: u64, split: &str, scalars: &[(&str, f64)]) -> Result<()> {
+        self.metrics.write(step, split, scalars)?;
+        self.events.scalars(step, split, scalars)
     }
 
     /// Puts a changed configuration into the directory, once it is sure that the run goes on with it.

@@ -201,7 +201,7 @@ impl Training<'_> {
 
     fn log(&mut self, report: &Report) -> Result<()> {
         let scalars = report.scalars()?;
-        self.run.metrics.write(self.done, "train", &scalars)?;
+        self.run.record(self.done, "train", &scalars)?;
         let pace = self.progress.interval(self.done, &scalars);
         let line = serde_json::json!({
             "step": self.done,

@@ -37,7 +37,7 @@ impl<'a> Evaluation<'a> {
     /// Writes a report to `metrics.jsonl`; `split` names the data, such as `valid` or `test`.
     pub fn record(&mut self, split: &str, report: &Report) -> Result<()> {
         let scalars = report.scalars()?;
-        self.run.metrics.write(self.step, split, &scalars)?;
+        self.run.record(self.step, split, &scalars)?;
         let numbers: Vec<String> =
             scalars.iter().map(|(name, value)| format!("{name} {}", significant(*value))).collect();
         tracing::info!("{split} at step {}: {}", self.step, numbers.join(", "));
@@ -48,7 +48,8 @@ impl<'a> Evaluation<'a> {
     pub fn sample(&mut self, name: &str, png: &[u8]) -> Result<()> {
         check_name(name)?;
         let file = format!("{STEP}{:09}-{name}.png", self.step);
-        write_atomic(&self.run.samples().join(file), png)
+        write_atomic(&self.run.samples().join(file), png)?;
+        self.run.events.picture(self.step, name, png)
     }
 
     /// An error if somebody asked the run to stop; call it now and then in a long evaluation.

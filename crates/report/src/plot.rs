@@ -1,0 +1,221 @@
+//! Small multiples as SVG: lines with bands, read on white and on black.
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::{Error, Result};
+
+/// Width and height of a panel.
+const PANEL: (u32, u32) = (330, 240);
+/// Panels beside each other.
+const ACROSS: usize = 3;
+/// Grey that is read on white and on black.
+const INK: RGBColor = RGBColor(128, 128, 128);
+/// Colours of lines (Okabe and Ito), told apart by the colour-blind, on white and on black.
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0, 114, 178),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(213, 94, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(160, 140, 40),
+];
+/// Lines of more points have no dots.
+const DOTS: usize = 60;
+
+/// A line of a panel.
+#[derive(Clone, Debug, Default)]
+pub struct Line {
+    /// What it is called; no name, no legend.
+    pub name: String,
+    /// Its points; what is not a number, or has no logarithm where one is taken, has no place.
+    pub points: Vec<(f64, f64)>,
+    /// Half the height of a band around each point; empty for none.
+    pub band: Vec<f64>,
+}
+
+/// Lines on the same axes.
+#[derive(Clone, Debug)]
+pub struct Panel {
+    /// What stands above it.
+    pub title: String,
+    /// What is drawn.
+    pub lines: Vec<Line>,
+}
+
+/// How the axes of all panels are labelled, and whether the horizontal one is logarithmic.
+#[derive(Clone, Debug)]
+pub struct Axes {
+    /// The horizontal one.
+    pub x: String,
+    /// The vertical one.
+    pub y: String,
+    /// Whether `x` is on a logarithmic axis.
+    pub logarithmic: bool,
+}
+
+/// Panels side by side, three to a row, as an SVG.
+///
+/// # Errors
+/// If there is no panel, or drawing fails.
+pub fn svg(panels: &[Panel], axes: &Axes) -> Result<String> {
+    if panels.is_empty() {
+        return Err(Error::Figure("there is nothing to draw".to_owned()));
+    }
+    draw(panels, axes).map_err(|error| Error::Figure(error.to_string()))
+}
+
+type Drawing<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn draw(panels: &[Panel], axes: &Axes) -> Drawing<String> {
+    let across = panels.len().min(ACROSS);
+    let down = panels.len().div_ceil(across);
+    // One panel alone is drawn larger.
+    let scale = if panels.len() == 1 { 2 } else { 1 };
+    let size = (PANEL.0 * across as u32 * scale, PANEL.1 * down as u32 * scale);
+    let mut text = String::new();
+    {
+        let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        for (panel, area) in panels.iter().zip(root.split_evenly((down, across))) {
+            draw_panel(panel, axes, &area)?;
+        }
+        root.present()?;
+    }
+    Ok(text)
+}
+
+fn draw_panel(
+    panel: &Panel,
+    axes: &Axes,
+    area: &DrawingArea<SVGBackend<'_>, Shift>,
+) -> Drawing<()> {
+    let scaled = |x: f64| if axes.logarithmic { x.log10() } else { x };
+    // What is not a number, or has no logarithm, has no place.
+    let placed = |line: &Line| {
+        let points = line.points.iter().map(|(x, y)| (scaled(*x), *y));
+        points.filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
+    };
+    let points: Vec<Vec<(f64, f64)>> = panel.lines.iter().map(placed).collect();
+    let (x, y) = (
+        extent(points.iter().flatten().map(|p| p.0)),
+        extent(panel.lines.iter().flat_map(ends).chain(points.iter().flatten().map(|p| p.1))),
+    );
+    let plain = |value: f64| match value.abs() >= 1e4 {
+        true => format!("{}k", number(value / 1000.)),
+        false => number(value),
+    };
+    let x_label = |value: &f64| plain(if axes.logarithmic { 10f64.powf(*value) } else { *value });
+    let y_label = |value: &f64| plain(*value);
+    let style = |size: i32| ("sans-serif", size).into_font().color(&INK);
+    let mut chart = ChartBuilder::on(area)
+        .caption(&panel.title, style(14))
+        .margin(8)
+        .x_label_area_size(34)
+        .y_label_area_size(48)
+        .build_cartesian_2d(x.0..x.1, y.0..y.1)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .bold_line_style(INK.mix(0.25))
+        .light_line_style(TRANSPARENT)
+        .axis_style(INK)
+        .label_style(style(11))
+        .x_labels(5)
+        .y_labels(6)
+        .x_desc(&axes.x)
+        .y_desc(&axes.y)
+        .x_label_formatter(&x_label)
+        .y_label_formatter(&y_label)
+        .draw()?;
+    for (index, (line, points)) in panel.lines.iter().zip(points).enumerate() {
+        if points.is_empty() {
+            continue;
+        }
+        let colour = COLOURS[index % COLOURS.len()];
+        if line.band.len() == line.points.len() {
+            let edge = |sign: f64| {
+                let edge = move |((x, y), half): (&(f64, f64), &f64)| (scaled(*x), y + sign * half);
+                line.points.iter().zip(&line.band).map(edge)
+            };
+            let around =
+                edge(1.).chain(edge(-1.).rev()).filter(|(x, y)| x.is_finite() && y.is_finite());
+            chart.draw_series([Polygon::new(around.collect::<Vec<_>>(), colour.mix(0.2))])?;
+        }
+        let dots = if points.len() > DOTS { &[] } else { &points[..] };
+        let dots =
+            dots.iter().map(|point| Circle::new(*point, 2, colour.filled())).collect::<Vec<_>>();
+        let series = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+        if !line.name.is_empty() {
+            series.label(&line.name).legend(move |(x, y)| {
+                PathElement::new([(x, y), (x + 12, y)], colour.stroke_width(2))
+            });
+        }
+        chart.draw_series(dots)?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .label_font(style(11))
+        .draw()?;
+    Ok(())
+}
+
+/// The lower and upper edges of the band of a line.
+fn ends(line: &Line) -> impl Iterator<Item = f64> {
+    let of = |((_, y), half): (&(f64, f64), &f64)| [y - half, y + half];
+    line.points.iter().zip(&line.band).flat_map(of)
+}
+
+/// Least and largest, with a little room.
+fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values
+        .filter(|x| x.is_finite())
+        .fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
+    let room = (0.05 * (high - low)).max(1e-3);
+    if low <= high { (low - room, high + room) } else { (0., 1.) }
+}
+
+/// Four digits, and no more zeros than needed.
+fn number(x: f64) -> String {
+    let digits = (3 - x.abs().max(1e-9).log10().floor() as i32).clamp(0, 4) as usize;
+    let text = format!("{x:.digits$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_dots_bands_and_names() {
+        let line = Line {
+            name: "posterior".to_owned(),
+            points: vec![(1., 2.), (2., 3.), (3., f64::NAN), (4., 1.)],
+            band: vec![0.5, 0.1, 0.1, 2.],
+        };
+        let panel = Panel { title: "a < b".to_owned(), lines: vec![line] };
+        let axes = Axes { x: "step".to_owned(), y: "nats".to_owned(), logarithmic: false };
+        let text = svg(&[panel.clone(), panel], &axes).unwrap();
+        assert_eq!((text.matches("<circle").count(), text.matches("<polygon").count()), (6, 2));
+        assert!(text.contains("posterior") && text.contains("a &lt; b") && !text.contains("NaN"));
+        assert!(svg(&[], &axes).is_err());
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        for (x, text) in [
+            (60., "60"),
+            (0.25, "0.25"),
+            (101.52, "101.5"),
+            (0.666_67, "0.6667"),
+            (0., "0"),
+            (-2., "-2"),
+        ] {
+            assert_eq!(number(x), text);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The page of a run.
+use serde_json::Value;
+
+use crate::{Axes, Line, Page, Panel, Record, Result, svg};
+
+/// Metrics that are drawn, at most.
+const DRAWN: usize = 12;
+/// Splits, in the order of their colours.
+const SPLITS: [&str; 3] = ["train", "valid", "test"];
+
+/// The page of a run: result, course, pictures, `more` sections (title and HTML) of the experiment's own, configuration,
+/// environment, and how to go on and to repeat it.
+///
+/// # Errors
+/// If a picture cannot be read or a figure not be drawn.
+pub fn run_page(run: &Record, more: &[(&str, String)]) -> Result<String> {
+    let mut page = Page::new(&format!("{} {}", run.experiment, run.name()));
+    page.section("Result", &result(run));
+    if let Some(curves) = curves(run)? {
+        page.section(
+            "Course of training",
+            &Page::drawing(&curves, "Curves of all metrics by step, a panel each"),
+        );
+    }
+    let pictures = run.pictures()?;
+    if !pictures.is_empty() {
+        let mut body = String::new();
+        for path in &pictures {
+            let shows = path.file_stem().unwrap_or_default().to_string_lossy().replace('-', " ");
+            body += &Page::picture(path, &shows)?;
+        }
+        page.section("Pictures", &body);
+    }
+    for (title, html) in more {
+        page.section(title, html);
+    }
+    page.listing("Configuration", &run.config_text);
+    page.section("Where it ran", &Page::pairs(environment(&run.environment)));
+    page.listing("To go on and to repeat it", &again(run));
+    if !run.citations.is_empty() {
+        page.listing("To be cited", &run.citations);
+    }
+    Ok(page.finish())
+}
+
+fn result(run: &Record) -> String {
+    let mut rows = vec![("status", run.status.clone()), ("steps", run.steps().to_string())];
+    if let Value::Object(summary) = &run.summary {
+        for (name, value) in summary {
+            rows.push((name, plain(value)));
+        }
+    }
+    Page::pairs(rows)
+}
+
+/// A value without the marks of JSON.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => match number.as_f64() {
+            Some(x) if x.fract() != 0. => format!("{x:.4}"),
+            _ => number.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+fn curves(run: &Record) -> Result<Option<String>> {
+    let mut panels: Vec<Panel> = Vec::new();
+    for split in SPLITS {
+        for metric in run.metrics(split) {
+            let points = run.curve(split, &metric);
+            if points.len() < 2 {
+                continue;
+            }
+            let line = Line { name: split.to_owned(), points, band: vec![] };
+            match panels.iter_mut().find(|panel| panel.title == metric) {
+                Some(panel) => panel.lines.push(line),
+                None => panels.push(Panel { title: metric, lines: vec![line] }),
+            }
+        }
+    }
+    panels.truncate(DRAWN);
+    let axes = Axes { x: "step".to_owned(), y: String::new(), logarithmic: false };
+    if panels.is_empty() { Ok(None) } else { svg(&panels, &axes).map(Some) }
+}
+
+/// Names and values, those of tables within by dotted name.
+fn environment(value: &Value) -> Vec<(&str, String)> {
+    let Value::Object(object) = value else { return Vec::new() };
+    let row = |(name, value): (&'_ String, &Value)| match value {
+        Value::Object(inner) => {
+            let parts: Vec<String> =
+                inner.iter().map(|(name, value)| format!("{name}: {}", plain(value))).collect();
+            parts.join("; ")
+        }
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            items.iter().map(plain).collect::<Vec<_>>().join(" ")
+        }
+        other => {
+            let _ = name;
+            plain(other)
+        }
+    };
+    object.iter().map(|(name, value)| (name.as_str(), row((name, value)))).collect()
+}
+
+fn again(run: &Record) -> String {
+    let (experiment, directory) = (&run.experiment, run.directory.display());
+    format!(
+        "just run-{experiment} --resume {directory}\n\
+         just run-{experiment} --config {directory}/config.toml\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::made_up;
+
+    #[test]
+    fn a_page_has_everything_and_nothing_from_elsewhere() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = made_up(root.path(), "a<b", "seed = 1\nname = \"<x>\"\n", -100.);
+        std::fs::write(directory.join("samples/step-000000200-prior.png"), b"png").unwrap();
+        let run = Record::read(&directory).unwrap();
+        let text = run_page(&run, &[("Codes", "<table></table>".to_owned())]).unwrap();
+        for part in [
+            "vae a&lt;b",
+            "mnist &lt;&amp;&gt;",
+            "<svg role=\"img\" aria-label",
+            "data:image/png;base64,cG5n",
+            "alt=\"step 000000200 prior\"",
+            "<h2>Codes</h2><table></table>",
+            "name = &quot;&lt;x&gt;&quot;",
+            "vae --seed 1",
+            "commit: abc",
+            "--resume",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        for part in ["http:", "https:", "<x>", "NaN"] {
+            assert!(!text.replace("http://www.w3.org/2000/svg", "").contains(part), "{part}");
+        }
+    }
+}

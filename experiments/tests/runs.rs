@@ -1,0 +1,57 @@
+//! The `runs` program as its users run it.
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+fn runs(home: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_runs")).args(args).current_dir(home).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[expect(clippy::unwrap_used, reason = "a helper of tests")]
+fn made_up(home: &Path, name: &str, seed: u64, bound: f64, status: &str) -> PathBuf {
+    let directory = home.join("runs/vae").join(name);
+    std::fs::create_dir_all(directory.join("samples")).unwrap();
+    let write = |file: &str, text: &str| std::fs::write(directory.join(file), text).unwrap();
+    write("config.toml", &format!("seed = {seed}\n[train]\nsteps = 20\n"));
+    let line = |step: u64, bound: f64| {
+        format!("{{\"step\":{step},\"split\":\"valid\",\"bound\":{bound}}}\n")
+    };
+    write("metrics.jsonl", &(line(10, bound - 5.) + &line(20, bound)));
+    write("STATUS", status);
+    directory
+}
+
+#[test]
+fn runs_are_listed_shown_compared_and_watched() {
+    let home = tempfile::tempdir().unwrap();
+    made_up(home.path(), "a", 1, -100., "done\n");
+    made_up(home.path(), "b", 2, -102., "failed: the loss is not finite\n");
+    let broken = made_up(home.path(), "c", 3, -1., "done\n");
+    std::fs::write(broken.join("metrics.jsonl"), "nonsense\n").unwrap();
+
+    let (code, text) = runs(home.path(), &["list"]);
+    assert!(code == Some(0) && text.contains("done              20  runs/vae/a"), "{text}");
+    assert!(text.contains("failed") && text.contains("valid: bound -102.000"), "{text}");
+    assert!(text.contains("left out: runs/vae/c/metrics.jsonl: line 1"), "{text}");
+
+    let (code, text) = runs(home.path(), &["show", "runs/vae/a", "--html", "a.html"]);
+    assert!(code == Some(0) && text.contains("-105.0000 →    -100.0000 at step 20"), "{text}");
+    assert!(std::fs::read_to_string(home.path().join("a.html")).unwrap().contains("<svg"));
+
+    let (code, text) = runs(home.path(), &["compare"]);
+    assert!(code == Some(0) && text.contains("all (2 runs)"), "{text}");
+    assert!(text.contains("-101.0000 ± 12.7060"), "{text}");
+    let csv = std::fs::read_to_string(home.path().join("compare.csv")).unwrap();
+    assert!(csv.starts_with("runs,bound_mean") && csv.contains("\n2,-101,1,12.706"), "{csv}");
+
+    let (code, text) = runs(home.path(), &["watch", "runs/vae/a"]);
+    assert!(code == Some(0) && text == "done step 20/20 valid: bound -100.000\n", "{text}");
+
+    let (code, text) = runs(home.path(), &["show", "nowhere"]);
+    assert!(code == Some(2) && text.contains("nowhere is no run directory"), "{text}");
+    let (code, _) = runs(home.path(), &["show", "runs/vae/c"]);
+    assert_eq!(code, Some(65));
+}
