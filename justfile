@@ -38,7 +38,7 @@ reproduce *ARGS:
 bench *ARGS:
     cargo run --release --locked --bin bench -- "$@"
 
-# List, show, compare and watch runs: `just runs compare runs/vae`
+# List, show, compare, export and watch runs: `just runs compare runs/vae`
 runs *ARGS:
     cargo run --release --locked --bin runs -- "$@"
 

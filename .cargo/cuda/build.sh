@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source .cargo/cuda/env.sh real
 export CARGO_PROFILE_RELEASE_STRIP=symbols
+# Across all crates at once: else the texts of candle's kernels are in the binary several times.
+export CARGO_PROFILE_RELEASE_LTO=fat
 cargo "${CARGO_CUDA[@]}" build --release --locked -p gumbel-experiments "${CUDA_TARGET[@]}" "$@"
 mkdir -p dist/cuda
 find "$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release" -maxdepth 1 -type f -executable -exec cp {} dist/cuda/ \;

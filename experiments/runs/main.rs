@@ -1,4 +1,4 @@
-//! Runs by their directories: `just runs list | show | compare | watch`.
+//! Runs by their directories: `just runs list | show | compare | export | watch`.
 mod watch;
 
 use std::io::Write;
@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use gumbel_report::{Comparison, Interval, Record, find_runs, run_page};
+use gumbel_report::{Comparison, Interval, Record, card, find_runs, run_page};
 
-/// List, show, compare and watch runs.
+/// List, show, compare, export and watch runs.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -52,6 +52,13 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "compare.csv")]
         csv: PathBuf,
     },
+    /// The model of a run as a folder to give away: parameters, configuration, card
+    Export {
+        /// The directory of a run
+        run: PathBuf,
+        /// The folder to make
+        folder: PathBuf,
+    },
     /// A run as it goes on, in a terminal of its own
     Watch {
         /// The directory of a run
@@ -67,9 +74,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            let code = error
-                .downcast_ref::<gumbel_report::Error>()
-                .map_or(74, gumbel_report::Error::exit_code);
+            let of_report = error.downcast_ref().map(gumbel_report::Error::exit_code);
+            let of_training = error.downcast_ref().map(gumbel_training::Error::exit_code);
+            let code = of_report.or(of_training).unwrap_or(74);
             ExitCode::from(code)
         }
     }
@@ -80,6 +87,11 @@ fn run(command: &Command) -> Result<()> {
         Command::List { places } => list(places),
         Command::Show { run, html } => show(run, html.as_deref()),
         Command::Compare { places, split, html, csv } => compare(places, split, [html, csv]),
+        Command::Export { run, folder } => {
+            gumbel_training::export(run, folder, &card(&Record::read(run)?))?;
+            say(&format!("in {}", folder.display()));
+            Ok(())
+        }
         Command::Watch { run, every } => watch::watch(run, *every),
     }
 }

@@ -9,6 +9,7 @@
 //! std::fs::write("report.html", gumbel_report::run_page(&run, &[])?)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+mod card;
 mod compare;
 mod interval;
 mod page;
@@ -17,6 +18,7 @@ mod record;
 mod run_page;
 pub mod tensorboard;
 
+pub use card::card;
 pub use compare::{Comparison, Group};
 pub use interval::{Interval, mean_and_interval};
 pub use page::{Page, escaped};

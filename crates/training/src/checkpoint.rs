@@ -7,6 +7,8 @@
 mod manifest;
 mod tensors;
 
+pub(crate) use tensors::{decode, encode};
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -47,6 +47,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "RUNDIR", conflicts_with_all = ["out", "name"], help_heading = "Run")]
     pub resume: Option<PathBuf>,
 
+    /// Start from the parameters in this folder, which `runs export` made
+    #[arg(long, value_name = "DIR", conflicts_with = "resume", help_heading = "Run")]
+    pub init: Option<PathBuf>,
+
     /// Threads to compute with; results do not depend on it [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Machine")]
     pub threads: Option<u16>,

@@ -81,10 +81,18 @@ fn fastest() -> (Device, String, String) {
     (Device::Cpu, "cpu".to_owned(), reasons.join("; "))
 }
 
+/// Without the backtrace that an error of candle carries where `RUST_BACKTRACE` is set.
+#[cfg(any(feature = "cuda", feature = "metal"))]
+fn does_not_open(name: &str, error: &candle_core::Error) -> Error {
+    let text = error.to_string();
+    let why = text.lines().next().unwrap_or_default();
+    Error::Usage(format!("device {name} does not open: {why}"))
+}
+
 #[cfg(feature = "cuda")]
 fn cuda(number: usize) -> Result<Device> {
     let device = gumbel_kernels::cuda_device(number);
-    device.map_err(|error| Error::Usage(format!("device cuda:{number} does not open: {error}")))
+    device.map_err(|error| does_not_open(&format!("cuda:{number}"), &error))
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -95,7 +103,7 @@ fn cuda(_: usize) -> Result<Device> {
 #[cfg(feature = "metal")]
 fn metal() -> Result<Device> {
     let device = Device::new_metal(0);
-    device.map_err(|error| Error::Usage(format!("device metal does not open: {error}")))
+    device.map_err(|error| does_not_open("metal", &error))
 }
 
 #[cfg(not(feature = "metal"))]

@@ -59,6 +59,8 @@ pub struct Run {
     pub(crate) events: Events,
     pub(crate) timing: File,
     pub(crate) quiet: bool,
+    /// Where the parameters come from that a new run starts with, if not from chance.
+    pub(crate) init: Option<PathBuf>,
     pub(crate) resumed: bool,
     pub(crate) status: Status,
     environment: Environment,
@@ -167,6 +169,7 @@ impl Run {
             events: Events::new(directory.join(TENSORBOARD)),
             timing: append(&directory.join(TIMING))?,
             quiet: args.quiet,
+            init: args.init.clone(),
             resumed,
             status,
             environment,
@@ -210,6 +213,11 @@ impl Run {
                 write_atomic(&path, &self.environment.to_json())
             }
         }
+    }
+
+    /// Whether something of that name was recorded, in this session or before.
+    pub(crate) fn has_identity(&self, name: &str) -> bool {
+        self.environment.identity.contains_key(name)
     }
 
     /// Writes a further file into the run directory, whole or not at all.

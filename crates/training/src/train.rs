@@ -11,6 +11,7 @@ use gumbel_kernels::optimizer::first_not_finite;
 use gumbel_metrics::Report;
 
 use crate::checkpoint::{Checkpoint, State};
+use crate::export::import;
 use crate::optimizer::OptimizerError;
 use crate::progress::Progress;
 use crate::run::Status;
@@ -93,8 +94,13 @@ fn train(
     run.adopt_config()?;
     run.set_status(Status::Running)?;
     let progress = Progress::start(run.quiet, start, config.steps, examples_per_step);
+    let imported = start == 0 && begin_with_import(run, params)?;
     let mut training =
         Training { run, config, params, optimizer, progress, done: start, saved: None };
+    if imported {
+        // A run that is resumed must not start from chance.
+        training.save()?;
+    }
     if start > 0 {
         training.saved = Some(start);
         training.evaluate_if_due(evaluate)?;
@@ -111,6 +117,24 @@ fn train(
     let line = format!("done: {} steps, results in {directory}", config.steps);
     training.progress.finish(&line);
     Ok(())
+}
+
+/// Gives a new run the parameters of `--init`; whether there are some.
+fn begin_with_import(run: &mut Run, params: &Params) -> Result<bool> {
+    const IDENTITY: &str = "init";
+    match run.init.clone() {
+        Some(folder) => {
+            params.load(&import(&folder)?)?;
+            run.identify(IDENTITY, &folder.display().to_string())?;
+            tracing::info!("starting from {}", folder.display());
+            Ok(true)
+        }
+        None if run.has_identity(IDENTITY) => Err(Error::Usage(format!(
+            "{} was ended before its first checkpoint, and started from --init; start a new run",
+            run.directory().display()
+        ))),
+        None => Ok(false),
+    }
 }
 
 /// A run in the middle of its training.

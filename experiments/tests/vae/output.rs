@@ -42,8 +42,10 @@ fn a_run_directory_has_every_file_and_each_says_what_it_should() {
             "env.json",
             "log.txt",
             "metrics.jsonl",
+            "report.html",
             "samples",
             "summary.json",
+            "tb",
             "timing.jsonl"
         ]
     );

@@ -204,3 +204,48 @@ fn more_steps_make_a_finished_run_into_the_longer_one() {
     assert_eq!(science(&short, 30), science(&long, 30));
     assert_eq!(read(&short, "config.toml"), read(&long, "config.toml"));
 }
+
+/// A model that is given away and taken up again has the same bound, to the bit; and trains from there.
+#[test]
+fn an_exported_model_evaluates_to_the_same_numbers() {
+    let world = World::new();
+    let first = world.train("first", &[]);
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_runs"));
+        command.args(args).current_dir(world.path(".")).output().unwrap()
+    };
+    let (from, to) = (first.display().to_string(), world.path("model").display().to_string());
+    assert!(run(&["export", &from, &to]).status.success());
+    assert_eq!(run(&["export", &from, &to]).status.code(), Some(2), "never overwritten");
+    assert_eq!(
+        names(&world.path("model")),
+        [
+            "README.md",
+            "citations.bib",
+            "config.json",
+            "config.toml",
+            "model.safetensors",
+            "summary.json"
+        ]
+    );
+    let config = world.path("model/config.toml").display().to_string();
+    let again = |out: &str, more: &[&str]| {
+        let options =
+            [&["--config", &config, "--init", &to, "--quiet", "--out", out], more].concat();
+        let ended = world.run(&options);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        world.only_run(out).unwrap()
+    };
+    let same = again("same", &["--steps", "0"]);
+    // The objective is that of a temperature, which has its schedule by steps.
+    let test = |run: &Path| {
+        let text = read(run, "metrics.jsonl");
+        let line = text.lines().find(|line| line.contains("\"split\":\"test\"")).unwrap();
+        let parts = line.split(',').skip(1).filter(|part| !part.contains("objective"));
+        parts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(test(&same), test(&first));
+    assert_ne!(test(&again("more", &[])), test(&first));
+    let ended = world.run(&["--config", &config, "--init", "nowhere"]);
+    ended.says(2, &["nowhere is no exported model"]);
+}

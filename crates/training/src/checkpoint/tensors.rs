@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors};
 use crate::{Error, Result};
 
 /// Encodes tensors; the layout depends only on names, types and shapes.
-pub(super) fn encode(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
+pub(crate) fn encode(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
     let mut host = BTreeMap::new();
     for (name, tensor) in tensors {
         if !writable(tensor.dtype()) {
@@ -28,7 +28,7 @@ pub(super) fn encode(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
 }
 
 /// Decodes tensors onto the CPU. Every length is checked; the error says what is wrong.
-pub(super) fn decode(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.iter() {

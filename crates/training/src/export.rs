@@ -1,0 +1,77 @@
+//! A trained model as a folder of its own, and back.
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use candle_core::Tensor;
+
+use crate::checkpoint::{Checkpoint, decode, encode};
+use crate::files::{read_limited, sync_directory, write_atomic};
+use crate::run::CONFIG;
+use crate::{Error, Result, config};
+
+/// The parameters, as other programs expect them to be named.
+const MODEL: &str = "model.safetensors";
+/// Copied as they are, where a run has them.
+const COPIED: [&str; 2] = ["citations.bib", "summary.json"];
+/// Of a file of parameters, in bytes.
+const LARGEST: u64 = 1 << 40;
+
+/// Writes the newest checkpoint of a run as a folder, which must not exist yet: `model.safetensors`, the configuration as
+/// `config.toml` and `config.json`, `README.md` with the text of `card`, and whom to cite.
+///
+/// The folder is there whole or not at all. `--config FOLDER/config.toml --init FOLDER` starts a run from it.
+///
+/// # Errors
+/// If the run has no checkpoint, the folder exists, or a file cannot be read or written.
+pub fn export(run: &Path, folder: &Path, card: &str) -> Result<()> {
+    let text = config::read(&run.join(CONFIG))?;
+    let Some(checkpoint) = Checkpoint::newest(&run.join("checkpoints"))? else {
+        let run = run.display();
+        return Err(Error::Usage(format!("{run} has no checkpoint; let it go on with --resume")));
+    };
+    if folder.exists() {
+        return Err(Error::Usage(format!("{} is there already; choose another", folder.display())));
+    }
+    let values: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| Error::corrupt(&run.join(CONFIG), error.message()))?;
+    let json = serde_json::to_vec_pretty(&values).map_err(|error| Error::caller(70, error))?;
+    let mut name = folder.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".tmp-{}", std::process::id()));
+    let temporary = folder.with_file_name(name);
+    fs::create_dir_all(&temporary).map_err(Error::io("create", &temporary))?;
+    let fill = || -> Result<()> {
+        write_atomic(&temporary.join(MODEL), &encode(&checkpoint.model)?)?;
+        write_atomic(&temporary.join(CONFIG), text.as_bytes())?;
+        write_atomic(&temporary.join("config.json"), &json)?;
+        write_atomic(&temporary.join("README.md"), card.as_bytes())?;
+        for name in COPIED {
+            let path = run.join(name);
+            if path.exists() {
+                fs::copy(&path, temporary.join(name)).map_err(Error::io("copy", &path))?;
+            }
+        }
+        sync_directory(&temporary)?;
+        fs::rename(&temporary, folder).map_err(Error::io("write", folder))
+    };
+    let written = fill();
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    written
+}
+
+/// The parameters of a folder that [`export`] wrote, or of any folder with a `model.safetensors`; on the CPU.
+///
+/// # Errors
+/// If there is no such file, or it does not hold what it should.
+pub fn import(folder: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let path = folder.join(MODEL);
+    if !path.is_file() {
+        let folder = folder.display();
+        return Err(Error::Usage(format!("{folder} is no exported model: no {MODEL} in it")));
+    }
+    let bytes = read_limited(&path, LARGEST)?;
+    decode(&bytes).map_err(|reason| Error::corrupt(&path, reason))
+}
