@@ -90,9 +90,9 @@ fn products() -> Vec<Operation> {
         |activation| move |x: &[Tensor]| linear_with_activation(&x[0], &x[1], &x[2], activation);
     let layer: [&[usize]; 3] = [&[100, 784], &[512, 784], &[512]];
     let attend = |mask| move |x: &[Tensor]| attention(&x[0], 4, mask);
-    let heads: [&[usize]; 1] = [&[16, 128, 768]];
-    let output: [&[usize]; 2] = [&[512, 256], &[10_000, 256]];
-    let loss = |x: &[Tensor]| linear_cross_entropy(&x[0], &x[1], &ids(512, 10_000, &x[0])?);
+    let heads: [&[usize]; 1] = [&[4, 128, 768]];
+    let output: [&[usize]; 2] = [&[128, 256], &[10_000, 256]];
+    let loss = |x: &[Tensor]| linear_cross_entropy(&x[0], &x[1], &ids(128, 10_000, &x[0])?);
     let experts: [&[usize]; 3] = [&[64, 256], &[1000, 256], &[8, 1000]];
     let half = DType::BF16;
     vec![

@@ -45,7 +45,7 @@ fn runs_are_listed_shown_compared_and_watched() {
     assert!(code == Some(0) && text.contains("all (2 runs)"), "{text}");
     assert!(text.contains("-101.0000 ± 12.7060"), "{text}");
     let csv = std::fs::read_to_string(home.path().join("compare.csv")).unwrap();
-    assert!(csv.starts_with("runs,bound_mean") && csv.contains("\n2,-101,1,12.706"), "{csv}");
+    assert!(csv.starts_with("runs,bound.mean") && csv.contains("\n2,-101,1,12.706"), "{csv}");
 
     let (code, text) = runs(home.path(), &["watch", "runs/vae/a"]);
     assert!(code == Some(0) && text == "done step 20/20 valid: bound -100.000\n", "{text}");

@@ -117,7 +117,7 @@ impl Comparison {
         heads.push("runs".to_owned());
         for metric in &metrics {
             heads.extend(
-                ["mean", "standard_error", "interval_95"].map(|part| format!("{metric}_{part}")),
+                ["mean", "standard_error", "interval_95"].map(|part| format!("{metric}.{part}")),
             );
         }
         let quoted = |text: &String| match text.contains([',', '"', '\n']) {
@@ -161,18 +161,22 @@ impl Comparison {
         let rows: Vec<_> =
             self.groups.iter().map(|group| self.row(group, split, &metrics)).collect();
         let table = page.sortable(&heads, &rows);
-        page.section(&format!("Last numbers on `{split}`"), &table);
+        page.section(&format!("Last numbers, {split}"), &table);
+        // The test set is looked at once: the course is that of validation.
+        let split = if split == "test" { "valid" } else { split };
+        let metrics = self.metrics(split);
         let panel = |metric: &String| {
             let lines: Vec<Line> =
                 self.groups.iter().map(|group| group.curve(split, metric)).collect();
-            let drawn = lines.iter().any(|line| line.points.len() > 1);
+            let changes = |line: &Line| line.points.iter().any(|(_, y)| *y != line.points[0].1);
+            let drawn = lines.iter().any(changes);
             drawn.then(|| Panel { title: metric.clone(), lines })
         };
         let panels: Vec<Panel> = metrics.iter().filter_map(panel).collect();
         if !panels.is_empty() {
             let axes = Axes { x: "step".to_owned(), y: String::new(), logarithmic: false };
             let shows = "Means over seeds by step with 95 % bands, a panel for each metric";
-            page.section("Course", &Page::drawing(&svg(&panels, &axes)?, shows));
+            page.section(&format!("Course, {split}"), &Page::drawing(&svg(&panels, &axes)?, shows));
         }
         Ok(page.finish())
     }
@@ -230,7 +234,7 @@ mod tests {
         assert_eq!(line.points, [(100., -121.), (200., -101.)]);
         let csv = all.csv("valid");
         assert!(
-            csv.starts_with("estimator.temperature,runs,bound_mean,bound_standard_error"),
+            csv.starts_with("estimator.temperature,runs,bound.mean,bound.standard_error"),
             "{csv}"
         );
         assert!(csv.contains("\n1.0,1,-90,,,20,,\n"), "{csv}");

@@ -14,7 +14,7 @@ const STYLE: &str = "
 body { max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 table { border-collapse: collapse; } td, th { padding: .15rem .7rem .15rem 0; text-align: left; vertical-align: top; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } th[data-sort] { cursor: pointer; text-decoration: underline dotted; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } th[data-sort] { cursor: pointer; text-decoration: underline dotted; overflow-wrap: anywhere; min-width: 5rem; max-width: 12rem; vertical-align: bottom; }
 .map td { width: 1.6rem; height: 1.6rem; padding: 0; border: 1px solid #8884; }
 .wide { overflow-x: auto; } pre { overflow-x: auto; white-space: pre-wrap; }
 svg { width: 100%; height: auto; } figure { display: inline-block; margin: 0 1rem 1rem 0; } img { max-width: 100%; image-rendering: pixelated; }

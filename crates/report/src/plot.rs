@@ -152,12 +152,18 @@ fn draw_panel(
         }
         chart.draw_series(dots)?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .label_font(style(11))
-        .draw()?;
+    chart.configure_series_labels().position(legend(panel, y)).label_font(style(11)).draw()?;
     Ok(())
+}
+
+/// The right corner in which fewer lines end.
+fn legend(panel: &Panel, (low, high): (f64, f64)) -> SeriesLabelPosition {
+    let above = |line: &&Line| line.points.last().is_some_and(|(_, y)| *y > (low + high) / 2.);
+    let drawn = panel.lines.iter().filter(|line| !line.points.is_empty());
+    match 2 * panel.lines.iter().filter(above).count() > drawn.count() {
+        true => SeriesLabelPosition::LowerRight,
+        false => SeriesLabelPosition::UpperRight,
+    }
 }
 
 /// The lower and upper edges of the band of a line.

@@ -210,6 +210,14 @@ fn points(path: &Path) -> Result<Vec<Point>> {
 /// The values of a configuration by dotted name, as TOML writes them.
 fn flatten(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
     match value {
+        // A schedule is one value, whatever its kind.
+        toml::Value::Table(table) if table.contains_key("kind") => {
+            let parts = table.iter().map(|(key, value)| match value.as_str() {
+                Some(text) => format!("{key}={text}"),
+                None => format!("{key}={value}"),
+            });
+            into.insert(prefix.to_owned(), parts.collect::<Vec<_>>().join(" "));
+        }
         toml::Value::Table(table) => {
             for (key, value) in table {
                 let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
@@ -260,7 +268,7 @@ pub(crate) mod tests {
     #[test]
     fn a_run_is_read_and_the_line_that_is_being_written_left_out() {
         let root = tempfile::tempdir().unwrap();
-        let config = "seed = 1\n[train]\nsteps = 200\n[model]\nsizes = [1, 2]\nkind = \"a\"\n";
+        let config = "seed = 1\n[train]\nsteps = 200\n[model]\nsizes = [1, 2]\nname = \"a\"\n[rate]\nkind = \"cosine\"\nstart = 0.5\n";
         let directory = made_up(root.path(), "a", config, -100.);
         let path = directory.join("metrics.jsonl");
         let whole = fs::read_to_string(&path).unwrap();
@@ -273,9 +281,10 @@ pub(crate) mod tests {
         assert_eq!((run.experiment.as_str(), run.status.as_str()), ("vae", "done"));
         assert_eq!(run.config["train.steps"], "200");
         assert_eq!(
-            (run.config["model.sizes"].as_str(), run.config["model.kind"].as_str()),
+            (run.config["model.sizes"].as_str(), run.config["model.name"].as_str()),
             ("[1, 2]", "a")
         );
+        assert_eq!(run.config["rate"], "kind=cosine start=0.5");
         assert_eq!((run.steps(), run.last("valid", "bound")), (200, Some(-100.)));
         assert_eq!(run.curve("train", "kl"), [(100., 10.), (200., 20.)]);
         assert_eq!(run.metrics("valid"), ["bound", "kl"]);

@@ -46,9 +46,8 @@ pub fn run_page(run: &Record, more: &[(&str, String)]) -> Result<String> {
 fn result(run: &Record) -> String {
     let mut rows = vec![("status", run.status.clone()), ("steps", run.steps().to_string())];
     if let Value::Object(summary) = &run.summary {
-        for (name, value) in summary {
-            rows.push((name, plain(value)));
-        }
+        let told = summary.iter().filter(|(name, value)| *name != "steps" && !value.is_null());
+        rows.extend(told.map(|(name, value)| (name.as_str(), plain(value))));
     }
     Page::pairs(rows)
 }
@@ -65,21 +64,28 @@ fn plain(value: &Value) -> String {
     }
 }
 
+/// A panel for each metric that changes, a line for each split.
 fn curves(run: &Record) -> Result<Option<String>> {
-    let mut panels: Vec<Panel> = Vec::new();
-    for split in SPLITS {
-        for metric in run.metrics(split) {
-            let points = run.curve(split, &metric);
-            if points.len() < 2 {
-                continue;
-            }
-            let line = Line { name: split.to_owned(), points, band: vec![] };
-            match panels.iter_mut().find(|panel| panel.title == metric) {
-                Some(panel) => panel.lines.push(line),
-                None => panels.push(Panel { title: metric, lines: vec![line] }),
-            }
+    let mut metrics: Vec<String> = Vec::new();
+    for metric in SPLITS.iter().flat_map(|split| run.metrics(split)) {
+        if !metrics.contains(&metric) {
+            metrics.push(metric);
         }
     }
+    let panel = |metric: String| {
+        // A split without a line keeps its colour.
+        let line = |split: &str| Line {
+            name: split.to_owned(),
+            points: Some(run.curve(split, &metric))
+                .filter(|curve| curve.len() > 1)
+                .unwrap_or_default(),
+            band: vec![],
+        };
+        let lines = SPLITS.map(line).to_vec();
+        let changes = |line: &Line| line.points.iter().any(|(_, y)| *y != line.points[0].1);
+        lines.iter().any(changes).then_some(Panel { title: metric, lines })
+    };
+    let mut panels: Vec<Panel> = metrics.into_iter().filter_map(panel).collect();
     panels.truncate(DRAWN);
     let axes = Axes { x: "step".to_owned(), y: String::new(), logarithmic: false };
     if panels.is_empty() { Ok(None) } else { svg(&panels, &axes).map(Some) }
