@@ -168,7 +168,7 @@ fn compare(places: &[PathBuf], split: &str, [html, csv]: [&Path; 2]) -> Result<(
     let metrics = comparison.metrics(split);
     for group in &comparison.groups {
         let name = if group.name.is_empty() { "all" } else { &group.name };
-        say(&format!("{name} ({} runs)", group.runs.len()));
+        say(&format!("{}  {name} ({} runs)", group.letter, group.runs.len()));
         for metric in &metrics {
             let Some(Interval { mean, half_width, .. }) = group.last(split, metric) else {
                 continue;

@@ -1,7 +1,7 @@
 //! Runs beside each other: grouped by configuration without the seed, with means and intervals over seeds.
 use std::collections::BTreeMap;
 
-use crate::{Axes, Interval, Line, Page, Panel, Record, Result, mean_and_interval, svg};
+use crate::{Axes, Interval, Line, Page, Panel, Record, Result, mean_and_interval};
 
 /// Keys of a configuration that do not make it another one.
 const NOT_COMPARED: [&str; 1] = ["seed"];
@@ -9,6 +9,8 @@ const NOT_COMPARED: [&str; 1] = ["seed"];
 /// Runs of one configuration.
 #[derive(Clone, Debug)]
 pub struct Group {
+    /// A letter, or more of them, to call it by in figures.
+    pub letter: String,
     /// What tells it from the other groups: `key=value`, in the order of the keys.
     pub name: String,
     /// Its values of the keys by which groups differ.
@@ -35,7 +37,7 @@ impl Group {
             .map(|run| run.curve(split, metric))
             .filter(|curve| !curve.is_empty())
             .collect();
-        let mut line = Line { name: self.name.clone(), ..Line::default() };
+        let mut line = Line { name: self.letter.clone(), ..Line::default() };
         let Some(first) = curves.first() else { return line };
         for (step, _) in first {
             let at =
@@ -88,11 +90,12 @@ impl Comparison {
         };
         let keys: Vec<String> =
             values.iter().filter(differs).map(|(key, _)| (*key).to_owned()).collect();
-        let groups = groups.into_iter().map(|(identity, runs)| {
+        let groups = groups.into_iter().enumerate().map(|(number, (identity, runs))| {
             let differs: BTreeMap<String, String> =
                 identity.into_iter().filter(|(key, _)| keys.contains(key)).collect();
-            let parts = differs.iter().map(|(key, value)| format!("{key}={value}"));
-            Group { name: parts.collect::<Vec<_>>().join(" "), differs, runs }
+            let parts = differs.iter().map(|(key, value)| format!("{key}: {value}"));
+            let name = parts.collect::<Vec<_>>().join(", ");
+            Group { letter: letter(number), name, differs, runs }
         });
         Self { groups: groups.collect(), keys: keys.clone() }
     }
@@ -155,7 +158,8 @@ impl Comparison {
             "<p class=\"note\">Runs that differ in nothing but the seed are one row. Mean ± half the 95 % confidence interval \
              of the mean (Student's t) over seeds; a band is the same. A click on a head sorts.</p>",
         );
-        let mut heads = self.keys.clone();
+        let mut heads = vec!["line".to_owned()];
+        heads.extend(self.keys.iter().cloned());
         heads.push("runs".to_owned());
         heads.extend(metrics.iter().cloned());
         let rows: Vec<_> =
@@ -175,8 +179,7 @@ impl Comparison {
         let panels: Vec<Panel> = metrics.iter().filter_map(panel).collect();
         if !panels.is_empty() {
             let axes = Axes { x: "step".to_owned(), y: String::new(), logarithmic: false };
-            let shows = "Means over seeds by step with 95 % bands, a panel for each metric";
-            page.section(&format!("Course, {split}"), &Page::drawing(&svg(&panels, &axes)?, shows));
+            page.section(&format!("Course, {split}"), &Page::panels(&panels, &axes)?);
         }
         Ok(page.finish())
     }
@@ -187,7 +190,8 @@ impl Comparison {
             let number = value.parse().ok();
             (value, number)
         };
-        let mut cells: Vec<_> = self.keys.iter().map(of_key).collect();
+        let mut cells = vec![(group.letter.clone(), None)];
+        cells.extend(self.keys.iter().map(of_key));
         cells.push((group.runs.len().to_string(), Some(group.runs.len() as f64)));
         for metric in metrics {
             cells.push(match group.last(split, metric) {
@@ -199,6 +203,15 @@ impl Comparison {
             });
         }
         cells
+    }
+}
+
+/// `A` to `Z`, then `AA` and so on.
+fn letter(number: usize) -> String {
+    let last = char::from(b'A' + (number % 26) as u8);
+    match number / 26 {
+        0 => last.to_string(),
+        more => letter(more - 1) + &last.to_string(),
     }
 }
 
@@ -226,7 +239,7 @@ mod tests {
         let (_root, all) = comparison();
         assert_eq!(all.keys, ["estimator.temperature"]);
         let names: Vec<&str> = all.groups.iter().map(|group| group.name.as_str()).collect();
-        assert_eq!(names, ["estimator.temperature=0.5", "estimator.temperature=1.0"]);
+        assert_eq!(names, ["estimator.temperature: 0.5", "estimator.temperature: 1.0"]);
         let bound = all.groups[0].last("valid", "bound").unwrap();
         assert_eq!((bound.count, bound.mean), (2, -101.));
         assert!((bound.half_width.unwrap() - 12.706).abs() < 1e-9);
@@ -238,6 +251,12 @@ mod tests {
             "{csv}"
         );
         assert!(csv.contains("\n1.0,1,-90,,,20,,\n"), "{csv}");
+    }
+
+    #[test]
+    fn letters_go_on_after_z() {
+        let letters = [0, 25, 26, 51, 52].map(letter);
+        assert_eq!(letters, ["A", "Z", "AA", "AZ", "BA"]);
     }
 
     #[test]

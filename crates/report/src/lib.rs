@@ -22,7 +22,7 @@ pub use card::card;
 pub use compare::{Comparison, Group};
 pub use interval::{Interval, mean_and_interval};
 pub use page::{Page, escaped};
-pub use plot::{Axes, Line, Panel, svg};
+pub use plot::{Axes, Line, Panel, svg, svg_of_each};
 pub use record::{Point, Record, find_runs};
 pub use run_page::run_page;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::{Error, Result};
+use crate::{Axes, Error, Panel, Result, svg_of_each};
 
 /// Colours are the reader's: `color-scheme` has both.
 const STYLE: &str = "
@@ -17,7 +17,7 @@ table { border-collapse: collapse; } td, th { padding: .15rem .7rem .15rem 0; te
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } th[data-sort] { cursor: pointer; text-decoration: underline dotted; overflow-wrap: anywhere; min-width: 5rem; max-width: 12rem; vertical-align: bottom; }
 .map td { width: 1.6rem; height: 1.6rem; padding: 0; border: 1px solid #8884; }
 .wide { overflow-x: auto; } pre { overflow-x: auto; white-space: pre-wrap; }
-svg { width: 100%; height: auto; } figure { display: inline-block; margin: 0 1rem 1rem 0; } img { max-width: 100%; image-rendering: pixelated; }
+svg { width: 100%; height: auto; } figure { display: inline-block; margin: 0 1rem 1rem 0; } .panel { width: min(20.5rem, 100%); margin: 0 0 1rem 0; } img { max-width: 100%; image-rendering: pixelated; }
 figcaption, .note { opacity: .8; font-size: .9rem; } mark { background: #e69f0055; color: inherit; }
 ";
 
@@ -119,11 +119,23 @@ impl Page {
         ))
     }
 
-    /// A drawing in the page itself, with what it shows for those who cannot see it.
-    #[must_use]
-    pub fn drawing(svg: &str, shows: &str) -> String {
-        let labelled = format!("<svg role=\"img\" aria-label=\"{}\" ", escaped(shows));
-        format!("<figure>{}</figure>", svg.replacen("<svg ", &labelled, 1))
+    /// Panels in the page itself, as many beside each other as the screen has room for.
+    ///
+    /// # Errors
+    /// If one cannot be drawn.
+    pub fn panels(panels: &[Panel], axes: &Axes) -> Result<String> {
+        let mut text = String::new();
+        for (panel, svg) in panels.iter().zip(svg_of_each(panels, axes)?) {
+            // What it shows, for those who cannot see it.
+            let shows = format!("{} by {}", panel.title, axes.x);
+            let labelled = format!("<svg role=\"img\" aria-label=\"{}\" ", escaped(&shows));
+            let _ = write!(
+                text,
+                "<figure class=\"panel\">{}</figure>",
+                svg.replacen("<svg ", &labelled, 1)
+            );
+        }
+        Ok(text)
     }
 
     /// The whole page.

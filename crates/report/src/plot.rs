@@ -62,16 +62,28 @@ pub fn svg(panels: &[Panel], axes: &Axes) -> Result<String> {
     if panels.is_empty() {
         return Err(Error::Figure("there is nothing to draw".to_owned()));
     }
-    draw(panels, axes).map_err(|error| Error::Figure(error.to_string()))
+    // One panel alone is drawn larger.
+    let scale = if panels.len() == 1 { 2 } else { 1 };
+    draw(panels, axes, scale).map_err(|error| Error::Figure(error.to_string()))
+}
+
+/// Every panel as an SVG of its own, for a page that lays them out.
+///
+/// # Errors
+/// If drawing fails.
+pub fn svg_of_each(panels: &[Panel], axes: &Axes) -> Result<Vec<String>> {
+    let one = |panel: &Panel| draw(std::slice::from_ref(panel), axes, 1);
+    panels
+        .iter()
+        .map(|panel| one(panel).map_err(|error| Error::Figure(error.to_string())))
+        .collect()
 }
 
 type Drawing<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-fn draw(panels: &[Panel], axes: &Axes) -> Drawing<String> {
+fn draw(panels: &[Panel], axes: &Axes, scale: u32) -> Drawing<String> {
     let across = panels.len().min(ACROSS);
     let down = panels.len().div_ceil(across);
-    // One panel alone is drawn larger.
-    let scale = if panels.len() == 1 { 2 } else { 1 };
     let size = (PANEL.0 * across as u32 * scale, PANEL.1 * down as u32 * scale);
     let mut text = String::new();
     {

@@ -1,7 +1,7 @@
 //! The page of a run.
 use serde_json::Value;
 
-use crate::{Axes, Line, Page, Panel, Record, Result, svg};
+use crate::{Axes, Line, Page, Panel, Record, Result};
 
 /// Metrics that are drawn, at most.
 const DRAWN: usize = 12;
@@ -16,11 +16,10 @@ const SPLITS: [&str; 3] = ["train", "valid", "test"];
 pub fn run_page(run: &Record, more: &[(&str, String)]) -> Result<String> {
     let mut page = Page::new(&format!("{} {}", run.experiment, run.name()));
     page.section("Result", &result(run));
-    if let Some(curves) = curves(run)? {
-        page.section(
-            "Course of training",
-            &Page::drawing(&curves, "Curves of all metrics by step, a panel each"),
-        );
+    let panels = panels(run);
+    if !panels.is_empty() {
+        let axes = Axes { x: "step".to_owned(), y: String::new(), logarithmic: false };
+        page.section("Course of training", &Page::panels(&panels, &axes)?);
     }
     let pictures = run.pictures()?;
     if !pictures.is_empty() {
@@ -65,7 +64,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// A panel for each metric that changes, a line for each split.
-fn curves(run: &Record) -> Result<Option<String>> {
+fn panels(run: &Record) -> Vec<Panel> {
     let mut metrics: Vec<String> = Vec::new();
     for metric in SPLITS.iter().flat_map(|split| run.metrics(split)) {
         if !metrics.contains(&metric) {
@@ -87,8 +86,7 @@ fn curves(run: &Record) -> Result<Option<String>> {
     };
     let mut panels: Vec<Panel> = metrics.into_iter().filter_map(panel).collect();
     panels.truncate(DRAWN);
-    let axes = Axes { x: "step".to_owned(), y: String::new(), logarithmic: false };
-    if panels.is_empty() { Ok(None) } else { svg(&panels, &axes).map(Some) }
+    panels
 }
 
 /// Names and values, those of tables within by dotted name.
