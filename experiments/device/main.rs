@@ -1,4 +1,5 @@
 //! Does a device compute what the processor does, and how fast: `device-check --device cuda:0`.
+mod estimators;
 mod operations;
 
 use std::io::Write;
@@ -84,6 +85,14 @@ fn check(choice: DeviceChoice) -> Result<usize> {
             }
         }
     }
+    for method in estimators::METHODS {
+        let of = |device: &Device| estimators::gradients(method, device);
+        let name = format!("estimator: {}", estimators::name(method));
+        match of(&device).and_then(|ours| most(&ours, &of(&Device::Cpu)?)) {
+            Ok(difference) => line(&name, difference, 1e-3, None),
+            Err(error) => line(&format!("{name}: {error}"), f64::NAN, 1e-3, None),
+        }
+    }
     line("a step of Adam, of 60 tensors, and norms", adam(&device)?, 1e-5, None);
     Ok(failed)
 }
@@ -133,16 +142,14 @@ fn run(operation: &Operation, device: &Device) -> Result<Vec<Tensor>> {
 }
 
 fn difference(operation: &Operation, device: &Device) -> Result<f64> {
-    let (ours, theirs) = (run(operation, device)?, run(operation, &Device::Cpu)?);
-    ensure!(
-        ours.len() == theirs.len(),
-        "{}: {} results, not {}",
-        operation.name,
-        ours.len(),
-        theirs.len()
-    );
+    most(&run(operation, device)?, &run(operation, &Device::Cpu)?)
+}
+
+/// The largest difference of some tensors from others.
+fn most(ours: &[Tensor], theirs: &[Tensor]) -> Result<f64> {
+    ensure!(ours.len() == theirs.len(), "{} results, not {}", ours.len(), theirs.len());
     let mut most = 0f64;
-    for (a, b) in ours.iter().zip(&theirs) {
+    for (a, b) in ours.iter().zip(theirs) {
         let here = largest(&numbers(a)?, &numbers(b)?)?;
         most = if here <= most { most } else { here };
     }

@@ -4,7 +4,7 @@ use candle_core::{Result, Shape, Tensor};
 
 use super::launch::{Stream, device, launch, room, rows, rows_of_draws, strides, with_numbers};
 use crate::gpu::{Value, node};
-use super::operations::{Repeated, log_softmax_slopes};
+use super::operations::{LOG_SOFTMAX, Repeated, slopes};
 use crate::exp_concrete_density::variable_constant;
 use crate::{Forward, Key};
 
@@ -209,6 +209,6 @@ fn category_node(logits: &Tensor, y: Value, temperature: f64) -> Result<Tensor> 
     node("exp_concrete", [logits], y, move |[logits], y, g| {
         let size = Repeated::of(logits.shape(), y.shape())?;
         let inverse = (1. / temperature) as f32;
-        Ok([Some(log_softmax_slopes(y, g, size, inverse, logits.shape())?)])
+        Ok([Some(slopes(LOG_SOFTMAX, y, g, size, inverse, logits.shape())?)])
     })
 }

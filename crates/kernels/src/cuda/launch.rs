@@ -70,7 +70,7 @@ pub(super) use with_numbers;
 /// The arguments are those of the kernel of that name in `source`, in the same order and of the same types; every
 /// pointer is to as many numbers as the other arguments make the kernel read or write.
 macro_rules! launch {
-    ($device:ident, $name:literal, $config:expr, $($argument:expr),+) => {{
+    ($device:ident, $name:expr, $config:expr, $($argument:expr),+) => {{
         use candle_core::cuda_backend::WrapErr;
         use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
         if let Some(config) = $config {

@@ -30,7 +30,7 @@ pub(crate) fn softmax(x: &Tensor) -> Result<Tensor> {
     let y = normalised(x, false)?;
     node("softmax", [x], y, |_, y, g| {
         let (n, k) = rows(y.shape())?;
-        Ok([Some(softmax_slopes(y, g, Repeated { rows: n, repeats: 1, k }, 1., y.shape())?)])
+        Ok([Some(slopes(SOFTMAX, y, g, Repeated { rows: n, repeats: 1, k }, 1., y.shape())?)])
     })
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn log_softmax(x: &Tensor) -> Result<Tensor> {
     let y = normalised(x, true)?;
     node("log_softmax", [x], y, |_, y, g| {
         let (n, k) = rows(y.shape())?;
-        Ok([Some(log_softmax_slopes(y, g, Repeated { rows: n, repeats: 1, k }, 1., y.shape())?)])
+        Ok([Some(slopes(LOG_SOFTMAX, y, g, Repeated { rows: n, repeats: 1, k }, 1., y.shape())?)])
     })
 }
 
@@ -100,37 +100,17 @@ pub(crate) fn attention_softmax(x: &Tensor, scale: f64, mask: AttentionMask) -> 
     ));
     node("attention_softmax", [x], Value::new(&device, y, x.shape()), move |[x], y, g| {
         let (n, k) = rows(y.shape())?;
-        Ok([Some(softmax_slopes(y, g, Repeated { rows: n, repeats: 1, k }, scale, x.shape())?)])
+        Ok([Some(slopes(SOFTMAX, y, g, Repeated { rows: n, repeats: 1, k }, scale, x.shape())?)])
     })
 }
 
-fn softmax_slopes(
-    y: &Tensor,
-    g: &Tensor,
-    size: Repeated,
-    inverse: f32,
-    shape: &Shape,
-) -> Result<Tensor> {
-    let (Repeated { rows, repeats, k }, device) = (size, device(y)?);
-    let (config, lanes) = rows_of(rows, k)?;
-    let mut d = room(&device, rows * k)?;
-    with_numbers!(|y, g| launch!(
-        device,
-        "softmax_slopes",
-        config,
-        &y,
-        &g,
-        &mut d,
-        &(rows as u64),
-        &(repeats as u64),
-        &(k as u32),
-        &lanes,
-        &inverse
-    ));
-    Ok(Value::new(&device, d, shape).tensor())
-}
+/// The kernel for the gradient of a softmax, and that of its logarithm.
+const SOFTMAX: &str = "softmax_slopes";
+pub(super) const LOG_SOFTMAX: &str = "log_softmax_slopes";
 
-pub(super) fn log_softmax_slopes(
+/// The gradient of logits by one of the two.
+pub(super) fn slopes(
+    kernel: &'static str,
     y: &Tensor,
     g: &Tensor,
     size: Repeated,
@@ -142,7 +122,7 @@ pub(super) fn log_softmax_slopes(
     let mut d = room(&device, rows * k)?;
     with_numbers!(|y, g| launch!(
         device,
-        "log_softmax_slopes",
+        kernel,
         config,
         &y,
         &g,
@@ -172,7 +152,7 @@ pub(crate) fn gumbel_softmax(
             Forward::Hard => perturbed(logits, &shape, inverse, Forward::Soft, key)?.tensor(),
         };
         let size = Repeated::of(logits.shape(), &shape)?;
-        Ok([Some(softmax_slopes(&soft, g, size, inverse, logits.shape())?)])
+        Ok([Some(slopes(SOFTMAX, &soft, g, size, inverse, logits.shape())?)])
     })
 }
 
