@@ -21,6 +21,27 @@ pub(crate) fn close(a: &Tensor, b: &Tensor, tolerance: f64) -> Result<()> {
     Ok(())
 }
 
+/// The source of a GPU's kernels, compiled as C++, and where it lies; none where there is no C++ compiler.
+#[expect(unsafe_code, reason = "a library of C is loaded")]
+pub(crate) fn library(source: &str) -> Option<(libloading::Library, tempfile::TempDir)> {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, library) =
+        (directory.path().join("kernels.cpp"), directory.path().join("kernels.so"));
+    std::fs::write(&file, source).unwrap();
+    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    let options = ["-std=c++17", "-O1", "-ffp-contract=off", "-w", "-pthread", "-shared", "-fPIC"];
+    let mut command = std::process::Command::new(compiler);
+    let output = command.args(options).arg("-o").args([&library, &file]).output().ok()?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // SAFETY: the library was just made of a source of ours; it does nothing when it is loaded.
+    Some((unsafe { libloading::Library::new(&library) }.unwrap(), directory))
+}
+
+/// The numbers of a tensor of single precision.
+pub(crate) fn numbers(x: &Tensor) -> Result<Vec<f32>> {
+    x.flatten_all()?.to_vec1()
+}
+
 /// Values and gradients (under a fixed irregular cotangent) of `f` and `twin` at `inputs`.
 pub(crate) fn twins(
     inputs: &[Tensor],

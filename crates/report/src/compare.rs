@@ -1,6 +1,7 @@
 //! Runs beside each other: grouped by configuration without the seed, with means and intervals over seeds.
 use std::collections::BTreeMap;
 
+use crate::record::distinct;
 use crate::{Axes, Interval, Line, Page, Panel, Record, Result, mean_and_interval};
 
 /// Keys of a configuration that do not make it another one.
@@ -11,7 +12,7 @@ const NOT_COMPARED: [&str; 1] = ["seed"];
 pub struct Group {
     /// A letter, or more of them, to call it by in figures.
     pub letter: String,
-    /// What tells it from the other groups: `key=value`, in the order of the keys.
+    /// What tells it from the other groups: `key: value`, in the order of the keys.
     pub name: String,
     /// Its values of the keys by which groups differ.
     pub differs: BTreeMap<String, String>,
@@ -103,13 +104,8 @@ impl Comparison {
     /// Names of metrics of a split that some run has.
     #[must_use]
     pub fn metrics(&self, split: &str) -> Vec<String> {
-        let mut names = Vec::new();
-        for metric in self.groups.iter().flat_map(|g| &g.runs).flat_map(|run| run.metrics(split)) {
-            if !names.contains(&metric) {
-                names.push(metric);
-            }
-        }
-        names
+        let runs = self.groups.iter().flat_map(|group| &group.runs);
+        distinct(runs.flat_map(|run| run.metrics(split)))
     }
 
     /// A row for each group: the keys by which it differs, seeds, and each metric with its standard error and 95 % interval.
@@ -172,8 +168,7 @@ impl Comparison {
         let panel = |metric: &String| {
             let lines: Vec<Line> =
                 self.groups.iter().map(|group| group.curve(split, metric)).collect();
-            let changes = |line: &Line| line.points.iter().any(|(_, y)| *y != line.points[0].1);
-            let drawn = lines.iter().any(changes);
+            let drawn = lines.iter().any(Line::changes);
             drawn.then(|| Panel { title: metric.clone(), lines })
         };
         let panels: Vec<Panel> = metrics.iter().filter_map(panel).collect();

@@ -34,6 +34,13 @@ pub struct Line {
     pub band: Vec<f64>,
 }
 
+impl Line {
+    /// Whether it is more than a level.
+    pub(crate) fn changes(&self) -> bool {
+        self.points.iter().any(|(_, y)| *y != self.points[0].1)
+    }
+}
+
 /// Lines on the same axes.
 #[derive(Clone, Debug)]
 pub struct Panel {

@@ -90,15 +90,8 @@ impl Record {
     /// Names of metrics of a split, in the order in which they first occur.
     #[must_use]
     pub fn metrics(&self, split: &str) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for point in self.points.iter().filter(|point| point.split == split) {
-            for name in point.numbers.keys() {
-                if !names.contains(name) {
-                    names.push(name.clone());
-                }
-            }
-        }
-        names
+        let of_split = self.points.iter().filter(|point| point.split == split);
+        distinct(of_split.flat_map(|point| point.numbers.keys().cloned()))
     }
 
     /// Steps and values of a metric on a split.
@@ -129,6 +122,17 @@ impl Record {
         }
         Ok(pictures.into_values().collect())
     }
+}
+
+/// Each name once, in the order in which they first occur.
+pub(crate) fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut once = Vec::new();
+    for name in names {
+        if !once.contains(&name) {
+            once.push(name);
+        }
+    }
+    once
 }
 
 /// Every run directory below some places, each itself or up to three folders down, in the order of their names.

@@ -1,6 +1,7 @@
 //! The page of a run.
 use serde_json::Value;
 
+use crate::record::distinct;
 use crate::{Axes, Line, Page, Panel, Record, Result};
 
 /// Metrics that are drawn, at most.
@@ -65,12 +66,7 @@ fn plain(value: &Value) -> String {
 
 /// A panel for each metric that changes, a line for each split.
 fn panels(run: &Record) -> Vec<Panel> {
-    let mut metrics: Vec<String> = Vec::new();
-    for metric in SPLITS.iter().flat_map(|split| run.metrics(split)) {
-        if !metrics.contains(&metric) {
-            metrics.push(metric);
-        }
-    }
+    let metrics = distinct(SPLITS.iter().flat_map(|split| run.metrics(split)));
     let panel = |metric: String| {
         // A split without a line keeps its colour.
         let line = |split: &str| Line {
@@ -81,18 +77,17 @@ fn panels(run: &Record) -> Vec<Panel> {
             band: vec![],
         };
         let lines = SPLITS.map(line).to_vec();
-        let changes = |line: &Line| line.points.iter().any(|(_, y)| *y != line.points[0].1);
-        lines.iter().any(changes).then_some(Panel { title: metric, lines })
+        lines.iter().any(Line::changes).then_some(Panel { title: metric, lines })
     };
     let mut panels: Vec<Panel> = metrics.into_iter().filter_map(panel).collect();
     panels.truncate(DRAWN);
     panels
 }
 
-/// Names and values, those of tables within by dotted name.
+/// Names and values; a table within is one value.
 fn environment(value: &Value) -> Vec<(&str, String)> {
     let Value::Object(object) = value else { return Vec::new() };
-    let row = |(name, value): (&'_ String, &Value)| match value {
+    let text = |value: &Value| match value {
         Value::Object(inner) => {
             let parts: Vec<String> =
                 inner.iter().map(|(name, value)| format!("{name}: {}", plain(value))).collect();
@@ -101,12 +96,9 @@ fn environment(value: &Value) -> Vec<(&str, String)> {
         Value::Array(items) if items.iter().all(Value::is_string) => {
             items.iter().map(plain).collect::<Vec<_>>().join(" ")
         }
-        other => {
-            let _ = name;
-            plain(other)
-        }
+        other => plain(other),
     };
-    object.iter().map(|(name, value)| (name.as_str(), row((name, value)))).collect()
+    object.iter().map(|(name, value)| (name.as_str(), text(value))).collect()
 }
 
 fn again(run: &Record) -> String {

@@ -3,14 +3,13 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use ureq::http::{StatusCode, header};
 use ureq::{Agent, Body, Timeout, http};
 
 use super::lock::lock;
 use super::{Limits, Watcher};
 use crate::catalogue::DataFile;
-use crate::verify::{hex, likeness};
+use crate::verify::{likeness, sha256};
 
 /// How often a mirror is asked that fails for a moment.
 const TRIES: u32 = 5;
@@ -27,7 +26,7 @@ pub(super) struct Transfer<'a> {
 
 /// Why a try failed.
 enum Failure {
-    /// It may go better in a moment; so many bytes are there.
+    /// It may go better in a moment.
     Passing(String),
     /// This mirror does not have the file.
     Mirror(String),
@@ -198,10 +197,8 @@ impl Transfer<'_> {
 
     /// Gives the complete part its name if its SHA-256 is the pinned one, and removes it if not.
     fn check(&self) -> Result<(), Failure> {
-        let mut hash = Sha256::new();
         let bytes = fs::read(self.part())?;
-        hash.update(&bytes);
-        let sha256 = hex(&hash.finalize());
+        let sha256 = sha256(&bytes);
         if sha256 == self.file.sha256 {
             fs::rename(self.part(), self.folder.join(self.file.name))?;
             // So that a loss of power does not undo it; not every file system can.

@@ -3,9 +3,9 @@
 use candle_core::{Result, Shape, Tensor};
 
 use super::launch::{Stream, device, launch, room, rows, rows_of_draws, strides, with_numbers};
-use crate::gpu::{Value, node};
 use super::operations::{LOG_SOFTMAX, Repeated, slopes};
 use crate::exp_concrete_density::variable_constant;
+use crate::gpu::{Value, node};
 use crate::{Forward, Key};
 
 /// What is made of a score of a bit, as the kernel knows it.

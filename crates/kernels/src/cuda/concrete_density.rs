@@ -4,8 +4,8 @@ use candle_core::{Result, Tensor};
 
 use super::concrete::sum_of_repeats;
 use super::launch::{device, launch, room, rows, rows_of, strides, with_numbers};
-use crate::gpu::{Value, node};
 use crate::exp_concrete_density::variable_constant;
+use crate::gpu::{Value, node};
 use crate::rows::numbers_of_both;
 
 /// Of logits and values whose rows were aligned, a number a row.

@@ -3,8 +3,8 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::launch::{device, launch, room, strides, with_numbers};
-use crate::gpu::{Value, node};
 use crate::embedding::{Indices, Segments};
+use crate::gpu::{Value, node};
 
 /// Of ids that were checked.
 pub(crate) fn embedding(table: &Tensor, ids: &Tensor, checked: Indices) -> Result<Tensor> {

@@ -7,8 +7,8 @@ use candle_core::cuda_backend::{CudaDType, CudaDevice, WrapErr};
 use candle_core::{CudaStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::program::program;
-use crate::gpu::Value;
 use crate::Key;
+use crate::gpu::Value;
 
 /// Threads of a block.
 const THREADS: u32 = 256;

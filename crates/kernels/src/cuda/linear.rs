@@ -3,9 +3,9 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::launch::{device, launch, room, strides, with_numbers};
-use crate::gpu::{Value, node};
 use crate::Activation;
 use crate::autocast::product_dtype;
+use crate::gpu::{Value, node};
 
 /// Of sizes that were checked.
 pub(crate) fn linear(x: &Tensor, w: &Tensor, b: &Tensor, activation: Activation) -> Result<Tensor> {

@@ -3,28 +3,30 @@
 //! What is in `source` is compiled at run time for the GPU at hand by NVRTC, a library of CUDA, and
 //! kept in the user's cache. What has no kernel there is computed by its twin. Single precision only; the twin takes other
 //! types. A row without a category left is NaN, not an error, because the CPU does not wait for a GPU's numbers.
+#[cfg(feature = "cuda")]
+mod concrete;
+#[cfg(feature = "cuda")]
+mod concrete_density;
+#[cfg(feature = "cuda")]
+mod device;
+#[cfg(feature = "cuda")]
+mod embedding;
 #[cfg(test)]
 mod emulated;
-
-/// What there is with a GPU.
 #[cfg(feature = "cuda")]
-macro_rules! modules {
-    ($($name:ident),+) => { $(mod $name;)+ };
-}
+mod launch;
 #[cfg(feature = "cuda")]
-modules!(
-    concrete,
-    concrete_density,
-    device,
-    embedding,
-    launch,
-    layer_norm,
-    linear,
-    losses,
-    operations,
-    optimizer,
-    program
-);
+mod layer_norm;
+#[cfg(feature = "cuda")]
+mod linear;
+#[cfg(feature = "cuda")]
+mod losses;
+#[cfg(feature = "cuda")]
+mod operations;
+#[cfg(feature = "cuda")]
+mod optimizer;
+#[cfg(feature = "cuda")]
+mod program;
 
 #[cfg(feature = "cuda")]
 pub use device::cuda_device;

@@ -7,8 +7,8 @@ use super::launch::{
     Stream, device, launch, room, rows, rows_of, rows_of_draws, strides, with_numbers,
 };
 use crate::gpu::{Value, node};
-use crate::{AttentionMask, Forward};
 use crate::key::{Key, Noise};
+use crate::{AttentionMask, Forward};
 
 /// The first numbers of a stream, as the CPU makes them.
 pub(crate) fn fill(device: &CudaDevice, key: Key, noise: Noise, shape: Shape) -> Result<Tensor> {

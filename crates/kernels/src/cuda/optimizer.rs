@@ -6,8 +6,8 @@ use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DevicePtrMut, DeviceRepr};
 use candle_core::{CpuStorage, CudaStorage, InplaceOp1, Layout, Result, Tensor, Var, bail};
 
-use crate::gpu::Value;
 use super::launch::{device, launch, strides_of_each, with_numbers};
+use crate::gpu::Value;
 use crate::optimizer::{AdamStep, AdamTensors};
 
 /// Tensors of a launch, at most: what its arguments have room for.

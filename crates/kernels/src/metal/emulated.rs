@@ -2,33 +2,15 @@
 //!
 //! This shows that it computes the right numbers as C++; not that Metal takes it, nor the exchange between threads of a row.
 #![expect(unsafe_code, reason = "the kernels are functions of C")]
-use std::path::Path;
-use std::process::Command;
-
 use candle_core::{DType, Device, Result, Tensor, Var};
 use libloading::{Library, Symbol};
 
 use super::{Fill, Rows, SOURCE};
-use crate::check::irregular;
+use crate::check::{irregular, library, numbers};
 use crate::{Forward, Key, gumbel_softmax};
 
-/// None where there is no C++ compiler.
 fn compiled() -> Option<(Library, tempfile::TempDir)> {
-    let directory = tempfile::tempdir().unwrap();
-    let (source, library) =
-        (directory.path().join("kernels.cpp"), directory.path().join("kernels.so"));
-    std::fs::write(&source, [include_str!("thread.h"), SOURCE].concat()).unwrap();
-    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-    let options = ["-std=c++17", "-O1", "-ffp-contract=off", "-w", "-shared", "-fPIC", "-o"];
-    let run = Command::new(compiler).args(options).args([&library as &Path, &source]).output();
-    let Ok(output) = run else { return None };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // SAFETY: the library was just made from the source above; it does nothing when it is loaded.
-    Some((unsafe { Library::new(&library) }.unwrap(), directory))
-}
-
-fn numbers(x: &Tensor) -> Result<Vec<f32>> {
-    x.flatten_all()?.to_vec1()
+    library(&[include_str!("thread.h"), SOURCE].concat())
 }
 
 fn close(theirs: &[f32], ours: &[f32], tolerance: f32) {

@@ -3,15 +3,13 @@
 //! The threads of a block run at once and exchange numbers as those of a GPU do. Not tested are blocks that run at once,
 //! which share nothing, and what NVRTC makes of the source.
 #![expect(unsafe_code, reason = "the kernels are functions of C")]
-use std::path::Path;
-use std::process::Command;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Result, Tensor, Var};
 use libloading::{Library, Symbol};
 
 use super::SOURCE;
-use crate::check::irregular;
+use crate::check::{irregular, library, numbers};
 
 mod concrete;
 mod layers;
@@ -41,17 +39,7 @@ fn kernels() -> Option<MutexGuard<'static, Kernels>> {
 }
 
 fn compiled() -> Option<Kernels> {
-    let directory = tempfile::tempdir().unwrap();
-    let (source, library) =
-        (directory.path().join("kernels.cpp"), directory.path().join("kernels.so"));
-    std::fs::write(&source, [PRELUDE, SOURCE, noise::FUNCTIONS].concat()).unwrap();
-    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-    let options = ["-std=c++17", "-O1", "-ffp-contract=off", "-pthread", "-shared", "-fPIC", "-o"];
-    let run = Command::new(compiler).args(options).args([&library as &Path, &source]).output();
-    let Ok(output) = run else { return None };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // SAFETY: the library was just made from the source above; it does nothing when it is loaded.
-    let library = unsafe { Library::new(&library) }.unwrap();
+    let (library, directory) = library(&[PRELUDE, SOURCE, noise::FUNCTIONS].concat())?;
     Some(Kernels { library, _directory: directory })
 }
 
@@ -177,10 +165,6 @@ fn ours(inputs: &[&Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<O
         gradients: tensors.iter().map(gradient).collect::<Result<_>>()?,
         cotangent: numbers(&cotangent)?,
     })
-}
-
-fn numbers(x: &Tensor) -> Result<Vec<f32>> {
-    x.flatten_all()?.to_vec1()
 }
 
 /// Room for numbers that a kernel writes.
