@@ -34,6 +34,16 @@ reproduce *ARGS:
     cargo build --release --locked --bin vae --bin predict --bin semi --bin lm --bin reproduce
     cargo run --release --locked --bin reproduce -- "$@"
 
+# Run a grid of configurations times seeds: `just sweep run experiments/sweep/temperature.toml`
+sweep *ARGS:
+    cargo build --release --locked --bin vae --bin predict --bin semi --bin lm --bin sweep
+    cargo run --release --locked --bin sweep -- "$@"
+
+# Prove a sweep on a real Slurm of one node, with a preempted job (needs root, and Debian's slurm-wlm and munge)
+test-slurm:
+    cargo build --release --locked --bin vae --bin sweep
+    bash experiments/sweep/slurm-test.sh target/release
+
 # Time every operation beside its twin and the limits of the machine; `just bench --help` has the options
 bench *ARGS:
     cargo run --release --locked --bin bench -- "$@"

@@ -5,20 +5,21 @@
 mod cell;
 mod curves;
 mod figure;
-mod queue;
 mod record;
 mod report;
 mod results;
 mod table;
 
+use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
-use cell::Place;
+use cell::Job;
+use gumbel_sweep::{Event, Outcome, Place, State, work};
 use record::Record;
 use table::{Budget, TABLES, Table};
 
@@ -68,7 +69,9 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::from(if error.is::<table::Unknown>() { 2 } else { 70 })
+            let of_sweep = error.downcast_ref().map(gumbel_sweep::Error::exit_code);
+            let unknown = error.is::<table::Unknown>().then_some(2);
+            ExitCode::from(unknown.or(of_sweep).unwrap_or(70))
         }
     }
 }
@@ -83,7 +86,7 @@ fn run(args: &Args) -> Result<u8> {
     let (table, config) = table::find(name)?;
     let budget = table.budget(args.budget)?;
     let out = args.out.join(args.budget.to_string());
-    let place = Place::new(table.experiment, (name, config), &out, args.data_dir.clone())?;
+    let place = place(&table, (name, config), &out, args.data_dir.clone())?;
     let folder = if args.budget == Budget::Quick { &out } else { &args.results };
     let mut record = Record::open((name, &table), args.budget, folder)?;
 
@@ -91,14 +94,79 @@ fn run(args: &Args) -> Result<u8> {
     let cells = table.cells.iter().filter(|cell| cell.name().contains(&args.only));
     // Seed by seed, so that the whole table is there early.
     let wanted = seeds.flat_map(|seed| cells.clone().map(move |cell| (cell, seed)));
-    let wanted: Vec<_> =
-        wanted.map(|(cell, seed)| place.job(cell, budget, seed)).collect::<Result<_>>()?;
-    anyhow::ensure!(!wanted.is_empty(), "no cell of {name} has `{}` in its name", args.only);
+    let jobs: Vec<Job> = wanted
+        .map(|(cell, seed)| Job::new(&place, name, cell, budget, seed))
+        .collect::<Result<_>>()?;
+    anyhow::ensure!(!jobs.is_empty(), "no cell of {name} has `{}` in its name", args.only);
 
-    let outcome = queue::work(wanted, args.jobs, args.status, &place, &mut record)?;
+    let todo = to_do(&jobs, &place, &mut record)?;
+    let mut outcome = Outcome { left: todo.len(), ..Outcome::default() };
+    if args.status {
+        todo.iter().for_each(|(job, state)| say_of(job, state));
+    } else {
+        outcome =
+            work(todo, args.jobs.into(), &place, &mut |event| tell(&event, &jobs, &mut record))?;
+    }
+    outcome.done = jobs.len() - outcome.left - outcome.failed;
     record.write()?;
     say(&format!("{outcome}; the result is in {}", record.page().display()));
-    Ok(outcome.code())
+    Ok(if args.status { 0 } else { outcome.code() })
+}
+
+/// The program of a table, with the configuration of its cells in a file.
+fn place(
+    table: &Table,
+    (name, config): (&str, &str),
+    out: &Path,
+    data_dir: Option<PathBuf>,
+) -> Result<Place> {
+    fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
+    let file = out.join(format!("{name}.toml"));
+    fs::write(&file, config).with_context(|| format!("writing {}", file.display()))?;
+    let program = Path::new(table.experiment.name());
+    Ok(Place::new(program, Some(file), Vec::new(), out, data_dir)?)
+}
+
+/// What has not ended; takes what runs that have ended left, where that is not in the record.
+fn to_do(
+    jobs: &[Job],
+    place: &Place,
+    record: &mut Record<'_>,
+) -> Result<Vec<(gumbel_sweep::Job, State)>> {
+    let mut todo = Vec::new();
+    for job in jobs.iter().filter(|job| !record.is_complete(job)).collect::<Vec<_>>() {
+        let state = place.state(&job.run)?;
+        if let State::Done(directory) = &state {
+            record.take(job, directory)?;
+        } else if !record.has(job) {
+            // Otherwise its numbers are there; the run that has its curve is not.
+            todo.push((job.run.clone(), state));
+        }
+    }
+    Ok(todo)
+}
+
+/// Says what happens, and takes what a run left.
+fn tell(event: &Event<'_>, jobs: &[Job], record: &mut Record<'_>) -> Result<()> {
+    match event {
+        Event::Begins(job, state) => say_of(job, state),
+        Event::Ended(run, ended) => {
+            let same = |job: &&Job| (&job.run.label, job.run.seed) == (&run.label, run.seed);
+            if let Some(job) = jobs.iter().find(same) {
+                match &ended.done {
+                    Some(directory) => record.take(job, directory)?,
+                    None if ended.diverged() => record.diverged(job)?,
+                    None => {}
+                }
+            }
+            say(&format!("{} seed {}: {ended}", run.label, run.seed));
+        }
+    }
+    Ok(())
+}
+
+fn say_of(job: &gumbel_sweep::Job, state: &State) {
+    say(&format!("{} seed {}: {state}", job.label, job.seed));
 }
 
 /// A line for a person. A reader that has gone away is no reason to stop.

@@ -40,13 +40,15 @@ impl<'a> Record<'a> {
 
     /// Whether a job has ended.
     pub(crate) fn has(&self, job: &Job) -> bool {
-        self.results.outcome(&job.cell, job.seed, &job.fingerprint).is_some()
+        self.results.outcome(&job.run.label, job.run.seed, &job.run.fingerprint).is_some()
     }
 
     /// Whether a job has ended, and all is here that it left.
     pub(crate) fn is_complete(&self, job: &Job) -> bool {
-        match self.results.outcome(&job.cell, job.seed, &job.fingerprint) {
-            Some(Outcome::Done) => self.curves.has(&job.cell, job.seed, &job.fingerprint),
+        match self.results.outcome(&job.run.label, job.run.seed, &job.run.fingerprint) {
+            Some(Outcome::Done) => {
+                self.curves.has(&job.run.label, job.run.seed, &job.run.fingerprint)
+            }
             Some(Outcome::Diverged) => true,
             None => false,
         }
@@ -58,10 +60,10 @@ impl<'a> Record<'a> {
         let metrics = directory.join("metrics.jsonl");
         let metrics = fs::read_to_string(&metrics)
             .with_context(|| format!("reading {}", metrics.display()))?;
-        self.curves.add(&job.cell, job.seed, &job.fingerprint, &metrics);
+        self.curves.add(&job.run.label, job.run.seed, &job.run.fingerprint, &metrics);
         self.write()?;
         for picture in &self.table.pictures {
-            if picture.cell == job.cell && job.seed == 1 {
+            if picture.cell == job.run.label && job.run.seed == 1 {
                 self.copy_picture(picture, directory)?;
                 self.write()?; // with its place in the page
             }

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
+use gumbel_sweep::plain;
 use serde::Deserialize;
 
 use crate::figure::Figure;
@@ -162,12 +163,6 @@ impl Picture {
     pub(crate) fn file(&self, table: &str) -> String {
         format!("{}-{}.png", plain(&format!("{table}-{}", self.cell)), self.sample)
     }
-}
-
-/// A name of letters, digits, points and hyphens.
-pub(crate) fn plain(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-    name.chars().map(plain).collect()
 }
 
 /// One entry of a table.

@@ -66,5 +66,7 @@ fn what_cannot_run_ends_with_its_message() {
     let output = reproduce(home.path(), &args);
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(70), "{text}");
-    assert!(text.contains("exit code 69"), "{text}");
+    assert!(text.contains("not on this machine"), "{text}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("DARN seed 1: FAILED with exit code 69"), "{said}");
 }

@@ -119,13 +119,7 @@ impl Comparison {
                 ["mean", "standard_error", "interval_95"].map(|part| format!("{metric}.{part}")),
             );
         }
-        let quoted = |text: &String| match text.contains([',', '"', '\n']) {
-            true => format!("\"{}\"", text.replace('"', "\"\"")),
-            false => text.clone(),
-        };
-        let line =
-            |cells: Vec<String>| cells.iter().map(quoted).collect::<Vec<_>>().join(",") + "\n";
-        let mut text = line(heads);
+        let mut text = csv_line(&heads);
         for group in &self.groups {
             let value = |key: &String| group.differs.get(key).cloned().unwrap_or_default();
             let mut cells: Vec<String> = self.keys.iter().map(value).collect();
@@ -137,7 +131,7 @@ impl Comparison {
                 cells.push(number(interval.and_then(|i| i.standard_error)));
                 cells.push(number(interval.and_then(|i| i.half_width)));
             }
-            text += &line(cells);
+            text += &csv_line(&cells);
         }
         text
     }
@@ -199,6 +193,16 @@ impl Comparison {
         }
         cells
     }
+}
+
+/// Values separated by commas, with a line break; one that has a comma, a quote or a line break in it is quoted.
+#[must_use]
+pub fn csv_line(cells: &[String]) -> String {
+    let quoted = |text: &String| match text.contains([',', '"', '\n']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.clone(),
+    };
+    cells.iter().map(quoted).collect::<Vec<_>>().join(",") + "\n"
 }
 
 /// `A` to `Z`, then `AA` and so on.

@@ -19,7 +19,7 @@ mod run_page;
 pub mod tensorboard;
 
 pub use card::card;
-pub use compare::{Comparison, Group};
+pub use compare::{Comparison, Group, csv_line};
 pub use interval::{Interval, mean_and_interval};
 pub use page::{Page, escaped};
 pub use plot::{Axes, Line, Panel, svg, svg_of_each};
