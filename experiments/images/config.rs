@@ -49,16 +49,37 @@ impl<M> Config<M> {
 }
 
 /// Which images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Name of the set.
+    /// Name of the set; `own` for images of your own.
     pub dataset: DatasetName,
+    /// Where images of your own are, see [`load_own`](gumbel_datasets::load_own).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
     /// How grey levels become bits.
     pub binarisation: Binarisation,
     /// Whether the validation images are kept out of training. If not, what is called validation says nothing new.
     #[serde(default = "yes")]
     pub held_out: bool,
+}
+
+impl DataConfig {
+    /// What is wrong, if anything is.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        match (self.dataset, &self.path) {
+            (DatasetName::Own, None) => {
+                Err("dataset is own, and path is missing; say where the images are".into())
+            }
+            (DatasetName::Own, Some(_)) | (_, None) => Ok(()),
+            (name, Some(path)) => {
+                let path = path.display();
+                Err(format!(
+                    "path is {path}, and dataset is {name}; use dataset = \"own\", or leave out the path"
+                ))
+            }
+        }
+    }
 }
 
 fn yes() -> bool {
@@ -88,16 +109,42 @@ fn thousand() -> usize {
     1000
 }
 
-/// Options of a program that trains on images.
+/// Options that say which images.
 #[derive(Clone, Debug, clap::Args)]
-pub struct ImageArgs {
+pub struct DataArgs {
     /// Images: strokes, mnist, fashion-mnist, binarized-mnist, omniglot [default: data.dataset of the configuration]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub dataset: Option<DatasetName>,
 
+    /// Images of your own: a folder of IDX, PNG or parquet files, or a .parquet or .jsonl file; same as
+    /// --set data.dataset=own --set data.path=PATH
+    #[arg(long, value_name = "PATH", conflicts_with = "dataset", help_heading = "Data")]
+    pub images: Option<PathBuf>,
+
     /// Where the sets are looked for first; then GUMBEL_DATA_DIR, data/ and the user's cache
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub data_dir: Option<PathBuf>,
+}
+
+impl DataArgs {
+    /// The keys that these are shorthands for.
+    #[must_use]
+    pub fn overrides(&self) -> Vec<String> {
+        let dataset = self.dataset.map(|name| format!("data.dataset=\"{name}\""));
+        let own = self.images.as_ref().map(|path| {
+            let path = toml::Value::from(&*path.to_string_lossy());
+            ["data.dataset=\"own\"".to_owned(), format!("data.path={path}")]
+        });
+        dataset.into_iter().chain(own.into_iter().flatten()).collect()
+    }
+}
+
+/// Options of a program that is judged by a bound on images.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ImageArgs {
+    /// Which images.
+    #[command(flatten)]
+    pub data: DataArgs,
 
     /// Samples per test image at the end [default: evaluation.final_samples of the configuration]
     #[arg(long, value_name = "K", help_heading = "Data")]
@@ -108,9 +155,8 @@ impl ImageArgs {
     /// The keys that these are shorthands for.
     #[must_use]
     pub fn overrides(&self) -> Vec<String> {
-        let dataset = self.dataset.map(|name| format!("data.dataset=\"{name}\""));
         let samples = self.eval_samples.map(|k| format!("evaluation.final_samples={k}"));
-        dataset.into_iter().chain(samples).collect()
+        self.data.overrides().into_iter().chain(samples).collect()
     }
 }
 
@@ -137,6 +183,7 @@ impl<M: Serialize + DeserializeOwned> Config<M> {
                 return Err(Error::Usage(format!("{key} is 0; use at least 1")));
             }
         }
+        within("data", config.data.check())?;
         within("estimator", config.estimator.check())?;
         within("objective", config.objective.check())?;
         within("model", check(&config.model))?;

@@ -2,10 +2,10 @@
 use std::sync::Arc;
 
 use gumbel::estimators::BoundOf;
-use gumbel_datasets::{ImageSet, Split, load};
+use gumbel_datasets::{ImageSet, Images, Split, load, load_own};
 use gumbel_training::{Error, Result, Run};
 
-use crate::{DataConfig, ImageArgs, places};
+use crate::{DataArgs, DataConfig, places};
 
 /// The three splits of a set.
 #[derive(Debug)]
@@ -70,20 +70,18 @@ impl Names {
 
 impl Data {
     /// Loads, verifies and binarises; says in one line where the images come from.
-    pub fn load(config: &DataConfig, args: &ImageArgs) -> Result<Self> {
-        let (name, regime) = (config.dataset, config.binarisation);
-        let found_in = places(args.data_dir.clone());
-        let split = |split| loaded(load(&name, split, &found_in));
+    pub fn load(config: &DataConfig, args: &DataArgs) -> Result<Self> {
+        let regime = config.binarisation;
         let set = |images| loaded(ImageSet::new(Arc::new(images), regime));
-        let (mut train, valid) = (split(Split::Train)?, split(Split::Valid)?);
+        let [mut train, valid, test] = splits(config, args)?;
         if !config.held_out {
             train = loaded(train.and(&valid))?;
         }
         let data = Self {
             train: set(train)?,
             valid: set(valid)?,
-            test: set(split(Split::Test)?)?,
-            synthetic: name.is_synthetic(),
+            test: set(test)?,
+            synthetic: config.dataset.is_synthetic(),
         };
         let images = data.train.images();
         tracing::info!("data: {}, binarisation {regime}, {}", images.title(), images.origin());
@@ -113,6 +111,16 @@ impl Data {
     pub fn names(&self) -> Names {
         if self.synthetic { SYNTHETIC } else { REAL }
     }
+}
+
+/// The images for training, validation and test.
+fn splits(config: &DataConfig, args: &DataArgs) -> Result<[Images; 3]> {
+    if let Some(path) = &config.path {
+        return loaded(load_own(path));
+    }
+    let found_in = places(args.data_dir.clone());
+    let split = |split| loaded(load(&config.dataset, split, &found_in));
+    Ok([split(Split::Train)?, split(Split::Valid)?, split(Split::Test)?])
 }
 
 /// An error of a data set with its exit code.

@@ -6,7 +6,7 @@ mod output;
 mod places;
 mod probe;
 
-pub use config::{Config, DataConfig, EvaluationConfig, ImageArgs};
+pub use config::{Config, DataArgs, DataConfig, EvaluationConfig, ImageArgs};
 pub use data::{Data, Names, loaded};
 pub use evaluate::{Evaluator, Judged};
 pub use output::{print, write_report, write_summary};

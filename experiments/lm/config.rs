@@ -143,6 +143,11 @@ pub(crate) struct TextArgs {
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub(crate) corpus: Option<String>,
 
+    /// Text of your own: a file, a line each sentence or line, or a .jsonl file of objects with a "text"; same as
+    /// --set data.corpus=own --set data.path=FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "corpus", help_heading = "Data")]
+    pub(crate) text: Option<PathBuf>,
+
     /// Where the sets are looked for first; then GUMBEL_DATA_DIR, data/ and the user's cache
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -164,6 +169,10 @@ impl Args {
     pub(crate) fn config(&self) -> Result<Config> {
         let mut run = self.run.clone();
         run.set.extend(self.text.corpus.iter().map(|name| format!("data.corpus={name:?}")));
+        if let Some(path) = &self.text.text {
+            let path = toml::Value::from(&*path.to_string_lossy());
+            run.set.extend(["data.corpus=own".to_owned(), format!("data.path={path}")]);
+        }
         let config: Config = run.config(DEFAULT)?;
         config.check()?;
         Ok(config)

@@ -33,7 +33,7 @@ fn train(args: &Args) -> Result<()> {
         return print(&toml);
     }
     let device = args.run.device.open()?;
-    let data = Data::load(&config.data, &args.images)?;
+    let data = Data::load(&config.data, &args.images.data)?;
     let mut run = Run::start("predict", &args.run, &toml, config.seed)?;
     data.identify(&mut run)?;
     let key = Key::from_seed(config.seed);

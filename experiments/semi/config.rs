@@ -1,12 +1,10 @@
 //! The configuration of the experiment and its command line.
-use std::path::PathBuf;
 
 use clap::Parser;
 use gumbel::Schedule;
 use gumbel::estimators::Method;
 use gumbel::objectives::ObjectiveConfig;
-use gumbel_datasets::DatasetName;
-use gumbel_experiments::DataConfig;
+use gumbel_experiments::{DataArgs, DataConfig};
 use gumbel_models::SemiSupervisedVaeConfig;
 use gumbel_training::{Error, Result, RunArgs, TrainConfig};
 use serde::{Deserialize, Serialize};
@@ -59,13 +57,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) run: RunArgs,
 
-    /// Images: strokes, mnist, fashion-mnist [default: data.dataset of the configuration]
-    #[arg(long, value_name = "NAME", help_heading = "Data")]
-    pub(crate) dataset: Option<DatasetName>,
-
-    /// Where the sets are looked for first; then GUMBEL_DATA_DIR, data/ and the user's cache
-    #[arg(long, value_name = "DIR", help_heading = "Data")]
-    pub(crate) data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) images: DataArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -82,9 +75,10 @@ impl Args {
     /// The resolved configuration.
     pub(crate) fn config(&self) -> Result<Config> {
         let mut run = self.run.clone();
-        run.set.extend(self.dataset.map(|name| format!("data.dataset=\"{name}\"")));
+        run.set.extend(self.images.overrides());
         let config: Config = run.config(DEFAULT)?;
         let usage = |error: String| Err(Error::Usage(error));
+        config.data.check().map_err(|error| Error::Usage(format!("data: {error}")))?;
         for (key, value) in [
             ("batch_size", config.batch_size),
             ("labels.batch_size", config.labels.batch_size),

@@ -12,7 +12,7 @@ use candle_core::{DType, Tensor};
 use clap::Parser;
 use gumbel::Key;
 use gumbel::estimators::{Independent, Trace};
-use gumbel_experiments::{Data, ImageArgs, loaded, print};
+use gumbel_experiments::{Data, loaded, print};
 use gumbel_metrics::Report;
 use gumbel_models::{ImagesWithLabels, LatentVariableModel, SemiSupervisedVae};
 use gumbel_training::{Params, Result, Run, Step, config::to_toml, launch};
@@ -36,8 +36,7 @@ fn train(args: &Args) -> Result<()> {
         return print(&toml);
     }
     let device = args.run.device.open()?;
-    let images = ImageArgs { dataset: None, data_dir: args.data_dir.clone(), eval_samples: None };
-    let data = Data::load(&config.data, &images)?;
+    let data = Data::load(&config.data, &args.images)?;
     let mut run = Run::start("semi", &args.run, &toml, config.seed)?;
     data.identify(&mut run)?;
     let key = Key::from_seed(config.seed);

@@ -24,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   vae                                            drawn digits, no files needed
   vae --data-dir DIR --config experiments/vae/configs/jang-categorical.toml
+  vae --images FOLDER                            PNG files of your own, IDX, parquet or JSON lines
   vae --set estimator.samples=5 --set model.latents=30 --seed 2
   vae --resume runs/vae/DIRECTORY --steps 200000
 
@@ -76,6 +77,8 @@ mod tests {
             ("estimator.temprature=3", "temperature"),
             ("batch_size=0", "batch_size"),
             ("data.dataset=cifar", "strokes"),
+            ("data.dataset=own", "path is missing"),
+            ("data.path=x", "dataset is strokes"),
             ("estimator.samples=0", "samples is 0"),
             ("estimator.temperature=-1", "[-1, -1]"),
             ("model.latents=1000000000", "1048576"),

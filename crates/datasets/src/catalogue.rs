@@ -81,11 +81,11 @@ impl Entry {
     }
 }
 
-/// The entry of a set, or `None` if it has no files ([`DatasetName::Strokes`]).
+/// The entry of a set, or `None` if it has no files of its own here ([`DatasetName::Strokes`], [`DatasetName::Own`]).
 #[must_use]
 pub const fn entry(name: DatasetName) -> Option<&'static Entry> {
     match name {
-        DatasetName::Strokes => None,
+        DatasetName::Strokes | DatasetName::Own => None,
         DatasetName::Mnist => Some(&MNIST),
         DatasetName::FashionMnist => Some(&FASHION_MNIST),
         DatasetName::BinarizedMnist => Some(&BINARIZED_MNIST),

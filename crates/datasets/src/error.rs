@@ -6,7 +6,7 @@ use crate::catalogue::DataFile;
 use crate::{DatasetName, Looked};
 
 /// A result whose error is [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong with data.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use crate::{DatasetName, Error, Result, Split, catalogue};
 pub enum Origin {
     /// Drawn by this program: SYNTHETIC.
     Drawn,
-    /// Read from this folder.
+    /// Read from this folder, or file.
     Folder(PathBuf),
 }
 
@@ -135,6 +135,9 @@ impl Images {
     pub fn classes(&self) -> Option<usize> {
         match catalogue::entry(self.name) {
             Some(entry) => entry.classes,
+            None if self.name == DatasetName::Own => {
+                self.labels.iter().flatten().max().map(|last| usize::from(*last) + 1)
+            }
             None => Some(10),
         }
     }

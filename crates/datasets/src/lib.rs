@@ -36,6 +36,7 @@ pub mod languages;
 mod load;
 mod locate;
 mod name;
+mod own;
 mod pen;
 mod sets;
 pub mod strokes;
@@ -52,6 +53,7 @@ pub use images::{Images, Origin};
 pub use load::load;
 pub use locate::{Looked, Places};
 pub use name::{DatasetName, Split};
+pub use own::load_own;
 pub use sets::Set;
 
 /// Rows that can be put together into batches.

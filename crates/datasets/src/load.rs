@@ -10,6 +10,11 @@ use crate::{DatasetName, Error, Images, Places, Result, Split, idx, strokes, ver
 /// Size and SHA-256 of each file are checked before it is interpreted, at every load. A set that is
 /// not there is [`Error::Missing`]: no other data are ever used in its stead.
 pub fn load(name: &DatasetName, split: Split, places: &Places) -> Result<Images> {
+    if *name == DatasetName::Own {
+        return Err(Error::Argument(
+            "images of your own are found by their path: data.path, or --images PATH".into(),
+        ));
+    }
     match catalogue::entry(*name) {
         None => strokes::draw(strokes::SEED, split, strokes::rows(split)),
         Some(entry) => read(entry, split, &places.find(entry)?),

@@ -21,10 +21,12 @@ pub enum DatasetName {
     BinarizedMnist,
     /// Characters of 50 alphabets at 28x28, a reconstruction of the files of Burda et al. (2015).
     Omniglot,
+    /// Images of a user's own, see [`load_own`](crate::load_own).
+    Own,
 }
 
 impl DatasetName {
-    /// Every data set, in the order in which they are listed to a user.
+    /// Every data set that is known by its name, in the order in which they are listed to a user.
     pub const ALL: [Self; 5] =
         [Self::Strokes, Self::Mnist, Self::FashionMnist, Self::BinarizedMnist, Self::Omniglot];
 
@@ -37,6 +39,7 @@ impl DatasetName {
             Self::FashionMnist => "fashion-mnist",
             Self::BinarizedMnist => "binarized-mnist",
             Self::Omniglot => "omniglot",
+            Self::Own => "own",
         }
     }
 

@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 1 << 32;
 pub enum TextSource {
     /// One by name.
     Named(TextName),
-    /// A user's own: a file of text, a line each sentence or line. Of its lines the last twentieth is for testing, the one
+    /// A user's own: a file of text, a line each sentence or line; or, ending in `.jsonl`, an object with a `text` a line. Of its lines the last twentieth is for testing, the one
     /// before for validation.
     File {
         /// The file.
@@ -65,7 +65,9 @@ pub fn load_text(
     let layout = source.layout();
     let (name, [train, valid, test]) = match source {
         TextSource::Named(name) => (name.as_str().to_owned(), named(*name, places)?),
-        TextSource::File { path, .. } => (path.display().to_string(), own(&read(path)?)),
+        TextSource::File { path, layout } => {
+            (path.display().to_string(), own(&text_of(path, *layout)?))
+        }
     };
     if layout == Layout::Running && matches!(tokens, Tokens::Word { punctuation: true, .. }) {
         return Err(Error::Argument(
@@ -170,6 +172,38 @@ fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String> {
     })
 }
 
+/// A line of JSON; what else it has is left alone.
+#[derive(Deserialize)]
+struct Record {
+    text: String,
+}
+
+/// A user's own text: that of the file, or of the records in a file that ends in `.jsonl`.
+fn text_of(path: &Path, layout: Layout) -> Result<String> {
+    let text = read(path)?;
+    let extension = path.extension().unwrap_or_default();
+    if !["jsonl", "ndjson"].iter().any(|known| extension.eq_ignore_ascii_case(known)) {
+        return Ok(text);
+    }
+    let mut lines = String::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let record: Record = serde_json::from_str(line).map_err(|error| Error::Corrupt {
+            path: path.to_path_buf(),
+            reason: format!(
+                "line {}: {error}; give an object with a `text` on every line",
+                number + 1
+            ),
+        })?;
+        match layout {
+            Layout::Running => lines.push_str(&record.text),
+            // A record is a sentence, whatever lines it was written in.
+            Layout::Sentences => lines.extend(record.text.lines().flat_map(|line| [line, " "])),
+        }
+        lines.push('\n');
+    }
+    Ok(lines)
+}
+
 /// The splits of a user's own text.
 fn own(text: &str) -> [String; 3] {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
@@ -189,6 +223,23 @@ mod tests {
         let text: Vec<String> = (0..lines).map(line).collect();
         std::fs::write(file.path(), text.join("\n")).unwrap();
         file
+    }
+
+    #[test]
+    fn a_line_of_json_is_a_sentence_or_running_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.jsonl");
+        let line = "{\"id\": 1, \"text\": \"one\\ntwo\"}\n\n{\"text\": \"three\"}\n";
+        std::fs::write(&path, line).unwrap();
+        assert_eq!(text_of(&path, Layout::Sentences).unwrap(), "one two \nthree \n");
+        assert_eq!(text_of(&path, Layout::Running).unwrap(), "one\ntwo\nthree\n");
+        for bad in ["{}", "[1]", "{\"text\": 1}", "{\"text\": \"a"] {
+            std::fs::write(&path, format!("{line}{bad}\n")).unwrap();
+            let error = text_of(&path, Layout::Running).unwrap_err();
+            assert_eq!(error.exit_code(), 65);
+            let text = error.to_string();
+            assert!(text.contains("x.jsonl: line 4") && text.contains("`text`"), "{text}");
+        }
     }
 
     fn load(path: &Path, layout: Layout, tokens: Tokens, longest: usize) -> Result<Text> {
