@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use gumbel_datasets::{Error, Places, Set};
+use gumbel_datasets::{DatasetName, Error, Places, Set, Split, load};
 use gumbel_experiments::places;
 
 /// List, check and fetch the data sets that are read from files.
@@ -81,6 +81,9 @@ fn list(places: &Places) -> Result<(), Error> {
     for set in Set::all() {
         let place = match set.find(places) {
             Ok(folder) => folder.display().to_string(),
+            Err(Error::Missing { .. }) if set.find_parquet(places).is_some() => {
+                set.find_parquet(places).unwrap_or_default().display().to_string()
+            }
             Err(Error::Missing { .. }) if set.mirrors.is_empty() => {
                 "not here, and made from others: see data/README.md".into()
             }
@@ -117,9 +120,22 @@ fn verify(names: &[String], places: &Places) -> Result<(), Error> {
 
 fn fetch(names: &[String], places: &Places) -> Result<(), Error> {
     for set in named(names)? {
-        let folder = set.find(places)?;
-        set.verify(&folder)?;
-        say(&format!("{:16} ok, {}", set.name, folder.display()));
+        let place = match set.name.parse::<DatasetName>() {
+            // As a run would: it may come as parquet files from a hub.
+            Ok(name) => {
+                let mut place = String::new();
+                for split in Split::ALL {
+                    place = load(&name, split, places)?.origin().to_string();
+                }
+                place
+            }
+            Err(_) => {
+                let folder = set.find(places)?;
+                set.verify(&folder)?;
+                folder.display().to_string()
+            }
+        };
+        say(&format!("{:16} ok, {place}", set.name));
         say(&format!("{:16} licence {}; cite {}", "", set.licence, set.citation));
     }
     Ok(())

@@ -15,18 +15,27 @@ pub fn places(data_dir: Option<PathBuf>) -> Places {
 
 /// A bar on a terminal, a line elsewhere.
 #[derive(Default)]
-struct Shown(Mutex<Option<ProgressBar>>);
+struct Shown {
+    bar: Mutex<Option<ProgressBar>>,
+    /// What was said last: a file that is asked for again is said once.
+    said: Mutex<String>,
+}
 
 impl Shown {
     fn with(&self, f: impl FnOnce(&mut Option<ProgressBar>)) {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        f(&mut self.bar.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl Watcher for Shown {
     fn begin(&self, file: &str, bytes: u64, held: u64) {
         let kept = if held > 0 { format!(", {held} are there already") } else { String::new() };
-        tracing::info!("fetching {file}, {bytes} bytes{kept}");
+        let line = format!("fetching {file}, {bytes} bytes{kept}");
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said != line {
+            tracing::info!("{line}");
+            *said = line;
+        }
         if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new(bytes).with_position(held);
             let template = "{bar:16} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}";

@@ -1,12 +1,14 @@
 //! Runs by their directories: `just runs list | show | compare | export | watch`.
 mod watch;
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use gumbel_hub::Hub;
 use gumbel_report::{Comparison, Interval, Record, card, find_runs, run_page};
 
 /// List, show, compare, export and watch runs.
@@ -59,6 +61,24 @@ enum Command {
         /// The folder to make
         folder: PathBuf,
     },
+    /// A model from a hub (HF_ENDPOINT, HF_TOKEN) as such a folder, for --config and --init
+    #[command(visible_alias = "import")]
+    Pull {
+        /// owner/name, or owner/name@revision
+        repository: String,
+        /// The folder to make
+        folder: PathBuf,
+    },
+    /// Such a folder into a repository on a hub, private unless it is there already
+    Push {
+        /// The folder that `export` made
+        folder: PathBuf,
+        /// owner/name, or owner/name@branch
+        repository: String,
+        /// For all to see, where the repository is made
+        #[arg(long)]
+        public: bool,
+    },
     /// A run as it goes on, in a terminal of its own
     Watch {
         /// The directory of a run
@@ -76,7 +96,8 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             let of_report = error.downcast_ref().map(gumbel_report::Error::exit_code);
             let of_training = error.downcast_ref().map(gumbel_training::Error::exit_code);
-            let code = of_report.or(of_training).unwrap_or(74);
+            let of_hub = error.downcast_ref().map(gumbel_hub::Error::exit_code);
+            let code = of_report.or(of_training).or(of_hub).unwrap_or(74);
             ExitCode::from(code)
         }
     }
@@ -92,8 +113,41 @@ fn run(command: &Command) -> Result<()> {
             say(&format!("in {}", folder.display()));
             Ok(())
         }
+        Command::Pull { repository, folder } => pull(repository, folder),
+        Command::Push { folder, repository, public } => push(folder, repository, *public),
         Command::Watch { run, every } => watch::watch(run, *every),
     }
+}
+
+fn pull(repository: &str, folder: &Path) -> Result<()> {
+    let current = RefCell::new(String::new());
+    let progress = |name: &str, _, total: Option<u64>| {
+        if *current.borrow() != name {
+            name.clone_into(&mut current.borrow_mut());
+            let bytes = total.map_or_else(String::new, |total| format!(", {total} bytes"));
+            say(&format!("fetching {name}{bytes}"));
+        }
+    };
+    Hub::from_env().pull(&repository.parse()?, folder, &progress)?;
+    let folder = folder.display();
+    say(&format!("in {folder}; go on with --config {folder}/config.toml --init {folder}"));
+    Ok(())
+}
+
+#[cfg(feature = "hub")]
+fn push(folder: &Path, repository: &str, public: bool) -> Result<()> {
+    let hub = Hub::from_env();
+    hub.push(folder, &repository.parse()?, !public)?;
+    say(&format!("{repository} on {} has what is in {}", hub.host(), folder.display()));
+    Ok(())
+}
+
+#[cfg(not(feature = "hub"))]
+fn push(_: &Path, _: &str, _: bool) -> Result<()> {
+    Err(gumbel_training::Error::Usage(
+        "this build cannot push; build it with `cargo build --release --locked --features hub --bin runs`".into(),
+    )
+    .into())
 }
 
 /// A line to standard output. Where no one reads any more there is nothing to say.

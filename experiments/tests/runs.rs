@@ -55,3 +55,41 @@ fn runs_are_listed_shown_compared_and_watched() {
     let (code, _) = runs(home.path(), &["show", "runs/vae/c"]);
     assert_eq!(code, Some(65));
 }
+
+/// The folder that a hub gives is the folder that was made for it.
+#[test]
+fn a_model_is_pulled_from_a_hub_as_it_was_exported() {
+    use gumbel_hub::mock::{Fault, Mock};
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| format!("/me/model/resolve/main/{name}");
+    let (model, config) = (path("model.safetensors"), path("config.toml"));
+    let weights: Vec<u8> = (0..100_000_u32).map(|i| (i >> 7) as u8).collect();
+    let files: [(&str, &[u8]); 2] = [(&model, &weights), (&config, b"seed = 1\n")];
+    // The connection breaks in the middle of the parameters, after the list of files.
+    let mock = Mock::new(&files, vec![Fault::Cut(usize::MAX >> 1), Fault::Cut(60_000)]);
+    let pull = |offline: &str, args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_runs"))
+            .args(args)
+            .current_dir(home.path())
+            .env("HOME", home.path())
+            .env("HF_ENDPOINT", mock.url())
+            .env("HF_HUB_OFFLINE", offline)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, text) = pull("1", &["pull", "me/model", "m"]);
+    assert!(code == Some(69) && text.contains("HF_HUB_OFFLINE"), "{text}");
+    let (code, text) = pull("0", &["pull", "me/model", "m"]);
+    assert!(code == Some(0) && text.contains("fetching model.safetensors"), "{text}");
+    assert!(std::fs::read(home.path().join("m/model.safetensors")).unwrap() == weights);
+    assert!(mock.requests().iter().any(|request| request.range.starts_with("bytes=")));
+    let (code, text) = pull("0", &["pull", "me/model", "m"]);
+    assert!(code == Some(2) && text.contains("there already"), "{text}");
+    let (code, text) = pull("0", &["pull", "model", "n"]);
+    assert!(code == Some(2) && text.contains("owner/name"), "{text}");
+    let (code, text) = pull("0", &["push", "m", "me/other"]);
+    let said = cfg!(feature = "hub") || text.contains("--features hub");
+    assert!(code == Some(2) && said, "{text}");
+}

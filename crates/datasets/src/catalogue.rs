@@ -1,6 +1,8 @@
 //! The data sets that are read from files: which files, how they are split, whose they are.
 //!
 //! Sizes and SHA-256 are pinned and checked at every load, before a byte is interpreted.
+use std::path::{Path, PathBuf};
+
 use crate::{DatasetName, Split};
 
 /// A file of a data set, with its only accepted content.
@@ -29,6 +31,40 @@ pub struct Part {
     pub rows: usize,
 }
 
+/// A parquet file on a model hub. Its bytes may change, what is in it may not.
+#[derive(Clone, Copy, Debug)]
+pub struct HubFile {
+    /// Its path in the repository.
+    pub path: &'static str,
+    /// Most bytes that it may have.
+    pub most: u64,
+    /// SHA-256 of the grey pixels of all rows.
+    pub pixels_sha256: &'static str,
+    /// SHA-256 of the labels of all rows, a byte each.
+    pub labels_sha256: &'static str,
+}
+
+/// A set as a data set of a model hub.
+#[derive(Clone, Copy, Debug)]
+pub struct HubSet {
+    /// `owner/name`.
+    pub repository: &'static str,
+    /// The branch of the parquet files.
+    pub revision: &'static str,
+    /// Training rows, and after them those for validation.
+    pub train: HubFile,
+    /// Test rows.
+    pub test: HubFile,
+}
+
+impl HubSet {
+    /// Where a file of it is in a place, a folder of data sets.
+    #[must_use]
+    pub fn path(&self, place: &Path, file: &HubFile) -> PathBuf {
+        place.join("hub").join(self.repository).join(file.path)
+    }
+}
+
 /// What is known about a data set that is read from files.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
@@ -47,6 +83,8 @@ pub struct Entry {
     /// Folders of URLs where its files are published, in the order in which they are tried; none for sets that were made from
     /// others.
     pub mirrors: &'static [&'static str],
+    /// Where else it is, as parquet files.
+    pub hub: Option<HubSet>,
     /// Training rows.
     pub train: Part,
     /// Validation rows; for MNIST, Fashion-MNIST and Omniglot they are the last of the training file.
@@ -131,6 +169,22 @@ static MNIST: Entry = Entry {
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
     ],
+    hub: Some(HubSet {
+        repository: "ylecun/mnist",
+        revision: "refs/convert/parquet",
+        train: HubFile {
+            path: "mnist/train/0000.parquet",
+            most: 64 << 20,
+            pixels_sha256: "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+            labels_sha256: "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+        },
+        test: HubFile {
+            path: "mnist/test/0000.parquet",
+            most: 64 << 20,
+            pixels_sha256: "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+            labels_sha256: "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+        },
+    }),
     train: rows(MNIST_TRAIN, 0, 50_000),
     valid: rows(MNIST_TRAIN, 50_000, 10_000),
     test: whole(
@@ -171,6 +225,7 @@ static FASHION_MNIST: Entry = Entry {
     citation: "Xiao, Rasul and Vollgraf (2017), arXiv 1708.07747",
     mirrors: &["https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/\
                  949006594cc2f804a93b9155849734564c3545ec/data/fashion/"],
+    hub: None,
     train: rows(FASHION_MNIST_TRAIN, 0, 50_000),
     valid: rows(FASHION_MNIST_TRAIN, 50_000, 10_000),
     test: whole(
@@ -196,6 +251,7 @@ static BINARIZED_MNIST: Entry = Entry {
     licence: "CC BY-SA 3.0 (derived from MNIST)",
     citation: "Salakhutdinov and Murray (2008); Larochelle and Murray (2011)",
     mirrors: &[],
+    hub: None,
     train: whole(
         file(
             "train-images-idx3-ubyte.gz",
@@ -248,6 +304,7 @@ static OMNIGLOT: Entry = Entry {
     citation: "Lake, Salakhutdinov and Tenenbaum (2015); 28x28 split of Burda, Grosse and \
                Salakhutdinov (2015), arXiv 1509.00519, reconstructed from the drawings",
     mirrors: &[],
+    hub: None,
     train: rows(OMNIGLOT_TRAIN, 0, 23_000),
     valid: rows(OMNIGLOT_TRAIN, 23_000, 1_345),
     test: whole(

@@ -29,6 +29,8 @@ pub mod catalogue;
 mod download;
 mod error;
 mod glyphs;
+#[cfg(feature = "download")]
+mod hub;
 pub mod idx;
 mod image_set;
 mod images;
@@ -51,6 +53,8 @@ pub use error::{Error, Result};
 pub use image_set::ImageSet;
 pub use images::{Images, Origin};
 pub use load::load;
+#[cfg(all(test, feature = "download"))]
+use load::load_entry;
 pub use locate::{Looked, Places};
 pub use name::{DatasetName, Split};
 pub use own::load_own;

@@ -17,8 +17,38 @@ pub fn load(name: &DatasetName, split: Split, places: &Places) -> Result<Images>
     }
     match catalogue::entry(*name) {
         None => strokes::draw(strokes::SEED, split, strokes::rows(split)),
-        Some(entry) => read(entry, split, &places.find(entry)?),
+        Some(entry) => load_entry(entry, split, places),
     }
+}
+
+/// From the first of these: the published files in a place, parquet files of a hub that are here, the published files from where
+/// they are published, parquet files from the hub.
+#[cfg(feature = "download")]
+pub(crate) fn load_entry(entry: &'static Entry, split: Split, places: &Places) -> Result<Images> {
+    let hub = match crate::hub::FromHub::new(entry, places) {
+        Some(hub) if !places.has(entry)? => hub,
+        _ => return read(entry, split, &places.find(entry)?),
+    };
+    if let Some(images) = hub.here(split)? {
+        return Ok(images);
+    }
+    match places.find(entry) {
+        Ok(folder) => read(entry, split, &folder),
+        Err(Error::Missing { title, files, instead, looked_in, mut tried }) => {
+            hub.fetch(split).map_err(|why| {
+                if !tried.contains(&why) {
+                    tried.push(why);
+                }
+                Error::Missing { title, files, instead, looked_in, tried }
+            })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(feature = "download"))]
+fn load_entry(entry: &Entry, split: Split, places: &Places) -> Result<Images> {
+    read(entry, split, &places.find(entry)?)
 }
 
 /// Reads a split from the folder of its set.

@@ -90,6 +90,20 @@ impl Places {
         self.folder((entry.name.as_str(), entry.title), files, "--dataset strokes")
     }
 
+    /// Whether one of the places holds every file of the set.
+    #[cfg(feature = "download")]
+    pub(crate) fn has(&self, entry: &Entry) -> Result<bool> {
+        let files = entry.files();
+        let mut looked_in = Vec::new();
+        Ok(self.look(entry.name.as_str(), &files, &mut looked_in)?.is_some())
+    }
+
+    /// How to fetch what is in none of the places, where that is allowed.
+    #[cfg(feature = "download")]
+    pub(crate) fn downloads(&self) -> Option<&crate::Downloads> {
+        self.downloads.as_ref()
+    }
+
     /// The first folder of that name that holds every one of the files; what can be done without them is `instead`.
     pub(crate) fn folder(
         &self,
@@ -98,6 +112,23 @@ impl Places {
         instead: &'static str,
     ) -> Result<PathBuf> {
         let mut looked_in = Vec::new();
+        if let Some(folder) = self.look(name, files, &mut looked_in)? {
+            return Ok(folder);
+        }
+        let tried = match self.fetch(name, files, mirrors) {
+            Ok(folder) => return Ok(folder),
+            Err(tried) => tried,
+        };
+        Err(Error::Missing { title, files: files.to_vec(), instead, looked_in, tried })
+    }
+
+    /// The first folder of that name that holds every one of the files; what the others hold.
+    fn look(
+        &self,
+        name: &str,
+        files: &[DataFile],
+        looked_in: &mut Vec<Looked>,
+    ) -> Result<Option<PathBuf>> {
         for place in &self.directories {
             let directory = place.join(name);
             let mut held = 0;
@@ -105,16 +136,12 @@ impl Places {
                 held += usize::from(exists(&directory.join(file.name))?);
             }
             if held == files.len() {
-                return Ok(directory);
+                return Ok(Some(directory));
             }
             let directory = std::path::absolute(&directory).unwrap_or(directory);
             looked_in.push(Looked { directory, held, of: files.len() });
         }
-        let tried = match self.fetch(name, files, mirrors) {
-            Ok(folder) => return Ok(folder),
-            Err(tried) => tried,
-        };
-        Err(Error::Missing { title, files: files.to_vec(), instead, looked_in, tried })
+        Ok(None)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every set that is read from files, images and texts alike.
 use std::path::{Path, PathBuf};
 
-use crate::catalogue::DataFile;
+use crate::catalogue::{DataFile, HubSet};
 use crate::text::TextName;
 use crate::text::catalogue as texts;
 use crate::{DatasetName, Places, Result, catalogue, verify};
@@ -20,6 +20,8 @@ pub struct Set {
     pub files: Vec<DataFile>,
     /// Folders of URLs where they are published; none for sets that were made from others.
     pub mirrors: &'static [&'static str],
+    /// Where else it is, as parquet files.
+    pub hub: Option<HubSet>,
     /// The licence of the data.
     pub licence: &'static str,
     /// Who is to be cited.
@@ -36,6 +38,7 @@ impl Set {
             images: true,
             files: entry.files(),
             mirrors: entry.mirrors,
+            hub: entry.hub,
             licence: entry.licence,
             citation: entry.citation,
         };
@@ -47,6 +50,7 @@ impl Set {
                 images: false,
                 files: entry.files().to_vec(),
                 mirrors: entry.mirrors,
+                hub: None,
                 licence: entry.licence,
                 citation: entry.citation,
             }
@@ -62,6 +66,17 @@ impl Set {
     pub fn find(&self, places: &Places) -> Result<PathBuf> {
         let instead = if self.images { "--dataset strokes" } else { "--corpus mixture" };
         places.folder((self.name, self.title), (&self.files, self.mirrors), instead)
+    }
+
+    /// The folder of its parquet files, where one of the places has them.
+    #[must_use]
+    pub fn find_parquet(&self, places: &Places) -> Option<PathBuf> {
+        let hub = self.hub?;
+        let has = |place: &&PathBuf| {
+            [&hub.train, &hub.test].iter().all(|file| hub.path(place, file).is_file())
+        };
+        let place = places.directories().iter().find(has)?;
+        Some(place.join("hub").join(hub.repository))
     }
 
     /// Checks size and SHA-256 of every file in a folder.

@@ -13,12 +13,12 @@ use crate::{Error, Result, config};
 /// The parameters, as other programs expect them to be named.
 const MODEL: &str = "model.safetensors";
 /// Copied as they are, where a run has them.
-const COPIED: [&str; 2] = ["citations.bib", "summary.json"];
+const COPIED: [&str; 3] = ["citations.bib", "summary.json", "tokenizer.json"];
 /// Of a file of parameters, in bytes.
 const LARGEST: u64 = 1 << 40;
 
 /// Writes the newest checkpoint of a run as a folder, which must not exist yet: `model.safetensors`, the configuration as
-/// `config.toml` and `config.json`, `README.md` with the text of `card`, and whom to cite.
+/// `config.toml` and `config.json`, `README.md` with the text of `card`, `tokenizer.json` where there is one, and whom to cite.
 ///
 /// The folder is there whole or not at all. `--config FOLDER/config.toml --init FOLDER` starts a run from it.
 ///

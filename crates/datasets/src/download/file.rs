@@ -3,8 +3,9 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use gumbel_hub::is_unreachable;
 use ureq::http::{StatusCode, header};
-use ureq::{Agent, Body, Timeout, http};
+use ureq::{Agent, Body, http};
 
 use super::lock::lock;
 use super::{Limits, Watcher};
@@ -133,15 +134,9 @@ impl Transfer<'_> {
         if held > 0 {
             request = request.header(header::RANGE, format!("bytes={held}-"));
         }
-        let response = request.call().map_err(|error| match error {
-            // Where there is no network, a second try only takes time.
-            ureq::Error::BadUri(_)
-            | ureq::Error::HostNotFound
-            | ureq::Error::ConnectionFailed
-            | ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
-                Failure::Mirror(error.to_string())
-            }
-            _ => Failure::Passing(error.to_string()),
+        let response = request.call().map_err(|error| {
+            let why = error.to_string();
+            if is_unreachable(&error) { Failure::Mirror(why) } else { Failure::Passing(why) }
         })?;
         let goes_on = match response.status() {
             StatusCode::OK => false,
@@ -230,8 +225,8 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
 
-    use super::super::mock::{Fault, Mock};
     use super::*;
+    use gumbel_hub::mock::{Fault, Mock};
 
     const LIMITS: Limits = Limits {
         connect: Duration::from_millis(500),
@@ -262,6 +257,11 @@ mod tests {
         (bytes, file)
     }
 
+    /// The folder of the file.
+    fn folder_of(mock: &Mock) -> String {
+        format!("{}/", mock.url())
+    }
+
     fn fetch(folder: &Path, file: &DataFile, mirrors: &[&str]) -> Result<(), Vec<String>> {
         Transfer { folder, file, limits: LIMITS, watcher: &Log::default() }.fetch(mirrors)
     }
@@ -280,10 +280,11 @@ mod tests {
         let transfer =
             Transfer { folder: folder.path(), file: &file, limits: LIMITS, watcher: &log };
         for _ in 0..2 {
-            transfer.fetch(&[&mock.url()]).unwrap();
+            transfer.fetch(&[&folder_of(&mock)]).unwrap();
         }
         arrived(folder.path(), &bytes);
-        assert_eq!(mock.requests(), ["/images.gz "]);
+        let asked = mock.requests();
+        assert_eq!((asked.len(), asked[0].path.as_str()), (1, "/images.gz"));
         assert_eq!(*log.0.lock().unwrap(), [(200_000, 200_000)]);
     }
 
@@ -304,7 +305,7 @@ mod tests {
         ] {
             let folder = tempfile::tempdir().unwrap();
             let mock = Mock::serve(&bytes, faults.clone());
-            fetch(folder.path(), &file, &[&mock.url()])
+            fetch(folder.path(), &file, &[&folder_of(&mock)])
                 .unwrap_or_else(|e| panic!("{faults:?}: {e:?}"));
             arrived(folder.path(), &bytes);
         }
@@ -314,10 +315,10 @@ mod tests {
     fn what_came_is_kept_and_the_rest_asked_for() {
         let ((bytes, file), folder) = (published(), tempfile::tempdir().unwrap());
         let mock = Mock::serve(&bytes, vec![Fault::Cut(70_000)]);
-        fetch(folder.path(), &file, &[&mock.url()]).unwrap();
+        fetch(folder.path(), &file, &[&folder_of(&mock)]).unwrap();
         let requests = mock.requests();
-        let from: u64 =
-            requests[1].rsplit_once("bytes=").unwrap().1.trim_end_matches('-').parse().unwrap();
+        let from = requests[1].range.trim_start_matches("bytes=").trim_end_matches('-');
+        let from: u64 = from.parse().unwrap();
         assert!(requests.len() == 2 && (1..=70_000).contains(&from), "{requests:?}");
     }
 
@@ -334,11 +335,11 @@ mod tests {
         {
             let folder = tempfile::tempdir().unwrap();
             let bad = Mock::serve(&wrong, vec![]);
-            let tried = fetch(folder.path(), &file, &[&bad.url()]).unwrap_err();
+            let tried = fetch(folder.path(), &file, &[&folder_of(&bad)]).unwrap_err();
             assert!(tried.len() == 1 && tried[0].contains(said), "{tried:?}");
             assert!(tried[0].contains("127.0.0.1"), "{tried:?}");
             assert!(!folder.path().join("images.gz").exists());
-            fetch(folder.path(), &file, &[&bad.url(), &good.url()]).unwrap();
+            fetch(folder.path(), &file, &[&folder_of(&bad), &folder_of(&good)]).unwrap();
             arrived(folder.path(), &bytes);
         }
         for (faults, said) in [
@@ -348,8 +349,8 @@ mod tests {
             (vec![Fault::Short(0); 9], "0 of 200000"),
         ] {
             let folder = tempfile::tempdir().unwrap();
-            let tried =
-                fetch(folder.path(), &file, &[&Mock::serve(&bytes, faults).url()]).unwrap_err();
+            let tried = fetch(folder.path(), &file, &[&folder_of(&Mock::serve(&bytes, faults))])
+                .unwrap_err();
             assert!(tried[0].contains(said), "{said}: {tried:?}");
         }
     }
@@ -360,7 +361,7 @@ mod tests {
         let mock = Mock::serve(&bytes, vec![]);
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| fetch(folder.path(), &file, &[&mock.url()]).unwrap());
+                scope.spawn(|| fetch(folder.path(), &file, &[&folder_of(&mock)]).unwrap());
             }
         });
         arrived(folder.path(), &bytes);
@@ -374,7 +375,7 @@ mod tests {
         let folder = root.path().join("file");
         fs::write(&folder, b"").unwrap();
         let mock = Mock::serve(&bytes, vec![]);
-        let tried = fetch(&folder, &file, &[&mock.url(), &mock.url()]).unwrap_err();
+        let tried = fetch(&folder, &file, &[&folder_of(&mock), &folder_of(&mock)]).unwrap_err();
         assert!(tried.len() == 1 && mock.requests().is_empty(), "{tried:?}");
     }
 }

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gumbel_hub::Hub;
+
 use crate::catalogue::DataFile;
 
 mod file;
 mod lock;
-#[cfg(test)]
-mod mock;
 
 use file::Transfer;
 
@@ -49,6 +49,7 @@ pub trait Watcher: Send + Sync {
 #[derive(Clone)]
 pub struct Downloads {
     offline: Option<&'static str>,
+    hub: Hub,
     watcher: Option<Arc<dyn Watcher>>,
     limits: Limits,
 }
@@ -59,15 +60,11 @@ impl fmt::Debug for Downloads {
     }
 }
 
-/// Variables that forbid downloads where they are set to anything but 0, nothing, `false`, `no` or `off`.
-const OFFLINE: [&str; 2] = ["GUMBEL_OFFLINE", "HF_HUB_OFFLINE"];
-
 impl Downloads {
-    /// Downloads, unless `GUMBEL_OFFLINE` or `HF_HUB_OFFLINE` forbids them; proxies are those of the environment.
+    /// Downloads, unless `GUMBEL_OFFLINE` or `HF_HUB_OFFLINE` forbids them; proxies and the hub are those of the environment.
     #[must_use]
     pub fn from_env() -> Self {
-        let set = |name: &&'static str| std::env::var(name).is_ok_and(|value| is_true(&value));
-        Self { offline: OFFLINE.into_iter().find(set), watcher: None, limits: LIMITS }
+        Self { offline: gumbel_hub::offline(), hub: Hub::from_env(), watcher: None, limits: LIMITS }
     }
 
     /// Tells `watcher` how each file gets on.
@@ -96,16 +93,22 @@ impl Downloads {
         Ok(())
     }
 
-    fn watcher(&self) -> &dyn Watcher {
+    /// The same with another hub than the environment says.
+    #[cfg(test)]
+    pub(crate) fn with_hub(self, hub: Hub) -> Self {
+        Self { hub, offline: None, ..self }
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    pub(crate) fn watcher(&self) -> &dyn Watcher {
         match &self.watcher {
             Some(watcher) => &**watcher,
             None => &Nobody,
         }
     }
-}
-
-fn is_true(value: &str) -> bool {
-    !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "0" | "false" | "no" | "off")
 }
 
 /// Watches nothing.
@@ -115,19 +118,4 @@ impl Watcher for Nobody {
     fn begin(&self, _: &str, _: u64, _: u64) {}
     fn progress(&self, _: u64) {}
     fn end(&self) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_variable_says_offline_unless_it_says_no() {
-        for yes in ["1", "true", "ON", "yes", "x"] {
-            assert!(is_true(yes), "{yes}");
-        }
-        for no in ["", "0", "False", "no", " off "] {
-            assert!(!is_true(no), "{no}");
-        }
-    }
 }

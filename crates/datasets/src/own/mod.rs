@@ -24,7 +24,7 @@ mod json_lines;
 #[cfg(feature = "parquet")]
 pub(crate) mod parquet;
 
-use gathered::Gathered;
+pub(crate) use gathered::Gathered;
 
 /// Most bytes of pixels, and of one file.
 pub(crate) const MAX_BYTES: u64 = 1 << 32;
@@ -175,4 +175,4 @@ fn read_idx(images: &Path, labels: Option<&PathBuf>, rows: &mut Gathered) -> Res
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -16,7 +16,7 @@ fn png(first: u8, colour: png::ColorType) -> Vec<u8> {
     bytes
 }
 
-fn grey_png(first: u8) -> Vec<u8> {
+pub(crate) fn grey_png(first: u8) -> Vec<u8> {
     png(first, png::ColorType::Grayscale)
 }
 
@@ -174,7 +174,7 @@ fn what_is_not_there_is_named() {
 }
 
 #[cfg(feature = "parquet")]
-mod columns {
+pub(crate) mod columns {
     use std::sync::Arc;
 
     use ::parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
@@ -187,7 +187,7 @@ mod columns {
                        optional binary path (UTF8); } optional int64 label; }";
 
     /// A file with these images in the layout of model hubs.
-    fn write(path: &Path, images: &[Vec<u8>], labels: &[i64]) {
+    pub(crate) fn write(path: &Path, images: &[Vec<u8>], labels: &[i64]) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let schema = Arc::new(parse_message_type(HUB).unwrap());
         let file = fs::File::create(path).unwrap();
