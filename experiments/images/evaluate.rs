@@ -7,6 +7,7 @@ use gumbel::objectives::{Iwae, ObjectiveConfig, multi_sample_bound};
 use gumbel_datasets::{Dataset, ImageSet, in_order};
 use gumbel_metrics::{CodeUsage, Mean, Report, bits_per_dim};
 use gumbel_models::LatentVariableModel;
+use gumbel_report::Page;
 use gumbel_training::{Evaluation, Result, Run};
 use serde::Serialize;
 
@@ -44,6 +45,8 @@ pub struct Evaluator<'a, M> {
     judged: Judged<'a, M>,
     names: Names,
     summary: Option<Summary>,
+    /// How often each code of the first layer is used on the test set, `[N][K]`.
+    usage: Vec<Vec<f64>>,
 }
 
 /// The result of a run: `summary.json`.
@@ -91,7 +94,7 @@ struct Averages {
 impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
     /// An evaluator that has judged nothing yet.
     pub fn new(judged: Judged<'a, M>) -> Self {
-        Self { names: judged.data.names(), judged, summary: None }
+        Self { names: judged.data.names(), judged, summary: None, usage: Vec::new() }
     }
 
     /// The validation set, and the pictures that `pictures` makes with a key; at the end the test set, with more samples.
@@ -112,6 +115,7 @@ impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
             let test = self.averages(&data.test, samples, evaluation)?;
             evaluation.record("test", &self.report(&test, samples))?;
             let train = self.train(evaluation)?;
+            self.usage = test.usage.marginals();
             self.summary = Some(self.summary(&test, samples, evaluation.step(), train));
         }
         Ok(())
@@ -220,7 +224,8 @@ impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
     pub fn summarise(&self, run: &Run) -> Result<()> {
         let directory = run.directory().display();
         let Some(summary) = write_summary(run, self.summary.as_ref())? else { return Ok(()) };
-        write_report(run, &[])?;
+        let usage = ("How often each code is used, on the test set", Page::usage_map(&self.usage));
+        write_report(run, &[usage])?;
         let Summary { dataset, samples, objective_bounds, .. } = summary;
         let Summary { bound, standard_error, elbo, objective, .. } = summary;
         let mark = if summary.synthetic { "SYNTHETIC " } else { "" };

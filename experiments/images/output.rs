@@ -17,11 +17,14 @@ pub fn write_summary<'a, S: Serialize>(run: &Run, summary: Option<&'a S>) -> Res
     Ok(summary)
 }
 
-/// Writes the page of a run, `report.html`, with `more` sections (title and HTML) of the experiment's own.
+/// Writes the course of a run, `course.svg`, and its page, `report.html`, with `more` sections (title and HTML) of the experiment's own.
 pub fn write_report(run: &Run, more: &[(&str, String)]) -> Result<()> {
     let failed = |error: gumbel_report::Error| Error::caller(error.exit_code(), error);
     let record = gumbel_report::Record::read(run.directory()).map_err(failed)?;
     let page = gumbel_report::run_page(&record, more).map_err(failed)?;
+    if let Some(svg) = gumbel_report::course(&record).map_err(failed)? {
+        run.write_file("course.svg", svg.as_bytes())?;
+    }
     run.write_file("report.html", page.as_bytes()).map(drop)
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use candle_core::{D, DType, Device};
 use gumbel_metrics::CodeUsage;
 use gumbel_models::{Choice, LanguageModel};
-use gumbel_report::escaped;
+use gumbel_report::{Page, escaped};
 use gumbel_training::Result;
 
 use crate::data::sequences;
@@ -28,7 +28,7 @@ pub(crate) fn sections(
     let mut sections = vec![("In words", listing(&words::result(summary)))];
     let found = Found::search(evaluator)?;
     if found.usage.count() > 0 {
-        sections.push(("How often each code is used", found.map()));
+        sections.push(("How often each code is used", Page::usage_map(&found.usage.marginals())));
         sections.push(("Sentences of each code", found.examples(evaluator)));
     }
     if let Some(flips) = flips(evaluator, &found)? {
@@ -89,27 +89,6 @@ impl Found {
                 best.truncate(EXAMPLES);
             }
         }
-    }
-
-    /// A table whose cells are as dark as their value is frequent.
-    fn map(&self) -> String {
-        let mut text = "<div class=\"wide\"><table class=\"map\"><tr><th>variable</th>".to_owned();
-        let marginals = self.usage.marginals();
-        let values = marginals.first().map_or(0, Vec::len);
-        let most = marginals.iter().flatten().copied().fold(1e-9, f64::max);
-        (0..values).for_each(|k| text += &format!("<th>{k}</th>"));
-        for (m, usage) in marginals.iter().enumerate() {
-            let _ = write!(text, "</tr><tr><th>{m}</th>");
-            for (k, share) in usage.iter().enumerate() {
-                let _ = write!(
-                    text,
-                    "<td style=\"background:rgba(0,114,178,{:.3})\" title=\"variable {m}, value {k}: {:.1} %\"></td>",
-                    share / most,
-                    100. * share
-                );
-            }
-        }
-        text + "</tr></table></div>"
     }
 
     /// The words of an example, its segment marked.

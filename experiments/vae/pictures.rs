@@ -7,15 +7,19 @@ use gumbel_models::CategoricalVae;
 use gumbel_training::{Result, png};
 
 const COLUMNS: usize = 12;
+/// Latents that are traversed, at most.
+const ROWS: usize = 12;
 
-/// Draws of the model, and reconstructions.
+/// Draws of the model, reconstructions, and what each latent does.
 pub(crate) fn all(
     judged: &Judged<'_, CategoricalVae>,
     key: Key,
 ) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let Judged { model, data, device, .. } = judged;
     let reconstructions = reconstructions(model, data, device, key)?;
-    Ok(vec![("prior", prior(model, data, key)?), ("reconstructions", reconstructions)])
+    let traversals = traversals(model, data, device, key)?;
+    let prior = prior(model, data, key)?;
+    Ok(vec![("prior", prior), ("reconstructions", reconstructions), ("traversals", traversals)])
 }
 
 /// Pixel probabilities of 96 codes drawn from the prior.
@@ -48,7 +52,42 @@ fn reconstructions(
     grid(&Tensor::cat(&pairs, 0)?, data)
 }
 
+/// The codes of the first validation image with one latent changed: a row a latent, a column each of its values.
+fn traversals(model: &CategoricalVae, data: &Data, device: &Device, key: Key) -> Result<Vec<u8>> {
+    let x = loaded(data.valid.gather(&[0], device))?;
+    let z = model.posterior(&x)?.sample(1, key.named("reconstructions"))?;
+    let (latents, values) = match z.dims() {
+        [.., latents, categories] if z.rank() == 4 => (*latents, Some(*categories)),
+        [.., latents] => (*latents, None),
+        _ => (0, None),
+    };
+    let columns = values.unwrap_or(2).min(COLUMNS);
+    let mut codes = Vec::new();
+    for latent in 0..latents.min(ROWS) {
+        for value in 0..columns {
+            let one = match values {
+                Some(categories) => {
+                    let one_hot: Vec<f32> =
+                        (0..categories).map(|k| f32::from(k == value)).collect();
+                    Tensor::from_vec(one_hot, (1, 1, 1, categories), device)?
+                }
+                None => Tensor::full(value as f32, (1, 1, 1), device)?,
+            };
+            let rest = latents - latent - 1;
+            let parts = [z.narrow(2, 0, latent)?, one, z.narrow(2, latent + 1, rest)?];
+            let whole: Vec<&Tensor> = parts.iter().filter(|part| part.elem_count() > 0).collect();
+            codes.push(Tensor::cat(&whole, 2)?);
+        }
+    }
+    let pixels = model.decode_probs(&Tensor::cat(&codes, 0)?, key.named("traversal pixels"))?;
+    grid_of(&pixels, data, columns)
+}
+
 fn grid(images: &Tensor, data: &Data) -> Result<Vec<u8>> {
+    grid_of(images, data, COLUMNS)
+}
+
+fn grid_of(images: &Tensor, data: &Data, columns: usize) -> Result<Vec<u8>> {
     let set = data.train.images();
-    png::grid(&images.flatten_all()?.to_vec1()?, set.height(), set.width(), COLUMNS, 1)
+    png::grid(&images.flatten_all()?.to_vec1()?, set.height(), set.width(), columns, 1)
 }

@@ -24,7 +24,7 @@ pub use interval::{Interval, mean_and_interval};
 pub use page::{Page, escaped};
 pub use plot::{Axes, Line, Panel, svg, svg_of_each};
 pub use record::{Point, Record, find_runs};
-pub use run_page::run_page;
+pub use run_page::{course, run_page};
 
 /// What can go wrong with a report.
 #[derive(Debug, thiserror::Error)]

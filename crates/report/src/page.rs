@@ -27,6 +27,9 @@ const t=h.closest('table'),i=[...h.parentNode.children].indexOf(h),d=h.dataset.s
 v=r=>r.children[i].dataset.v??r.children[i].textContent;[...t.tBodies[0].rows].sort((a,b)=>{const x=v(a),y=v(b),\
 n=x-y;return (isNaN(n)?x.localeCompare(y):n)*(d==='up'?1:-1)}).forEach(r=>t.tBodies[0].append(r))})</script>";
 
+/// Variables of a map of codes, at most.
+const VARIABLES: usize = 32;
+
 /// Text as HTML shows it.
 #[must_use]
 pub fn escaped(text: &str) -> String {
@@ -105,6 +108,30 @@ impl Page {
             text.push_str("</tr>");
         }
         text + "</tbody></table></div>"
+    }
+
+    /// How often each value of each variable is used, `[N][K]`: a table whose cells are as dark as their value is frequent.
+    #[must_use]
+    pub fn usage_map(marginals: &[Vec<f64>]) -> String {
+        let mut text = "<div class=\"wide\"><table class=\"map\"><tr><th>variable</th>".to_owned();
+        let values = marginals.first().map_or(0, Vec::len);
+        let most = marginals.iter().flatten().copied().fold(1e-9, f64::max);
+        (0..values).for_each(|k| text += &format!("<th>{k}</th>"));
+        for (m, usage) in marginals.iter().enumerate().take(VARIABLES) {
+            text += &format!("</tr><tr><th>{m}</th>");
+            for (k, share) in usage.iter().enumerate() {
+                text += &format!(
+                    "<td style=\"background:rgba(0,114,178,{:.3})\" title=\"variable {m}, value {k}: {:.1} %\"></td>",
+                    share / most,
+                    100. * share
+                );
+            }
+        }
+        text += "</tr></table></div>";
+        if marginals.len() > VARIABLES {
+            text += &format!("<p class=\"note\">The first {VARIABLES} of {}.</p>", marginals.len());
+        }
+        text
     }
 
     /// A picture in the page itself.

@@ -2,7 +2,7 @@
 use serde_json::Value;
 
 use crate::record::distinct;
-use crate::{Axes, Line, Page, Panel, Record, Result};
+use crate::{Axes, Line, Page, Panel, Record, Result, svg};
 
 /// Metrics that are drawn, at most.
 const DRAWN: usize = 12;
@@ -19,8 +19,7 @@ pub fn run_page(run: &Record, more: &[(&str, String)]) -> Result<String> {
     page.section("Result", &result(run));
     let panels = panels(run);
     if !panels.is_empty() {
-        let axes = Axes { x: "step".to_owned(), y: String::new(), logarithmic: false };
-        page.section("Course of training", &Page::panels(&panels, &axes)?);
+        page.section("Course of training", &Page::panels(&panels, &axes())?);
     }
     let pictures = run.pictures()?;
     if !pictures.is_empty() {
@@ -41,6 +40,19 @@ pub fn run_page(run: &Record, more: &[(&str, String)]) -> Result<String> {
         page.listing("To be cited", &run.citations);
     }
     Ok(page.finish())
+}
+
+/// The course of training as one figure, an SVG; none where nothing has changed yet.
+///
+/// # Errors
+/// If it cannot be drawn.
+pub fn course(run: &Record) -> Result<Option<String>> {
+    let panels = panels(run);
+    if panels.is_empty() { Ok(None) } else { svg(&panels, &axes()).map(Some) }
+}
+
+fn axes() -> Axes {
+    Axes { x: "step".to_owned(), y: String::new(), logarithmic: false }
 }
 
 fn result(run: &Record) -> String {
