@@ -5,7 +5,7 @@ use gumbel::Schedule;
 use gumbel::estimators::Method;
 use gumbel::objectives::ObjectiveConfig;
 use gumbel_datasets::{Binarisation, DatasetName};
-use gumbel_training::{Error, Result, RunArgs, TrainConfig};
+use gumbel_training::{Error, Presets, Result, RunArgs, TrainConfig};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -161,19 +161,19 @@ impl ImageArgs {
 }
 
 impl<M: Serialize + DeserializeOwned> Config<M> {
-    /// The configuration that the options ask for, starting from `default`; `check` says what is wrong with the model.
+    /// The configuration that the options ask for, starting from one of `presets`; `check` says what is wrong with the model.
     ///
     /// # Errors
     /// The key, its value and what to do, of the first thing that makes no sense.
     pub fn resolve(
         run: &RunArgs,
         images: &ImageArgs,
-        default: &str,
+        presets: &Presets,
         check: impl FnOnce(&M) -> std::result::Result<(), String>,
     ) -> Result<Self> {
         let mut run = run.clone();
         run.set.extend(images.overrides());
-        let config: Self = run.config(default)?;
+        let config: Self = run.config(presets)?;
         for (key, value) in [
             ("batch_size", config.batch_size),
             ("evaluation.samples", config.evaluation.samples),

@@ -15,14 +15,13 @@ mod words;
 use std::process::ExitCode;
 
 use candle_core::{DType, Result as TensorResult, Tensor};
-use clap::Parser;
 use gumbel::Key;
 use gumbel::estimators::Trace;
 use gumbel_experiments::print;
 use gumbel_kernels::scale;
 use gumbel_metrics::Report;
 use gumbel_models::{LanguageModel, LatentVariableModel, Sequences};
-use gumbel_training::{Error, Params, Result, Run, Step, config::to_toml, launch};
+use gumbel_training::{Error, Params, Result, Run, Step, config::to_toml, launch, parse};
 
 use config::{Args, Command, Maximise};
 use data::{Batches, Data, drop_words};
@@ -32,7 +31,7 @@ use evaluate::Evaluator;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = parse();
     launch(&args.run, || match &args.command {
         None => train(&args),
         Some(Command::Sample(sample)) => use_model::sample(sample),
@@ -43,10 +42,10 @@ fn main() -> ExitCode {
 
 fn train(args: &Args) -> Result<()> {
     let config = args.config()?;
-    let toml = to_toml(&config)?;
-    if args.run.print_config {
-        return print(&toml);
+    if let Some(text) = args.instead(&config)? {
+        return print(&text);
     }
+    let toml = to_toml(&config)?;
     let device = args.run.device.open()?;
     let data = Data::load(&config.data, args.text.data_dir.clone())?;
     let decoder = config.sized(&data)?;

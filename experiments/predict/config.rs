@@ -4,7 +4,12 @@ use gumbel_experiments::ImageArgs;
 use gumbel_models::StructuredPredictionConfig;
 use gumbel_training::{Result, RunArgs};
 
-const DEFAULT: &str = include_str!("configs/strokes.toml");
+const PRESETS: [(&str, &str); 4] = [
+    ("strokes", include_str!("configs/strokes.toml")),
+    ("jang-bernoulli", include_str!("configs/jang-bernoulli.toml")),
+    ("jang-categorical", include_str!("configs/jang-categorical.toml")),
+    ("maddison", include_str!("configs/maddison.toml")),
+];
 
 /// Everything that a result depends on.
 pub(crate) type Config = gumbel_experiments::Config<StructuredPredictionConfig>;
@@ -30,9 +35,14 @@ Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missin
 75 stopped on request after a checkpoint, 77 not finite";
 
 impl Args {
+    /// What to print instead of a run, if that was asked for.
+    pub(crate) fn instead(&self, config: &Config) -> Result<Option<String>> {
+        self.run.instead(config, &PRESETS, &self.images.overrides())
+    }
+
     /// The resolved configuration.
     pub(crate) fn config(&self) -> Result<Config> {
-        Config::resolve(&self.run, &self.images, DEFAULT, StructuredPredictionConfig::check)
+        Config::resolve(&self.run, &self.images, &PRESETS, StructuredPredictionConfig::check)
     }
 }
 
@@ -56,7 +66,7 @@ mod tests {
             assert_eq!(resolved, again, "{}", path.display());
             count += 1;
         }
-        assert!(count >= 3);
+        assert_eq!(count, PRESETS.len());
     }
 
     #[test]

@@ -9,7 +9,10 @@ use gumbel_models::SemiSupervisedVaeConfig;
 use gumbel_training::{Error, Result, RunArgs, TrainConfig};
 use serde::{Deserialize, Serialize};
 
-const DEFAULT: &str = include_str!("configs/strokes.toml");
+const PRESETS: [(&str, &str); 2] = [
+    ("strokes", include_str!("configs/strokes.toml")),
+    ("jang", include_str!("configs/jang.toml")),
+];
 
 /// Everything that a result depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,11 +75,16 @@ Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missin
 75 stopped on request after a checkpoint, 77 not finite";
 
 impl Args {
+    /// What to print instead of a run, if that was asked for.
+    pub(crate) fn instead(&self, config: &Config) -> Result<Option<String>> {
+        self.run.instead(config, &PRESETS, &self.images.overrides())
+    }
+
     /// The resolved configuration.
     pub(crate) fn config(&self) -> Result<Config> {
         let mut run = self.run.clone();
         run.set.extend(self.images.overrides());
-        let config: Config = run.config(DEFAULT)?;
+        let config: Config = run.config(&PRESETS)?;
         let usage = |error: String| Err(Error::Usage(error));
         config.data.check().map_err(|error| Error::Usage(format!("data: {error}")))?;
         for (key, value) in [

@@ -9,13 +9,12 @@ mod pictures;
 use std::process::ExitCode;
 
 use candle_core::{DType, Tensor};
-use clap::Parser;
 use gumbel::Key;
 use gumbel::estimators::Trace;
 use gumbel_experiments::{Data, Evaluator, Judged, loaded, print, probe, variables};
 use gumbel_metrics::Report;
 use gumbel_models::{CategoricalVae, LatentVariableModel};
-use gumbel_training::{Params, Result, Run, Step, config::to_toml, launch};
+use gumbel_training::{Params, Result, Run, Step, config::to_toml, launch, parse};
 
 use config::Args;
 
@@ -23,16 +22,16 @@ use config::Args;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = parse();
     launch(&args.run, || train(&args))
 }
 
 fn train(args: &Args) -> Result<()> {
     let config = args.config()?;
-    let toml = to_toml(&config)?;
-    if args.run.print_config {
-        return print(&toml);
+    if let Some(text) = args.instead(&config)? {
+        return print(&text);
     }
+    let toml = to_toml(&config)?;
     let device = args.run.device.open()?;
     let data = Data::load(&config.data, &args.images.data)?;
     let mut run = Run::start("vae", &args.run, &toml, config.seed)?;

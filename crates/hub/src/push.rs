@@ -1,9 +1,13 @@
 //! A folder into a repository.
 use std::path::Path;
+use std::time::Duration;
 
 use hf_hub::HFClientSync;
 
 use crate::{Error, Hub, Repository, Result};
+
+/// Time that a push may take.
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
 
 impl Hub {
     /// Makes a commit of the files of a folder, in a repository of a model that is created if it is not there.
@@ -21,33 +25,47 @@ impl Hub {
                 "{folder} is no exported model: no model.safetensors in it"
             )));
         }
-        let refused =
-            |error: hf_hub::HFError| Error::Unavailable(format!("{}: {error}", self.host()));
-        let client = HFClientSync::from_api(
-            hf_hub::HFClient::builder()
-                .endpoint(self.endpoint.clone())
-                .token(token.clone())
-                .build()
-                .map_err(refused)?,
-        )
-        .map_err(refused)?;
-        client
-            .create_repository()
-            .repo_id(repository.name())
-            .repo_type(hf_hub::RepoTypeModel)
-            .private(private)
-            .exist_ok(true)
-            .send()
-            .map_err(refused)?;
-        let (owner, name) = repository.name().split_once('/').unwrap_or_default();
-        let there = client.model(owner, name);
-        there
-            .upload_folder()
-            .folder_path(folder.to_path_buf())
-            .revision(repository.revision())
-            .commit_message("A model trained with gumbel")
-            .send()
-            .map_err(refused)?;
-        Ok(())
+        // The client waits for ever where a server is silent.
+        let (send, receive) = std::sync::mpsc::channel();
+        let (folder, repository) = (folder.to_owned(), repository.clone());
+        let (endpoint, token) = (self.endpoint.clone(), token.clone());
+        std::thread::spawn(move || {
+            send.send(commit(&folder, &repository, private, endpoint, token))
+        });
+        let said = |why: String| Error::Unavailable(format!("{}: {why}", self.host()));
+        let hours = LONGEST.as_secs() / 3600;
+        let done = receive.recv_timeout(LONGEST);
+        done.map_err(|_| said(format!("no answer in {hours} hours")))?.map_err(said)
     }
+}
+
+/// Creates the repository where it is not there, and makes the commit; else why not.
+fn commit(
+    folder: &Path,
+    repository: &Repository,
+    private: bool,
+    endpoint: String,
+    token: String,
+) -> Result<(), String> {
+    let refused = |error: hf_hub::HFError| error.to_string();
+    let client = hf_hub::HFClient::builder().endpoint(endpoint).token(token).build();
+    let client = HFClientSync::from_inner(client.map_err(refused)?).map_err(refused)?;
+    client
+        .create_repository()
+        .repo_id(repository.name())
+        .repo_type(hf_hub::RepoTypeModel)
+        .private(private)
+        .exist_ok(true)
+        .send()
+        .map_err(refused)?;
+    let (owner, name) = repository.name().split_once('/').unwrap_or_default();
+    client
+        .model(owner, name)
+        .upload_folder()
+        .folder_path(folder.to_path_buf())
+        .revision(repository.revision())
+        .commit_message("A model trained with gumbel")
+        .send()
+        .map_err(refused)?;
+    Ok(())
 }

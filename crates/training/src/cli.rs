@@ -8,11 +8,18 @@ use crate::config::{self, Change, MAY_CHANGE, diff};
 use crate::run::{CONFIG, check_name};
 use crate::{DeviceChoice, Error, Result};
 
+/// Configurations that are built into a program, by name; the first is the default.
+pub type Presets = [(&'static str, &'static str)];
+
+fn default_of(presets: &Presets) -> &'static str {
+    presets.first().map_or("", |(_, text)| text)
+}
+
 /// Options of a run. An experiment flattens them into its own `clap::Parser`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
-    /// TOML file in place of the built-in configuration
-    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    /// TOML file, or the name of a preset, in place of the built-in configuration
+    #[arg(long, value_name = "FILE|PRESET", help_heading = "Configuration")]
     pub config: Option<PathBuf>,
 
     /// Change one key, for example train.log_every=50; can be repeated
@@ -34,6 +41,10 @@ pub struct RunArgs {
     /// Print the resulting configuration, itself a valid --config file, and end
     #[arg(long, help_heading = "Configuration")]
     pub print_config: bool,
+
+    /// Print each value of the resulting configuration with its source, and end
+    #[arg(long, conflicts_with = "print_config", help_heading = "Configuration")]
+    pub dry_run: bool,
 
     /// Directory for the directories of runs
     #[arg(long, value_name = "DIR", default_value = "runs", help_heading = "Run")]
@@ -81,15 +92,19 @@ impl RunArgs {
         self.threads.map_or_else(cores, usize::from)
     }
 
-    /// The configuration of the run: the built-in one or `--config`, then `--set` and its shorthands.
+    /// The configuration of the run: the first of `presets` (name and TOML) or `--config`, then `--set` and its shorthands.
     ///
     /// A run that is resumed has the configuration in its directory. There, options may change how long
     /// it trains, how often it logs, evaluates and saves, and how many checkpoints it keeps; any other
     /// difference is an error that lists it.
-    pub fn config<C: Serialize + DeserializeOwned>(&self, default_toml: &str) -> Result<C> {
+    pub fn config<C: Serialize + DeserializeOwned>(&self, presets: &Presets) -> Result<C> {
         let sets = self.sets();
+        let default_toml = default_of(presets);
         let Some(directory) = &self.resume else {
-            return config::resolve(default_toml, self.config.as_deref(), &sets);
+            return match self.preset(presets)? {
+                Some((_, text)) => config::resolve(text, None, &sets),
+                None => config::resolve(default_toml, self.config.as_deref(), &sets),
+            };
         };
         let stored = directory.join(CONFIG);
         if !stored.is_file() {
@@ -114,6 +129,48 @@ impl RunArgs {
              start a new run without --resume (free to change are {})",
             refused.join(", "),
             MAY_CHANGE.join(", ")
+        )))
+    }
+
+    /// What to print instead of a run: for `--print-config` the configuration, for `--dry-run` each value with its source;
+    /// `overrides` are those beside `--set` and its shorthands.
+    pub fn instead<C: Serialize>(
+        &self,
+        config: &C,
+        presets: &Presets,
+        overrides: &[String],
+    ) -> Result<Option<String>> {
+        let toml = config::to_toml(config)?;
+        if self.print_config {
+            return Ok(Some(toml));
+        }
+        if !self.dry_run {
+            return Ok(None);
+        }
+        let stored = self.resume.as_ref().map(|directory| directory.join(CONFIG));
+        let preset = if stored.is_none() { self.preset(presets)? } else { None };
+        let base = match (&preset, self.config.as_ref().or(stored.as_ref())) {
+            (Some((name, text)), _) => ((*text).to_owned(), format!("preset {name}")),
+            (None, Some(path)) => (config::read(path)?, path.display().to_string()),
+            (None, None) => (default_of(presets).to_owned(), "built in".to_owned()),
+        };
+        let overrides = [overrides, &self.sets()].concat();
+        config::with_sources(&toml, (&base.0, &base.1), &overrides).map(Some)
+    }
+
+    /// The preset that `--config` names; none where it is a file, or not there.
+    fn preset<'a>(&self, presets: &'a Presets) -> Result<Option<&'a (&'static str, &'static str)>> {
+        let Some(path) = &self.config else { return Ok(None) };
+        let name = path.to_string_lossy();
+        let found = presets.iter().find(|(known, _)| *known == name);
+        let is_name = path.extension().is_none() && path.components().count() == 1;
+        if path.exists() || found.is_some() || !is_name {
+            return Ok(found.filter(|_| !path.exists()));
+        }
+        let known: Vec<&str> = presets.iter().map(|(known, _)| *known).collect();
+        Err(Error::Usage(format!(
+            "--config {name}: there is no such file, and the presets are {}",
+            known.join(", ")
         )))
     }
 
@@ -151,6 +208,8 @@ mod tests {
     }
 
     const DEFAULT: &str = "seed = 1\nhidden = 5\n[train]\nsteps = 10\n";
+    const LARGE: &str = "seed = 1\nhidden = 500\n[train]\nsteps = 10\n";
+    const PRESETS: [(&str, &str); 2] = [("small", DEFAULT), ("large", LARGE)];
 
     fn parse(args: &[&str]) -> Result<RunArgs, String> {
         Args::try_parse_from([&["vae"], args].concat())
@@ -161,10 +220,31 @@ mod tests {
     #[test]
     fn shorthands_are_overrides() {
         let args = parse(&["--set", "seed=3", "--seed", "4", "--steps", "7", "--set=hidden=6"]);
-        let config: Config = args.unwrap().config(DEFAULT).unwrap();
+        let config: Config = args.unwrap().config(&PRESETS).unwrap();
         assert_eq!((config.seed, config.hidden, config.train.steps), (4, 6, 7));
-        let config: Config = parse(&["--checkpoint-every", "9"]).unwrap().config(DEFAULT).unwrap();
+        let config: Config = parse(&["--checkpoint-every", "9"]).unwrap().config(&PRESETS).unwrap();
         assert_eq!(config.train.checkpoint_every, 9);
+    }
+
+    #[test]
+    fn a_preset_is_a_configuration_by_its_name() {
+        let run = parse(&["--config", "large", "--seed", "2", "--dry-run"]).unwrap();
+        let config: Config = run.config(&PRESETS).unwrap();
+        assert_eq!((config.hidden, config.seed), (500, 2));
+        let text = run.instead(&config, &PRESETS, &[]).unwrap().unwrap();
+        for line in ["hidden = 500 ", "seed = 2 "] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(text.contains("# preset large\n") && text.contains("# command line\n"), "{text}");
+        let error = parse(&["--config", "lagre"]).unwrap().config::<Config>(&PRESETS).unwrap_err();
+        assert!(error.to_string().contains("the presets are small, large"), "{error}");
+        let error =
+            parse(&["--config", "no.toml"]).unwrap().config::<Config>(&PRESETS).unwrap_err();
+        assert_eq!(error.exit_code(), 74);
+        let plain = parse(&[]).unwrap();
+        assert_eq!(plain.instead(&config, &PRESETS, &[]).unwrap(), None);
+        let shown = parse(&["--print-config"]).unwrap().instead(&config, &PRESETS, &[]).unwrap();
+        assert!(shown.unwrap().contains("hidden = 500\n"));
     }
 
     #[test]
@@ -208,11 +288,11 @@ mod tests {
         std::fs::write(directory.path().join(CONFIG), &stored).unwrap();
         let args =
             parse(&["--resume", run, "--steps", "20", "--set", "train.log_every=3"]).unwrap();
-        let config: Config = args.config(DEFAULT).unwrap();
+        let config: Config = args.config(&PRESETS).unwrap();
         assert_eq!((config.hidden, config.train.steps, config.train.log_every), (50, 20, 3));
 
         let args = parse(&["--resume", run, "--seed", "2", "--set", "hidden=51"]).unwrap();
-        let error = args.config::<Config>(DEFAULT).unwrap_err();
+        let error = args.config::<Config>(&PRESETS).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("hidden: 50 -> 51, seed: 1 -> 2;"), "{error}");
 
@@ -220,8 +300,8 @@ mod tests {
         let file = directory.path().join("same.toml");
         std::fs::write(&file, &stored).unwrap();
         let args = parse(&["--resume", run, "--config", file.to_str().unwrap()]).unwrap();
-        assert!(args.config::<Config>(DEFAULT).is_ok());
+        assert!(args.config::<Config>(&PRESETS).is_ok());
         let args = parse(&["--resume", "not-there"]).unwrap();
-        assert!(args.config::<Config>(DEFAULT).unwrap_err().to_string().contains("not-there"));
+        assert!(args.config::<Config>(&PRESETS).unwrap_err().to_string().contains("not-there"));
     }
 }

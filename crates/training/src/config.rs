@@ -6,6 +6,7 @@
 mod diff;
 mod explain;
 mod overrides;
+mod sources;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use crate::{Error, Result};
 pub use diff::{Change, diff};
 use explain::{Origin, explain};
 use overrides::Override;
+pub(crate) use sources::with_sources;
 
 /// Keys that a resumed run may change, because no result depends on them before they take effect.
 pub(crate) const MAY_CHANGE: [&str; 5] = [

@@ -7,10 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::utc::Utc;
 
+/// Most bytes of a patch that is kept.
+const LARGEST_PATCH: usize = 1 << 20;
+
 /// Program, machine and data of a run. What cannot be found out is absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     version: String,
+    /// The compiler of the program.
+    #[serde(default)]
+    rustc: String,
+    /// What was built in beside the processor.
+    #[serde(default)]
+    features: Vec<String>,
     git_commit: Option<String>,
     git_dirty: Option<bool>,
     os: String,
@@ -46,6 +55,8 @@ impl Environment {
         let dirty = git(&["status", "--porcelain", "--untracked-files=no"]);
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
+            rustc: env!("GUMBEL_RUSTC").into(),
+            features: features(),
             git_dirty: commit.as_ref().and(dirty).map(|changes| !changes.is_empty()),
             git_commit: commit,
             os: std::env::consts::OS.into(),
@@ -61,12 +72,23 @@ impl Environment {
         }
     }
 
+    /// What differs from the commit, as a patch; none where nothing does, or it is too much to keep.
+    pub(crate) fn source_patch(&self) -> Option<String> {
+        let patch = self.git_dirty.filter(|dirty| *dirty).and_then(|_| git(&["diff", "HEAD"]))?;
+        (!patch.is_empty() && patch.len() <= LARGEST_PATCH).then(|| patch + "\n")
+    }
+
     /// As indented JSON with a line break at the end.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
         bytes.push(b'\n');
         bytes
     }
+}
+
+fn features() -> Vec<String> {
+    let all = [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))];
+    all.into_iter().filter(|(_, built)| *built).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// What git says in the current directory; none where there is no git or no repository.
@@ -100,6 +122,7 @@ mod tests {
         assert_eq!(value["arch"], std::env::consts::ARCH);
         assert_eq!(value["identity"]["mnist"], "sha256:00");
         assert!(!value["argv"].as_array().unwrap().is_empty());
+        assert!(value["rustc"].as_str().unwrap().starts_with("rustc 1."));
     }
 
     #[test]

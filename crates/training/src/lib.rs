@@ -25,7 +25,7 @@
 //! }
 //!
 //! fn train(args: &RunArgs) -> gumbel_training::Result<()> {
-//!     let config: Config = args.config("seed = 1\n[train]\nsteps = 100\n")?;
+//!     let config: Config = args.config(&[("default", "seed = 1\n[train]\nsteps = 100\n")])?;
 //!     let mut run = Run::start("line", args, &config::to_toml(&config)?, config.seed)?;
 //!     let device = args.device.open()?;
 //!     let key = Key::from_seed(config.seed);
@@ -45,6 +45,7 @@
 //! ```
 pub mod checkpoint;
 mod cli;
+mod completions;
 pub mod config;
 mod device;
 mod environment;
@@ -62,7 +63,8 @@ mod signals;
 mod train;
 mod utc;
 
-pub use cli::RunArgs;
+pub use cli::{Presets, RunArgs};
+pub use completions::parse;
 pub use device::DeviceChoice;
 pub use environment::Environment;
 pub use error::{Error, Result};

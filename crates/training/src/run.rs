@@ -23,6 +23,7 @@ const CHECKPOINTS: &str = "checkpoints";
 const ENVIRONMENT: &str = "env.json";
 const LOCK: &str = "LOCK";
 const LOG: &str = "log.txt";
+const PATCH: &str = "source.patch";
 const METRICS: &str = "metrics.jsonl";
 const SAMPLES: &str = "samples";
 const STATUS: &str = "STATUS";
@@ -30,8 +31,19 @@ const TENSORBOARD: &str = "tb";
 const TIMING: &str = "timing.jsonl";
 
 /// Names that [`Run::write_file`] must not overwrite.
-const OURS: [&str; 10] =
-    [CHECKPOINTS, CONFIG, ENVIRONMENT, LOCK, LOG, METRICS, SAMPLES, STATUS, TENSORBOARD, TIMING];
+const OURS: [&str; 11] = [
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    LOCK,
+    LOG,
+    METRICS,
+    PATCH,
+    SAMPLES,
+    STATUS,
+    TENSORBOARD,
+    TIMING,
+];
 
 /// A run and its directory, `<out>/<experiment>/<UTC yyyymmdd-hhmmss>-<name>-s<seed>-<6 hex digits>`.
 ///
@@ -39,6 +51,7 @@ const OURS: [&str; 10] =
 /// |---|---|
 /// | `config.toml` | the resolved configuration, itself a valid `--config` |
 /// | `env.json` | program, machine, data; `env-resume-1.json`, … of later sessions |
+/// | `source.patch` | what differs from the commit in `env.json`, where something does |
 /// | `metrics.jsonl` | the science, one JSON object a line, the same bytes however often the run was resumed |
 /// | `timing.jsonl` | time and throughput |
 /// | `log.txt` | all messages |
@@ -159,6 +172,9 @@ impl Run {
         resumed: bool,
     ) -> Result<Self> {
         write_atomic(&directory.join(&environment_file), &environment.to_json())?;
+        if let Some(patch) = environment.source_patch().filter(|_| !resumed) {
+            write_atomic(&directory.join(PATCH), patch.as_bytes())?;
+        }
         let log = directory.join(LOG);
         logging::attach(append(&log)?).map_err(Error::io("write", &log))?;
         let status = if resumed { Status::read(&directory.join(STATUS)) } else { Status::Running };

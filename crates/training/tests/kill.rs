@@ -35,7 +35,7 @@ mod tests {
     /// What the child does: trains, saving every other step.
     fn train(options: &str) -> Result<()> {
         let args = Args::parse_from(["kill", "--quiet"].into_iter().chain(options.split('\n'))).run;
-        let config: Config = args.config(DEFAULT)?;
+        let config: Config = args.config(&[("default", DEFAULT)])?;
         let mut run = Run::start("kill", &args, &config::to_toml(&config)?, config.seed)?;
         let key = Key::from_seed(config.seed);
         let params = Params::new(key, DType::F32, &Device::Cpu);

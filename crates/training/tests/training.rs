@@ -42,7 +42,7 @@ mod tests {
     /// One process' worth of training: a model of two parameters and a noisy loss.
     fn session(options: &[&str], fault: Fault<'_>) -> (PathBuf, Result<()>) {
         let args = Args::parse_from([&["toy", "--quiet"], options].concat()).run;
-        let config: Config = args.config(DEFAULT).unwrap();
+        let config: Config = args.config(&[("default", DEFAULT)]).unwrap();
         let toml = config::to_toml(&config).unwrap();
         let mut run = Run::start("toy", &args, &toml, config.seed).unwrap();
         let key = Key::from_seed(config.seed);

@@ -49,7 +49,7 @@ fn leaves<C: Serialize>(config: &C) -> Result<BTreeMap<String, String>> {
     Ok(leaves)
 }
 
-fn collect(prefix: &str, table: &Table, leaves: &mut BTreeMap<String, String>) {
+pub(super) fn collect(prefix: &str, table: &Table, leaves: &mut BTreeMap<String, String>) {
     for (name, value) in table {
         let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         match value {
