@@ -39,6 +39,10 @@ sweep *ARGS:
     cargo build --release --locked --bin vae --bin predict --bin semi --bin lm --bin sweep
     cargo run --release --locked --bin sweep -- "$@"
 
+# Test what is put into repositories of a hub; 180 crates more
+test-hub:
+    cargo test -p gumbel-hub --features push --locked
+
 # Prove a sweep on a real Slurm of one node, with a preempted job (needs root, and Debian's slurm-wlm and munge)
 test-slurm:
     cargo build --release --locked --bin vae --bin sweep

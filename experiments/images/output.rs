@@ -28,6 +28,18 @@ pub fn write_report(run: &Run, more: &[(&str, String)]) -> Result<()> {
     run.write_file("report.html", page.as_bytes()).map(drop)
 }
 
+/// An error and what led to it, each thing said once.
+#[must_use]
+pub fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
+        }
+    }
+    text
+}
+
 /// Prints `text`. A reader that has gone away is no error; a full disk is.
 pub fn print(text: &str) -> Result<()> {
     let mut out = stdout().lock();

@@ -28,7 +28,7 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   predict                                        drawn digits, no files needed
-  predict --data-dir DIR --config experiments/predict/configs/jang-bernoulli.toml
+  predict --data-dir DIR --config jang-bernoulli
   predict --resume runs/predict/DIRECTORY --steps 200000
 
 Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 74 input/output,

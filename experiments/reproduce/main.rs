@@ -19,6 +19,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use cell::Job;
+use gumbel_experiments::told;
 use gumbel_sweep::{Event, Outcome, Place, State, work};
 use record::Record;
 use table::{Budget, TABLES, Table};
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = writeln!(std::io::stderr(), "error: {}", told(&error));
             let of_sweep = error.downcast_ref().map(gumbel_sweep::Error::exit_code);
             let unknown = error.is::<table::Unknown>().then_some(2);
             ExitCode::from(unknown.or(of_sweep).unwrap_or(70))

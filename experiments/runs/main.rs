@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use gumbel_experiments::told;
 use gumbel_hub::Hub;
 use gumbel_report::{Comparison, Interval, Record, card, find_runs, run_page};
 
@@ -93,7 +94,7 @@ fn main() -> ExitCode {
     match run(&Args::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = writeln!(std::io::stderr(), "error: {}", told(&error));
             let of_report = error.downcast_ref().map(gumbel_report::Error::exit_code);
             let of_training = error.downcast_ref().map(gumbel_training::Error::exit_code);
             let of_hub = error.downcast_ref().map(gumbel_hub::Error::exit_code);

@@ -67,7 +67,7 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   semi                                           drawn digits, no files needed
-  semi --data-dir DIR --config experiments/semi/configs/jang.toml
+  semi --data-dir DIR --config jang
   semi --set 'estimator={method=\"enumerate\"}'    sum over the classes
   semi --resume runs/semi/DIRECTORY --steps 100000
 

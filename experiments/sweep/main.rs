@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args as Options, Parser, Subcommand};
+use gumbel_experiments::told;
 use gumbel_sweep::{Case, Error, Event, Job, Place, Slurm, State, Sweep, work};
 
 /// Run a grid of configurations times seeds, some at a time or as an array of jobs.
@@ -86,7 +87,7 @@ fn main() -> ExitCode {
     match run(&Args::parse().command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = writeln!(std::io::stderr(), "error: {}", told(&error));
             let of_sweep = error.downcast_ref().map(Error::exit_code);
             let of_report = error.downcast_ref().map(gumbel_report::Error::exit_code);
             ExitCode::from(of_sweep.or(of_report).unwrap_or(74))
