@@ -20,7 +20,7 @@ use clap::Parser;
 
 use cell::Job;
 use gumbel_experiments::told;
-use gumbel_sweep::{Event, Outcome, Place, State, work};
+use gumbel_sweep::{Event, Outcome, Place, Requests, State, work};
 use record::Record;
 use table::{Budget, TABLES, Table};
 
@@ -105,8 +105,10 @@ fn run(args: &Args) -> Result<u8> {
     if args.status {
         todo.iter().for_each(|(job, state)| say_of(job, state));
     } else {
-        outcome =
-            work(todo, args.jobs.into(), &place, &mut |event| tell(&event, &jobs, &mut record))?;
+        let mut requests = Requests::listen()?;
+        outcome = work(todo, args.jobs.into(), &place, &mut requests, &mut |event| {
+            tell(&event, &jobs, &mut record)
+        })?;
     }
     outcome.done = jobs.len() - outcome.left - outcome.failed;
     record.write()?;

@@ -14,7 +14,14 @@ pub(crate) fn collect(sweep: &Sweep, jobs: &[(Job, State)], out: &Path, split: &
     for (_, state) in jobs {
         records.push(match state {
             State::Missing => None,
-            State::Done(directory) | State::Begun(directory) => Some(Record::read(directory)?),
+            State::Done(directory) | State::Begun(directory) => match Record::read(directory) {
+                Ok(record) => Some(record),
+                // A damaged run does not hide the others.
+                Err(error) => {
+                    say(&format!("left out: {error}"));
+                    None
+                }
+            },
         });
     }
     let folder = out.join("sweeps").join(gumbel_sweep::plain(&sweep.name));

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args as Options, Parser, Subcommand};
 use gumbel_experiments::told;
-use gumbel_sweep::{Case, Error, Event, Job, Place, Slurm, State, Sweep, work};
+use gumbel_sweep::{Case, Error, Event, Job, Place, Requests, Slurm, State, Sweep, work};
 
 /// Run a grid of configurations times seeds, some at a time or as an array of jobs.
 #[derive(Debug, Parser)]
@@ -165,15 +165,17 @@ fn run(task: &Task) -> Result<u8> {
 }
 
 fn run_cases(what: &What, index: Option<usize>, at_once: u16) -> Result<u8> {
+    let mut requests = Requests::listen()?;
     let opened = Opened::new(what)?;
     let jobs = opened.jobs(index)?;
-    let outcome = work::<Error>(jobs, at_once.into(), &opened.place, &mut |event| {
-        match event {
-            Event::Begins(job, state) => say(&format!("{}: {state}", job.label)),
-            Event::Ended(job, ended) => say(&format!("{}: {ended}", job.label)),
-        }
-        Ok(())
-    })?;
+    let outcome =
+        work::<Error>(jobs, at_once.into(), &opened.place, &mut requests, &mut |event| {
+            match event {
+                Event::Begins(job, state) => say(&format!("{}: {state}", job.label)),
+                Event::Ended(job, ended) => say(&format!("{}: {ended}", job.label)),
+            }
+            Ok(())
+        })?;
     if index.is_none() {
         let jobs = opened.jobs(None)?;
         if jobs.iter().any(|(_, state)| matches!(state, State::Done(_))) {

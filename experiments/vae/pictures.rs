@@ -41,15 +41,14 @@ fn reconstructions(
     let x = loaded(data.valid.gather(&rows, device))?;
     let z = model.posterior(&x)?.sample(1, key.named("reconstructions"))?;
     let reconstructed = model.decode_probs(&z, key.named("reconstruction pixels"))?.squeeze(0)?;
+    // Whole rows only; a small set may not even fill one of the usual length.
+    let columns = COLUMNS.min(count);
     let mut pairs = Vec::new();
-    for start in (0..count).step_by(COLUMNS) {
-        let width = COLUMNS.min(count - start);
-        if width == COLUMNS {
-            pairs.push(x.narrow(0, start, width)?);
-            pairs.push(reconstructed.narrow(0, start, width)?);
-        }
+    for start in (0..count / columns * columns).step_by(columns) {
+        pairs.push(x.narrow(0, start, columns)?);
+        pairs.push(reconstructed.narrow(0, start, columns)?);
     }
-    grid(&Tensor::cat(&pairs, 0)?, data)
+    grid_of(&Tensor::cat(&pairs, 0)?, data, columns)
 }
 
 /// The codes of the first validation image with one latent changed: a row a latent, a column each of its values.

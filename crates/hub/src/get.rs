@@ -63,14 +63,15 @@ impl Get<'_> {
     pub(crate) fn bytes(&self, progress: &Progress<'_>) -> Result<Vec<u8>> {
         let agent = self.agent();
         let mut held = Held::default();
-        let mut failed = 0;
+        let (mut failed, mut most) = (0, 0);
         loop {
-            let before = held.bytes.len();
             match self.attempt(&agent, &mut held, progress) {
                 Ok(()) => return self.checked(held),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing(why)) => {
-                    failed = if held.bytes.len() > before { 1 } else { failed + 1 };
+                    // Only what was never there before is progress.
+                    failed = if held.bytes.len() > most { 1 } else { failed + 1 };
+                    most = most.max(held.bytes.len());
                     if failed == TRIES {
                         return Err(self.unavailable(&why));
                     }
@@ -150,7 +151,13 @@ impl Get<'_> {
         let to = response.headers().get(header::LOCATION).and_then(|to| to.to_str().ok());
         let nowhere = || Failure::Final(self.unavailable("it is sent on to nowhere"));
         let to = to.ok_or_else(nowhere)?;
-        let to = if to.starts_with('/') { format!("{}{to}", origin(url)) } else { to.to_owned() };
+        let to = if to.starts_with("//") {
+            format!("{}:{to}", url.split_once(':').map_or("https", |(scheme, _)| scheme))
+        } else if to.starts_with('/') {
+            format!("{}{to}", origin(url))
+        } else {
+            to.to_owned()
+        };
         let secure = |url: &str| url.starts_with("https://");
         if !to.contains("://") || (secure(url) && !secure(&to)) {
             return Err(nowhere());
@@ -178,9 +185,8 @@ impl Get<'_> {
             }
             StatusCode::PARTIAL_CONTENT => {
                 let first = held.bytes.len() as u64;
-                let part = starts_at(&response) == Some(first);
-                match length(&response).filter(|_| part) {
-                    Some(rest) => Some(first + rest),
+                match part(&response).filter(|(start, _)| first > 0 && *start == first) {
+                    Some((_, total)) => Some(total),
                     None => return Err(held.forget("it sent another part than was asked for")),
                 }
             }
@@ -287,10 +293,11 @@ fn length(response: &Response<Body>) -> Option<u64> {
     response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Where a part starts, by its header.
-fn starts_at(response: &Response<Body>) -> Option<u64> {
+/// Where a part starts, and how long the whole is, by its header: `bytes 100-199/1000`.
+fn part(response: &Response<Body>) -> Option<(u64, u64)> {
     let range = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
-    range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+    let (part, total) = range.strip_prefix("bytes ")?.split_once('/')?;
+    Some((part.split('-').next()?.trim().parse().ok()?, total.trim().parse().ok()?))
 }
 
 /// The SHA-256 that a hub says a large file has.

@@ -115,8 +115,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Which of the files of a model there are, of those that [`Hub::pull`] takes.
-    fn files_of_model(&self, repository: &Repository) -> Result<Vec<&'static str>> {
+    /// Which of the files of a model there are, of those that [`Hub::pull`] takes, and the commit that has them.
+    fn files_of_model(&self, repository: &Repository) -> Result<(Repository, Vec<&'static str>)> {
         let listing = self.get(&repository.listing(), SMALL, &|_, _| ())?;
         let no_list = || Error::Corrupt(format!("{}: no list of files", repository.name()));
         let listing: serde_json::Value = serde_json::from_slice(&listing).map_err(|_| no_list())?;
@@ -129,7 +129,11 @@ impl Hub {
                 repository.revision()
             )));
         }
-        Ok([MODEL].into_iter().chain(BESIDE).filter(has).collect())
+        // All files of one commit, though somebody may push meanwhile.
+        let commit = listing["sha"].as_str().filter(|sha| sha.len() == 40);
+        let at = commit.map(|commit| repository.at(commit)).transpose()?;
+        let files = [MODEL].into_iter().chain(BESIDE).filter(has).collect();
+        Ok((at.unwrap_or_else(|| repository.clone()), files))
     }
 
     /// Puts a model into a folder, which must not exist yet: parameters, configuration, card, tokenizer, as far as there are any.
@@ -148,10 +152,11 @@ impl Hub {
             return Err(Error::Usage(format!("{folder} is there already; choose another")));
         }
         let mut files = Vec::new();
-        for name in self.files_of_model(repository)? {
+        let (repository, names) = self.files_of_model(repository)?;
+        for name in names {
             let most = if name == MODEL { LARGE } else { SMALL };
             let tell = |held, total| progress(name, held, total);
-            files.push((name, self.fetch(repository, name, most, &tell)?));
+            files.push((name, self.fetch(&repository, name, most, &tell)?));
         }
         let mut name = folder.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".part-{}", std::process::id()));

@@ -1,6 +1,6 @@
 //! Files of repositories on a model hub (`huggingface.co`, or what `HF_ENDPOINT` says), checked before they are believed.
 //!
-//! What a server sends is not trusted: only status 200 is a file, its length must be the one that was announced, its SHA-256 the
+//! What a server sends is not trusted: only status 200, and what continues it, is a file; its length must be the one that was announced, its SHA-256 the
 //! one that the hub knows of large files, and it may not be larger than what can be meant. What came before a connection broke is
 //! kept and the rest asked for, if it is still the same file. Names that a server sends never become paths. The token goes to the
 //! endpoint and to no other host. `HF_HUB_OFFLINE` forbids all of it, and waits have an end.

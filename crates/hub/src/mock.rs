@@ -13,6 +13,9 @@ use std::time::Duration;
 use base64::Engine;
 use serde_json::{Value, json};
 
+/// The commit that every branch is at.
+pub const COMMIT: &str = "0123456789012345678901234567890123456789";
+
 /// What is wrong with an answer.
 #[derive(Clone, Debug)]
 pub enum Fault {
@@ -28,6 +31,8 @@ pub enum Fault {
     NoRange,
     /// Another part than was asked for.
     WrongRange,
+    /// So many bytes where the whole was asked for, and called a part.
+    Piece(usize),
     /// Other bytes.
     Other(Vec<u8>),
     /// It is elsewhere.
@@ -129,7 +134,8 @@ impl State {
     }
 
     fn file(&self, path: &str) -> Option<Vec<u8>> {
-        self.files.lock().unwrap().get(path).cloned()
+        let files = self.files.lock().unwrap();
+        files.get(path).or_else(|| files.get(&path.replace(COMMIT, "main"))).cloned()
     }
 
     /// Which files a repository has.
@@ -139,8 +145,7 @@ impl State {
         let files = self.files.lock().unwrap();
         let names = files.keys().filter_map(|path| path.strip_prefix(&before));
         let siblings: Vec<Value> = names.map(|name| json!({ "rfilename": name })).collect();
-        let sha = "0123456789012345678901234567890123456789";
-        Some(json!({ "id": name, "sha": sha, "siblings": siblings }).to_string().into_bytes())
+        Some(json!({ "id": name, "sha": COMMIT, "siblings": siblings }).to_string().into_bytes())
     }
 
     /// What is put here.
@@ -164,8 +169,8 @@ impl State {
                 self.files.lock().unwrap().insert(path, bytes.unwrap_or_default());
             }
         }
-        let url = "http://localhost/commit/0123456789012345678901234567890123456789";
-        json!({ "url": url, "commitUrl": url, "commitOid": "0123456789012345678901234567890123456789" })
+        let url = format!("http://localhost/commit/{COMMIT}");
+        json!({ "url": url, "commitUrl": url, "commitOid": COMMIT })
     }
 }
 
@@ -250,6 +255,11 @@ fn faulty(
         Some(Fault::WrongRange) => part(stream, first + 1, first, all),
         Some(Fault::Status(status)) => reply(stream, &format!("{status} x"), &[], b""),
         Some(Fault::Short(n)) => reply(stream, "200 OK", &[], bytes.get(..n).unwrap_or_default()),
+        Some(Fault::Piece(n)) => {
+            let range = format!("Content-Range: bytes 0-{}/{all}", n - 1);
+            let piece = bytes.get(..n).unwrap_or_default();
+            reply(stream, "206 Partial Content", &[range], piece)
+        }
         Some(Fault::Other(bytes)) => reply(stream, "200 OK", &[], &bytes),
         Some(Fault::Redirect(to)) => reply(stream, "302 Found", &[format!("Location: {to}")], b""),
         Some(Fault::Linked(sha256)) => {

@@ -1,5 +1,6 @@
 //! A folder into a repository.
 use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use hf_hub::HFClientSync;
@@ -34,8 +35,13 @@ impl Hub {
         });
         let said = |why: String| Error::Unavailable(format!("{}: {why}", self.host()));
         let hours = LONGEST.as_secs() / 3600;
-        let done = receive.recv_timeout(LONGEST);
-        done.map_err(|_| said(format!("no answer in {hours} hours")))?.map_err(said)
+        match receive.recv_timeout(LONGEST) {
+            Ok(done) => done.map_err(said),
+            Err(RecvTimeoutError::Timeout) => Err(said(format!("no answer in {hours} hours"))),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(said("the client stopped, see above".into()))
+            }
+        }
     }
 }
 

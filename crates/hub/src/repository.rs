@@ -46,6 +46,11 @@ impl Repository {
         Ok(Self { kind, name: name.to_owned(), revision: revision.to_owned() })
     }
 
+    /// The same at another revision.
+    pub(crate) fn at(&self, revision: &str) -> Result<Self> {
+        Self::new(self.kind, &self.name, revision)
+    }
+
     /// `owner/name`.
     #[must_use]
     pub fn name(&self) -> &str {

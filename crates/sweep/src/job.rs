@@ -89,7 +89,9 @@ impl Place {
     /// # Errors
     /// If the program refuses the configuration; the message is the program's.
     pub fn job(&self, label: &str, name: &str, set: Vec<String>, seed: u64) -> Result<Job> {
-        let name = plain(name).trim_start_matches(['.', '-']).chars().take(LONGEST_NAME).collect();
+        let name: String =
+            plain(name).trim_start_matches(['.', '-']).chars().take(LONGEST_NAME).collect();
+        let name = if name.is_empty() { "sweep".to_owned() } else { name };
         let mut job = Job {
             label: label.to_owned(),
             seed,

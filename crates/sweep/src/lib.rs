@@ -14,6 +14,7 @@ mod sweep;
 
 pub use job::{Job, Place, State, plain};
 pub use queue::{Ended, Event, Outcome, work};
+pub use signals::Requests;
 pub use slurm::Slurm;
 pub use sweep::{Case, Sweep};
 

@@ -118,8 +118,8 @@ impl Drop for Running {
 
 /// Does jobs, `at_once` at a time, each with an equal share of the cores; `tell` hears of each that begins and ends.
 ///
-/// A run that fails stops no other. On SIGINT, SIGTERM, SIGHUP or SIGUSR1 no further run is begun, and those that run are asked to
-/// stop, which they do after a checkpoint; a second one asks them again, and they end at once.
+/// A run that fails stops no other. On a request no further run is begun, and those that run are asked to stop, which they do
+/// after a checkpoint; on a second SIGINT they end at once, and go on from their last checkpoint another time.
 ///
 /// # Errors
 /// If a program cannot be started, or `tell` fails; what runs is killed then.
@@ -127,9 +127,9 @@ pub fn work<E: From<Error>>(
     jobs: Vec<(Job, State)>,
     at_once: usize,
     place: &Place,
+    requests: &mut Requests,
     tell: &mut dyn FnMut(Event<'_>) -> Result<(), E>,
 ) -> Result<Outcome, E> {
-    let mut requests = Requests::listen().map_err(Error::io("listening for signals"))?;
     let at_once = at_once.max(1);
     let threads = (available_parallelism().map_or(1, usize::from) / at_once).max(1);
     let mut outcome = Outcome::default();
@@ -149,13 +149,15 @@ pub fn work<E: From<Error>>(
             let process = process.map_err(Error::io(format!("starting {command:?}")))?;
             running.push(Running { job, process, since: Instant::now() });
         }
-        let Some((job, mut ended)) = first_ended(&mut running, &mut requests)? else { break };
+        let Some((job, mut ended)) = first_ended(&mut running, requests)? else { break };
         if ended.status.success()
             && let State::Done(directory) = place.state(&job)?
         {
             ended.done = Some(directory);
         }
-        match (&ended.done, ended.stopped()) {
+        // One that was asked before it listened ends by the signal, and can go on as well.
+        let asked = requests.any() && ended.status.code().is_none();
+        match (&ended.done, ended.stopped() || asked) {
             (Some(_), _) => outcome.done += 1,
             (None, true) => outcome.left += 1,
             (None, false) => outcome.failed += 1,
@@ -171,9 +173,13 @@ fn first_ended(
     running: &mut Vec<Running>,
     requests: &mut Requests,
 ) -> Result<Option<(Job, Ended)>> {
+    let mut told = false;
     while !running.is_empty() {
-        if requests.another() {
+        if requests.in_a_hurry() {
+            running.iter_mut().for_each(|run| drop(run.process.kill()));
+        } else if requests.any() && !told {
             running.iter().for_each(|run| ask_to_stop(&run.process));
+            told = true;
         }
         for i in 0..running.len() {
             let Some(run) = running.get_mut(i) else { break };
@@ -185,6 +191,5 @@ fn first_ended(
         }
         sleep(Duration::from_millis(100));
     }
-    requests.another();
     Ok(None)
 }

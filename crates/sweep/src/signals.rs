@@ -1,44 +1,55 @@
 //! A request to stop, handed on to the programs that run.
 use std::process::Child;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level};
 
+use crate::{Error, Result};
+
 /// The signals that ask a run to stop, one as good as the other.
 const SIGNALS: [i32; 4] = [SIGINT, SIGHUP, SIGTERM, SIGUSR1];
 
-/// While this lives, signals are counted instead of ending the process.
+/// Requests to stop: while this lives, SIGINT, SIGHUP, SIGTERM and SIGUSR1 do not end the process.
 #[derive(Debug)]
-pub(crate) struct Requests {
-    count: Arc<AtomicUsize>,
-    handled: usize,
+pub struct Requests {
+    came: Arc<AtomicBool>,
+    interrupted: Arc<AtomicBool>,
+    any: bool,
+    interrupts: usize,
     actions: Vec<SigId>,
 }
 
 impl Requests {
-    pub(crate) fn listen() -> std::io::Result<Self> {
-        let count = Arc::new(AtomicUsize::new(0));
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn listen() -> Result<Self> {
+        let (came, interrupted) = (Arc::default(), Arc::default());
         let mut actions = Vec::new();
-        for signal in SIGNALS {
-            actions.push(flag::register_usize(signal, Arc::clone(&count), 1)?);
-        }
-        Ok(Self { count, handled: 0, actions })
+        let mut mark = |signal, flag: &Arc<AtomicBool>| {
+            let action = flag::register(signal, Arc::clone(flag));
+            action.map(|action| actions.push(action)).map_err(Error::io("listening for signals"))
+        };
+        SIGNALS.into_iter().try_for_each(|signal| mark(signal, &came))?;
+        mark(SIGINT, &interrupted)?;
+        Ok(Self { came, interrupted, any: false, interrupts: 0, actions })
     }
 
-    /// Whether there was a request, since the last time that this was asked.
-    pub(crate) fn another(&mut self) -> bool {
-        let another = self.count.swap(0, Ordering::SeqCst) > 0;
-        self.handled += usize::from(another);
-        another
+    /// Whether there was a request.
+    pub fn any(&mut self) -> bool {
+        self.any |= self.came.load(Ordering::SeqCst);
+        self.any
     }
 
-    /// Whether there was one at all.
-    pub(crate) fn any(&self) -> bool {
-        self.handled > 0
+    /// Whether there was a second SIGINT: somebody does not want to wait.
+    pub(crate) fn in_a_hurry(&mut self) -> bool {
+        self.interrupts += usize::from(self.interrupted.swap(false, Ordering::SeqCst));
+        self.interrupts > 1
     }
 }
 
@@ -50,11 +61,11 @@ impl Drop for Requests {
     }
 }
 
-/// Asks a program to stop after a checkpoint; a second time, to stop at once.
+/// Asks a program to stop after a checkpoint.
 pub(crate) fn ask_to_stop(process: &Child) {
     let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
-        // One that has just ended cannot be asked, and need not be.
-        let _ = kill_process(pid, Signal::INT);
+        // Of SIGTERM a run never has enough, and one that has just ended need not be asked.
+        let _ = kill_process(pid, Signal::TERM);
     }
 }

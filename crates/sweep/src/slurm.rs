@@ -32,11 +32,11 @@ impl Slurm<'_> {
             "#!/bin/bash\n\
              #SBATCH --job-name={name}\n\
              #SBATCH --array=0-{last}{limit}\n\
-             #SBATCH --output={logs}/%a.log\n\
+             #SBATCH --output=\"{logs}/%a.log\"\n\
              #SBATCH --open-mode=append\n\
              #SBATCH --requeue\n\
              #SBATCH --signal=USR1@120\n",
-            logs = logs.display()
+            logs = logs.display().to_string().replace('%', "%%")
         );
         for option in *options {
             script += &format!("#SBATCH {option}\n");
@@ -96,7 +96,7 @@ mod tests {
         for line in [
             "#SBATCH --array=0-11%2",
             "#SBATCH --time=1:00",
-            "#SBATCH --output=logs/%a.log",
+            "#SBATCH --output=\"logs/%a.log\"",
             r#"srun --ntasks=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" '/a b/sweep' run 'it'\''s.toml' --index "$SLURM_ARRAY_TASK_ID" &"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in {text}");

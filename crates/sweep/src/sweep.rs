@@ -49,6 +49,30 @@ pub struct Case {
     pub seed: u64,
 }
 
+/// Options that a sweep gives itself, and `--init`, of which a run's configuration says nothing.
+const OURS: [&str; 15] = [
+    "--config",
+    "--seed",
+    "--out",
+    "--name",
+    "--resume",
+    "--init",
+    "--threads",
+    "--quiet",
+    "-q",
+    "--verbose",
+    "-v",
+    "--print-config",
+    "--dry-run",
+    "--data-dir",
+    "--set",
+];
+
+/// `--out` of `--out=runs`.
+fn option_of(arg: &str) -> &str {
+    arg.split_once('=').map_or(arg, |(option, _)| option)
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -79,6 +103,11 @@ impl Sweep {
 
     fn parse(text: &str, name: &str, folder: &Path) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        if let Some(option) = file.args.iter().find(|arg| OURS.contains(&option_of(arg))) {
+            return Err(format!(
+                "args: {option} cannot be among them; it is the sweep's own, or would not be seen in a run's configuration"
+            ));
+        }
         let mut axes = Vec::new();
         flatten("", &file.grid, &mut axes)?;
         let sizes = axes.iter().map(|(_, values)| values.len());
@@ -196,6 +225,7 @@ mod tests {
             ("program = \"vae\"\nsed = 1", "sed"),
             ("program = \"vae\"\n[grid]\na = 1", "`a` is 1; give a list"),
             ("program = \"vae\"\n[grid]\na.b = []", "`a.b` has no values"),
+            ("program = \"vae\"\nargs = [\"--init=x\"]", "args: --init=x cannot"),
             ("program = \"vae\"\nseeds = 0", "seeds"),
             ("program = \"vae\"\nseeds = [1, 1]", "seeds"),
             ("program = \"vae\"\nseeds = [-1]", "seeds"),

@@ -6,7 +6,7 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::sync::Mutex;
 
-    use gumbel_sweep::{Error, Event, Job, Outcome, Place, State, work};
+    use gumbel_sweep::{Error, Event, Job, Outcome, Place, Requests, State, work};
 
     /// Takes the options of a run; the value of `kind` says how it ends.
     const PROGRAM: &str = r#"#!/bin/bash
@@ -38,7 +38,7 @@ case $(tail -n 1 "$run/config.toml") in
     kind=diverge) echo "failed: not finite" > "$run/STATUS"; exit 77 ;;
     kind=slow)
         if [ -z "$resume" ]; then
-            trap 'echo "interrupted: SIGINT" > "$run/STATUS"; exit 75' INT
+            trap 'echo "interrupted: SIGINT" > "$run/STATUS"; exit 75' TERM
             echo running > "$run/STATUS"
             while :; do sleep 0.02; done
         fi ;;
@@ -73,7 +73,8 @@ echo done > "$run/STATUS"
         tell: &mut dyn FnMut(&Event<'_>),
     ) -> (Outcome, Vec<String>) {
         let mut said = Vec::new();
-        let outcome = work::<Error>(jobs, at_once, place, &mut |event| {
+        let mut requests = Requests::listen().unwrap();
+        let outcome = work::<Error>(jobs, at_once, place, &mut requests, &mut |event| {
             tell(&event);
             said.push(match event {
                 Event::Begins(job, State::Begun(_)) => format!("{} goes on", job.label),

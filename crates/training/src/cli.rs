@@ -1,5 +1,5 @@
 //! The options that every experiment has.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -101,10 +101,7 @@ impl RunArgs {
         let sets = self.sets();
         let default_toml = default_of(presets);
         let Some(directory) = &self.resume else {
-            return match self.preset(presets)? {
-                Some((_, text)) => config::resolve(text, None, &sets),
-                None => config::resolve(default_toml, self.config.as_deref(), &sets),
-            };
+            return self.resolved(presets, self.config.as_deref(), &sets);
         };
         let stored = directory.join(CONFIG);
         if !stored.is_file() {
@@ -115,7 +112,7 @@ impl RunArgs {
         }
         let old: C = config::resolve(default_toml, Some(&stored), &[])?;
         let file = self.config.as_ref().unwrap_or(&stored);
-        let new: C = config::resolve(default_toml, Some(file), &sets)?;
+        let new: C = self.resolved(presets, Some(file), &sets)?;
         let refused: Vec<String> = diff(&old, &new)?
             .iter()
             .filter(|change| !MAY_CHANGE.contains(&change.key.as_str()))
@@ -148,7 +145,7 @@ impl RunArgs {
             return Ok(None);
         }
         let stored = self.resume.as_ref().map(|directory| directory.join(CONFIG));
-        let preset = if stored.is_none() { self.preset(presets)? } else { None };
+        let preset = self.preset(presets)?;
         let base = match (&preset, self.config.as_ref().or(stored.as_ref())) {
             (Some((name, text)), _) => ((*text).to_owned(), format!("preset {name}")),
             (None, Some(path)) => (config::read(path)?, path.display().to_string()),
@@ -158,14 +155,27 @@ impl RunArgs {
         config::with_sources(&toml, (&base.0, &base.1), &overrides).map(Some)
     }
 
+    /// The preset that was asked for, or the file.
+    fn resolved<C: Serialize + DeserializeOwned>(
+        &self,
+        presets: &Presets,
+        file: Option<&Path>,
+        sets: &[String],
+    ) -> Result<C> {
+        match self.preset(presets)? {
+            Some((_, text)) => config::resolve(text, None, sets),
+            None => config::resolve(default_of(presets), file, sets),
+        }
+    }
+
     /// The preset that `--config` names; none where it is a file, or not there.
     fn preset<'a>(&self, presets: &'a Presets) -> Result<Option<&'a (&'static str, &'static str)>> {
         let Some(path) = &self.config else { return Ok(None) };
         let name = path.to_string_lossy();
         let found = presets.iter().find(|(known, _)| *known == name);
         let is_name = path.extension().is_none() && path.components().count() == 1;
-        if path.exists() || found.is_some() || !is_name {
-            return Ok(found.filter(|_| !path.exists()));
+        if path.is_file() || found.is_some() || !is_name {
+            return Ok(found.filter(|_| !path.is_file()));
         }
         let known: Vec<&str> = presets.iter().map(|(known, _)| *known).collect();
         Err(Error::Usage(format!(

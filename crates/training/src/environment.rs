@@ -73,9 +73,10 @@ impl Environment {
     }
 
     /// What differs from the commit, as a patch; none where nothing does, or it is too much to keep.
-    pub(crate) fn source_patch(&self) -> Option<String> {
-        let patch = self.git_dirty.filter(|dirty| *dirty).and_then(|_| git(&["diff", "HEAD"]))?;
-        (!patch.is_empty() && patch.len() <= LARGEST_PATCH).then(|| patch + "\n")
+    pub(crate) fn source_patch(&self) -> Option<Vec<u8>> {
+        self.git_dirty.filter(|dirty| *dirty)?;
+        let patch = output_of_git(&["diff", "--no-color", "--no-ext-diff", "--binary", "HEAD"])?;
+        (!patch.is_empty() && patch.len() <= LARGEST_PATCH).then_some(patch)
     }
 
     /// As indented JSON with a line break at the end.
@@ -93,8 +94,13 @@ fn features() -> Vec<String> {
 
 /// What git says in the current directory; none where there is no git or no repository.
 fn git(args: &[&str]) -> Option<String> {
+    let output = output_of_git(args)?;
+    String::from_utf8(output).ok().map(|text| text.trim().to_owned())
+}
+
+fn output_of_git(args: &[&str]) -> Option<Vec<u8>> {
     let output = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
-    String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
+    Some(output.stdout)
 }
 
 fn hostname() -> Option<String> {

@@ -51,7 +51,7 @@ const OURS: [&str; 11] = [
 /// |---|---|
 /// | `config.toml` | the resolved configuration, itself a valid `--config` |
 /// | `env.json` | program, machine, data; `env-resume-1.json`, … of later sessions |
-/// | `source.patch` | what differs from the commit in `env.json`, where something does |
+/// | `source.patch` | what differs from the commit in `env.json`, where something does: files that git knows, up to 1 MiB |
 /// | `metrics.jsonl` | the science, one JSON object a line, the same bytes however often the run was resumed |
 /// | `timing.jsonl` | time and throughput |
 /// | `log.txt` | all messages |
@@ -173,7 +173,7 @@ impl Run {
     ) -> Result<Self> {
         write_atomic(&directory.join(&environment_file), &environment.to_json())?;
         if let Some(patch) = environment.source_patch().filter(|_| !resumed) {
-            write_atomic(&directory.join(PATCH), patch.as_bytes())?;
+            write_atomic(&directory.join(PATCH), &patch)?;
         }
         let log = directory.join(LOG);
         logging::attach(append(&log)?).map_err(Error::io("write", &log))?;

@@ -39,6 +39,7 @@ fn a_run_directory_has_every_file_and_each_says_what_it_should() {
             "checkpoints",
             "citations.bib",
             "config.toml",
+            "course.svg",
             "env.json",
             "log.txt",
             "metrics.jsonl",
@@ -119,12 +120,14 @@ fn sample_grids_are_pictures_of_the_same_size() {
     let world = World::new();
     let run = world.train("runs", &["--steps", "10"]);
     let samples = run.join("samples");
-    let kinds = ["prior", "reconstructions"];
-    assert_eq!(names(&samples), kinds.map(|kind| format!("step-000000010-{kind}.png")));
-    for name in names(&samples) {
-        // Eight rows of twelve images of 28 by 28 with a pixel around each, everything doubled.
-        let size = png_size(&fs::read(samples.join(&name)).unwrap());
-        assert_eq!(size, [2 * (8 * 29 + 1), 2 * (12 * 29 + 1)], "{name}");
+    // Eight rows of twelve images, and a row for each of four latents with its four values.
+    let kinds = [("prior", [8, 12]), ("reconstructions", [8, 12]), ("traversals", [4, 4])];
+    assert_eq!(names(&samples), kinds.map(|(kind, _)| format!("step-000000010-{kind}.png")));
+    for (kind, size) in kinds {
+        let path = samples.join(format!("step-000000010-{kind}.png"));
+        // Images of 28 by 28 with a pixel around each, everything doubled.
+        let size = size.map(|images| 2 * (images * 29 + 1));
+        assert_eq!(png_size(&fs::read(path).unwrap()), size, "{kind}");
     }
 }
 
@@ -156,4 +159,22 @@ fn a_quiet_run_says_only_that_the_data_are_synthetic_and_the_result() {
     assert_eq!(ended.code, Some(0));
     assert!(ended.stderr.lines().all(|line| line.starts_with("warning: SYNTHETIC")));
     assert_eq!(ended.stdout.lines().count(), 2, "{}", ended.stdout);
+}
+
+/// Ten images of a user's own: of one, and of no whole row of the usual pictures.
+#[test]
+fn a_few_images_of_ones_own_are_enough() {
+    let world = World::new();
+    let line = |i: usize| format!("{{\"pixels\": [[0, {}], [255, 0]]}}\n", 25 * i);
+    let lines: String = (0..10).map(line).collect();
+    std::fs::write(world.path("own.jsonl"), lines).unwrap();
+    let path = world.path("own.jsonl");
+    let batch = "batch_size=5";
+    let run = world.train("own", &["--images", path.to_str().unwrap(), "--set", batch]);
+    let environment = json(&read(&run, "env.json"));
+    let train = environment["identity"]["data.train"].as_str().unwrap();
+    assert!(train.starts_with("own/train rows=8 size=2x2 sha256="), "{train}");
+    let summary = json(&read(&run, "summary.json"));
+    assert_eq!((&summary["dataset"], &summary["synthetic"]), (&"own".into(), &false.into()));
+    assert!(read(&run, "report.html").contains("How often each code is used"));
 }

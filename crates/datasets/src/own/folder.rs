@@ -36,7 +36,8 @@ pub(super) fn read(folder: &Path, parts: &mut Parts) -> Result<()> {
     if !parquet.is_empty() {
         for path in parquet {
             let within = path.strip_prefix(folder).unwrap_or(&path);
-            let words = within.iter().map(|word| split_before(&word.to_string_lossy()));
+            // The name of the file first, then those of its folders.
+            let words = within.iter().rev().map(|word| split_before(&word.to_string_lossy()));
             let split = words.flatten().next().unwrap_or(Split::Train);
             read_parquet(&path, parts.of(split))?;
         }

@@ -1,7 +1,7 @@
 //! A PNG as grey pixels.
 use std::io::Cursor;
 
-use png::{ColorType, Decoder, Limits, Transformations};
+use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 
 /// Most bytes that decoding one image may take.
 const MAX_BYTES: usize = 64 << 20;
@@ -12,6 +12,9 @@ pub(super) fn decode(png: &[u8]) -> Result<([usize; 2], Vec<u8>), String> {
     decoder.set_transformations(Transformations::normalize_to_color8());
     let no_png = |error: png::DecodingError| format!("no PNG that can be read: {error}");
     let mut reader = decoder.read_info().map_err(no_png)?;
+    if reader.info().bit_depth == BitDepth::Sixteen {
+        return Err("16 bits a pixel; save it with 8".into());
+    }
     let size = reader.output_buffer_size().filter(|size| *size <= MAX_BYTES);
     let mut bytes = vec![0; size.ok_or_else(|| format!("more than {MAX_BYTES} bytes of pixels"))?];
     let frame = reader.next_frame(&mut bytes).map_err(no_png)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 
-use super::{Gathered, corrupt, grey};
+use super::{Gathered, MAX_BYTES, corrupt, grey};
 use crate::{Error, Result};
 
 /// Adds every row of a file.
@@ -19,7 +19,15 @@ pub(crate) fn read(path: &Path, rows: &mut Gathered) -> Result<()> {
 
 fn add_rows(file: std::fs::File, rows: &mut Gathered) -> Result<(), String> {
     let no_parquet = |error: parquet::errors::ParquetError| format!("no parquet: {error}");
+    let length = file.metadata().map_err(|error| error.to_string())?.len();
     let reader = SerializedFileReader::new(file).map_err(no_parquet)?;
+    // What the file says of its own size, before any of it is unpacked.
+    let groups = reader.metadata().row_groups();
+    let unpacked =
+        groups.iter().map(|group| u64::try_from(group.total_byte_size()).unwrap_or(u64::MAX));
+    if unpacked.fold(length, u64::saturating_add) > MAX_BYTES {
+        return Err(format!("more than {MAX_BYTES} bytes, packed and unpacked; split it"));
+    }
     for (number, row) in reader.get_row_iter(None).map_err(no_parquet)?.enumerate() {
         let wrong = |reason: String| format!("row {number}: {reason}");
         let row = row.map_err(|error| wrong(error.to_string()))?;

@@ -67,6 +67,9 @@ fn what_is_not_the_file_is_never_one() {
         (vec![Fault::Linked("0".repeat(64))], 65, "the hub says 0000"),
         (vec![Fault::Redirect(PATH.to_owned()); 9], 69, "on and on"),
         (vec![Fault::Redirect("nowhere".to_owned())], 69, "to nowhere"),
+        // Never more than before, however long it goes on.
+        (vec![[Fault::Cut(70_000), Fault::WrongRange]; 9].concat(), 69, "disconnected"),
+        (vec![Fault::Piece(100); 9], 69, "another part"),
     ] {
         let mock = Mock::new(&[(PATH, &bytes)], fault.clone());
         let error = fetch(&mock).unwrap_err();

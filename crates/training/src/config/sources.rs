@@ -23,13 +23,14 @@ pub(crate) fn with_sources(
     let (base, all) = (leaves(base)?, leaves(config_toml)?);
     let keys: Vec<&str> =
         overrides.iter().filter_map(|set| Some(set.split_once('=')?.0.trim())).collect();
+    let within = |path: &str, key: &str| {
+        path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
     let source = |path: &str| {
-        let within = |key: &&&str| {
-            path.strip_prefix(**key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        if keys.iter().any(|key| within(&key)) {
+        if keys.iter().any(|key| within(path, key)) {
             "command line"
-        } else if base.contains_key(path) {
+        } else if base.keys().any(|key| within(path, key)) {
+            // Of a number too, that is a table once it is read: a schedule.
             name
         } else {
             "default"
@@ -47,12 +48,12 @@ mod tests {
 
     #[test]
     fn each_value_has_the_source_that_it_is_from_and_all_is_toml() {
-        let base = "seed = 1\n[rate]\nkind = \"x\"\nvalue = 2\n";
-        let config = "seed = 1\n[rate]\nkind = \"x\"\nvalue = 3\n[train]\nkeep = 2\nsteps = 9\n";
+        let base = "seed = 1\ntau = 0.5\n[rate]\nkind = \"x\"\nvalue = 2\n";
+        let config = "seed = 1\n[rate]\nkind = \"x\"\nvalue = 3\n[tau]\nvalue = 0.5\n[train]\nkeep = 2\nsteps = 9\n";
         let overrides = ["rate.value=3".to_owned(), "train.steps=9".to_owned()];
         let text = with_sources(config, (base, "mine.toml"), &overrides).unwrap();
         let expected = "rate.kind = \"x\"  # mine.toml\nrate.value = 3   # command line\n\
-                        seed = 1         # mine.toml\ntrain.keep = 2   # default\ntrain.steps = 9  # command line\n";
+                        seed = 1         # mine.toml\ntau.value = 0.5  # mine.toml\ntrain.keep = 2   # default\ntrain.steps = 9  # command line\n";
         assert_eq!(text, expected);
         assert_eq!(text.parse::<Table>().unwrap(), config.parse::<Table>().unwrap());
         let whole = with_sources(config, (base, "b"), &["rate={ kind = \"x\" }".to_owned()]);
