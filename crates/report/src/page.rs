@@ -74,7 +74,7 @@ impl Page {
     /// The rows of a table of names and values; values are numbers where they look like some.
     #[must_use]
     pub fn pairs<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
-        let mut text = "<div class=\"wide\"><table>".to_owned();
+        let mut text = "<div class=\"wide\" tabindex=\"0\"><table>".to_owned();
         for (name, value) in rows {
             let _ = write!(
                 text,
@@ -90,7 +90,7 @@ impl Page {
     #[must_use]
     pub fn sortable(&mut self, heads: &[String], rows: &[Vec<(String, Option<f64>)>]) -> String {
         self.sorts = true;
-        let mut text = "<div class=\"wide\"><table><thead><tr>".to_owned();
+        let mut text = "<div class=\"wide\" tabindex=\"0\"><table><thead><tr>".to_owned();
         for head in heads {
             let _ = write!(text, "<th scope=\"col\" data-sort=\"\">{}</th>", escaped(head));
         }
@@ -113,7 +113,9 @@ impl Page {
     /// How often each value of each variable is used, `[N][K]`: a table whose cells are as dark as their value is frequent.
     #[must_use]
     pub fn usage_map(marginals: &[Vec<f64>]) -> String {
-        let mut text = "<div class=\"wide\"><table class=\"map\"><tr><th>variable</th>".to_owned();
+        let mut text =
+            "<div class=\"wide\" tabindex=\"0\"><table class=\"map\"><tr><th>variable</th>"
+                .to_owned();
         let values = marginals.first().map_or(0, Vec::len);
         let most = marginals.iter().flatten().copied().fold(1e-9, f64::max);
         (0..values).for_each(|k| text += &format!("<th>{k}</th>"));
@@ -159,7 +161,9 @@ impl Page {
             let _ = write!(
                 text,
                 "<figure class=\"panel\">{}</figure>",
+                // In a page there is a colour that is read on any ground: that of its text.
                 svg.replacen("<svg ", &labelled, 1)
+                    .replace("fill=\"#808080\"", "fill=\"currentColor\"")
             );
         }
         Ok(text)

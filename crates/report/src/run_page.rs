@@ -143,10 +143,12 @@ mod tests {
             "name = &quot;&lt;x&gt;&quot;",
             "vae --seed 1",
             "commit: abc",
+            "<div class=\"wide\" tabindex=\"0\">",
             "--resume",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
+        assert!(!text.contains("fill=\"#808080\""), "grey letters in a page");
         for part in ["http:", "https:", "<x>", "NaN"] {
             assert!(!text.replace("http://www.w3.org/2000/svg", "").contains(part), "{part}");
         }
