@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use gumbel_datasets::{DatasetName, Error, Places, Set, Split, load};
-use gumbel_experiments::places;
+use gumbel_experiments::{places, say};
 
 /// List, check and fetch the data sets that are read from files.
 #[derive(Debug, Parser)]
@@ -55,11 +55,6 @@ fn main() -> ExitCode {
     }
 }
 
-fn say(line: &str) {
-    // Where no one reads any more there is nothing to say.
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
 /// The sets of these names, in the order of the names.
 fn named(names: &[String]) -> Result<Vec<Set>, Error> {
     let all = Set::all();
@@ -81,13 +76,13 @@ fn list(places: &Places) -> Result<(), Error> {
     for set in Set::all() {
         let place = match set.find(places) {
             Ok(folder) => folder.display().to_string(),
-            Err(Error::Missing { .. }) if set.find_parquet(places).is_some() => {
-                set.find_parquet(places).unwrap_or_default().display().to_string()
-            }
-            Err(Error::Missing { .. }) if set.mirrors.is_empty() => {
-                "not here, and made from others: see data/README.md".into()
-            }
-            Err(Error::Missing { .. }) => format!("not here; `data fetch {}`", set.name),
+            Err(Error::Missing { .. }) => match set.find_parquet(places) {
+                Some(folder) => folder.display().to_string(),
+                None if set.mirrors.is_empty() => {
+                    "not here, and made from others: see data/README.md".into()
+                }
+                None => format!("not here; `data fetch {}`", set.name),
+            },
             Err(error) => return Err(error),
         };
         let kind = if set.images { "images" } else { "text" };
@@ -109,10 +104,8 @@ fn verify(names: &[String], places: &Places) -> Result<(), Error> {
                 set.verify(&folder)?;
                 say(&format!("{:16} ok, {}", set.name, folder.display()));
             }
-            // Read with downloads allowed, but nothing is missing that could be fetched.
             Err(Error::Missing { .. }) if set.find_parquet(places).is_some() => {
-                let here = gumbel_experiments::places(places.directories().first().cloned());
-                say(&format!("{:16} ok, {}", set.name, whole(&set, &here)?));
+                say(&format!("{:16} ok, {}", set.name, whole(&set, places)?));
             }
             Err(Error::Missing { .. }) if names.is_empty() => {
                 say(&format!("{:16} not here", set.name));

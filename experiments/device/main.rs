@@ -2,7 +2,6 @@
 mod estimators;
 mod operations;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor, Var};
 use clap::Parser;
 use gumbel::Key;
+use gumbel_experiments::say;
 use gumbel_kernels::optimizer::{AdamStep, AdamTensors, adam_update_all, sums_of_squares};
 use gumbel_training::DeviceChoice;
 
@@ -44,11 +44,6 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-fn say(line: &str) {
-    // Where no one reads any more there is nothing to say.
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// All checks; how many failed.

@@ -9,6 +9,6 @@ mod probe;
 pub use config::{Config, DataArgs, DataConfig, EvaluationConfig, ImageArgs};
 pub use data::{Data, Names, loaded};
 pub use evaluate::{Evaluator, Judged};
-pub use output::{print, told, write_report, write_summary};
+pub use output::{print, say, told, write_and_say, write_report, write_summary};
 pub use places::places;
 pub use probe::{ProbeConfig, probe, variables};

@@ -1,6 +1,8 @@
 //! Standard output: what a script reads from the program.
 use std::io::{ErrorKind, Write, stdout};
+use std::path::Path;
 
+use anyhow::Context;
 use gumbel_training::{Error, Result, Run};
 use serde::Serialize;
 
@@ -26,6 +28,18 @@ pub fn write_report(run: &Run, more: &[(&str, String)]) -> Result<()> {
         run.write_file("course.svg", svg.as_bytes())?;
     }
     run.write_file("report.html", page.as_bytes()).map(drop)
+}
+
+/// A line to standard output. Where no one reads any more there is nothing to say.
+pub fn say(line: &str) {
+    let _ = writeln!(stdout(), "{line}");
+}
+
+/// Writes a file, and says where it is.
+pub fn write_and_say(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+    say(&format!("in {}", path.display()));
+    Ok(())
 }
 
 /// An error and what led to it, each thing said once.

@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report::say(&format!("error: {error:#}"));
+            gumbel_experiments::say(&format!("error: {error:#}"));
             ExitCode::from(70)
         }
     }

@@ -1,10 +1,10 @@
 //! The tables, as text to read and as numbers.
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use gumbel::lab::{Estimate, Measurement};
+use gumbel_experiments::say;
 use gumbel_training::Environment;
 
 use crate::estimators::Entry;
@@ -16,11 +16,6 @@ pub(crate) struct Report {
     csv: String,
     /// Claims of unbiasedness that the measurement contradicts.
     pub(crate) refuted: usize,
-}
-
-/// One line to the terminal; nobody may be listening.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 impl Report {

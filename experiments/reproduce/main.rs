@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use cell::Job;
-use gumbel_experiments::told;
+use gumbel_experiments::{say, told};
 use gumbel_sweep::{Event, Outcome, Place, Requests, State, work};
 use record::Record;
 use table::{Budget, TABLES, Table};
@@ -137,7 +137,10 @@ fn to_do(
     record: &mut Record<'_>,
 ) -> Result<Vec<(gumbel_sweep::Job, State)>> {
     let mut todo = Vec::new();
-    for job in jobs.iter().filter(|job| !record.is_complete(job)).collect::<Vec<_>>() {
+    for job in jobs {
+        if record.is_complete(job) {
+            continue;
+        }
         let state = place.state(&job.run)?;
         if let State::Done(directory) = &state {
             record.take(job, directory)?;
@@ -170,9 +173,4 @@ fn tell(event: &Event<'_>, jobs: &[Job], record: &mut Record<'_>) -> Result<()> 
 
 fn say_of(job: &gumbel_sweep::Job, state: &State) {
     say(&format!("{} seed {}: {state}", job.label, job.seed));
-}
-
-/// A line for a person. A reader that has gone away is no reason to stop.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

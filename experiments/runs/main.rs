@@ -6,9 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
-use gumbel_experiments::told;
+use gumbel_experiments::{say, told, write_and_say};
 use gumbel_hub::Hub;
 use gumbel_report::{Comparison, Interval, Record, card, find_runs, run_page};
 
@@ -151,11 +151,6 @@ fn push(_: &Path, _: &str, _: bool) -> Result<()> {
     .into())
 }
 
-/// A line to standard output. Where no one reads any more there is nothing to say.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
 /// A broken run is said and left out, so that it does not hide the others.
 fn records(places: &[PathBuf]) -> Result<Vec<Record>> {
     let mut records = Vec::new();
@@ -213,7 +208,7 @@ fn show(directory: &Path, html: Option<&Path>) -> Result<()> {
         }
     }
     if let Some(path) = html {
-        write(path, &run_page(&record, &[])?)?;
+        write_and_say(path, &run_page(&record, &[])?)?;
     }
     Ok(())
 }
@@ -232,12 +227,6 @@ fn compare(places: &[PathBuf], split: &str, [html, csv]: [&Path; 2]) -> Result<(
             say(&format!("  {metric:32} {mean:12.4}{half}"));
         }
     }
-    write(html, &comparison.page(split)?)?;
-    write(csv, &comparison.csv(split))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
-    say(&format!("in {}", path.display()));
-    Ok(())
+    write_and_say(html, &comparison.page(split)?)?;
+    write_and_say(csv, &comparison.csv(split))
 }

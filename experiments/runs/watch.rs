@@ -5,9 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
+use gumbel_experiments::say;
 use gumbel_report::Record;
-
-use crate::say;
 
 /// Moves to the upper left corner and clears what is below.
 const AGAIN: &str = "\x1b[H\x1b[J";

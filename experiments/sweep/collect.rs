@@ -3,10 +3,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use gumbel_report::{Comparison, Record, csv_line};
+use gumbel_experiments::{say, write_and_say};
+use gumbel_report::{Comparison, Record, csv_line, distinct};
 use gumbel_sweep::{Job, State, Sweep};
-
-use crate::say;
 
 /// Writes `runs.csv`, a line for each case; `groups.csv` and `compare.html`, seeds together.
 pub(crate) fn collect(sweep: &Sweep, jobs: &[(Job, State)], out: &Path, split: &str) -> Result<()> {
@@ -26,21 +25,16 @@ pub(crate) fn collect(sweep: &Sweep, jobs: &[(Job, State)], out: &Path, split: &
     }
     let folder = out.join("sweeps").join(gumbel_sweep::plain(&sweep.name));
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    write(&folder.join("runs.csv"), &runs(sweep, &records, split))?;
+    write_and_say(&folder.join("runs.csv"), &runs(sweep, &records, split))?;
     let done = |record: &Record| record.status == "done";
     let comparison = Comparison::new(records.into_iter().flatten().filter(done).collect());
-    write(&folder.join("groups.csv"), &comparison.csv(split))?;
-    write(&folder.join("compare.html"), &comparison.page(split)?)
+    write_and_say(&folder.join("groups.csv"), &comparison.csv(split))?;
+    write_and_say(&folder.join("compare.html"), &comparison.page(split)?)
 }
 
 /// A line for each case: what it is, how it stands, its last numbers.
 fn runs(sweep: &Sweep, records: &[Option<Record>], split: &str) -> String {
-    let mut metrics: Vec<String> = Vec::new();
-    for name in records.iter().flatten().flat_map(|record| record.metrics(split)) {
-        if !metrics.contains(&name) {
-            metrics.push(name);
-        }
-    }
+    let metrics = distinct(records.iter().flatten().flat_map(|record| record.metrics(split)));
     let mut head = vec!["index".to_owned()];
     head.extend(sweep.keys.iter().cloned());
     head.extend(["seed", "status", "steps"].map(str::to_owned));
@@ -61,10 +55,4 @@ fn runs(sweep: &Sweep, records: &[Option<Record>], split: &str) -> String {
         text += &csv_line(&line);
     }
     text
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
-    say(&format!("in {}", path.display()));
-    Ok(())
 }

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args as Options, Parser, Subcommand};
-use gumbel_experiments::told;
+use gumbel_experiments::{say, told};
 use gumbel_sweep::{Case, Error, Event, Job, Place, Requests, Slurm, State, Sweep, work};
 
 /// Run a grid of configurations times seeds, some at a time or as an array of jobs.
@@ -167,9 +167,9 @@ fn run(task: &Task) -> Result<u8> {
 fn run_cases(what: &What, index: Option<usize>, at_once: u16) -> Result<u8> {
     let mut requests = Requests::listen()?;
     let opened = Opened::new(what)?;
-    let jobs = opened.jobs(index)?;
+    let mut jobs = opened.jobs(index)?;
     let outcome =
-        work::<Error>(jobs, at_once.into(), &opened.place, &mut requests, &mut |event| {
+        work::<Error>(jobs.clone(), at_once.into(), &opened.place, &mut requests, &mut |event| {
             match event {
                 Event::Begins(job, state) => say(&format!("{}: {state}", job.label)),
                 Event::Ended(job, ended) => say(&format!("{}: {ended}", job.label)),
@@ -177,7 +177,9 @@ fn run_cases(what: &What, index: Option<usize>, at_once: u16) -> Result<u8> {
             Ok(())
         })?;
     if index.is_none() {
-        let jobs = opened.jobs(None)?;
+        for (job, state) in &mut jobs {
+            *state = opened.place.state(job)?;
+        }
         if jobs.iter().any(|(_, state)| matches!(state, State::Done(_))) {
             collect::collect(&opened.sweep, &jobs, &what.out, "test")?;
         }
@@ -230,9 +232,4 @@ fn give_to_sbatch(script: &str) -> Result<()> {
     let status = sbatch.wait().context("waiting for sbatch")?;
     ensure!(status.success(), Error::Usage("sbatch refused, see its message above".into()));
     Ok(())
-}
-
-/// A line to standard output. Where no one reads any more there is nothing to say.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

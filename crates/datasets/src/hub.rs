@@ -17,14 +17,14 @@ pub(crate) struct FromHub<'a> {
     entry: &'static Entry,
     set: &'a HubSet,
     places: &'a Places,
-    downloads: &'a Downloads,
+    /// None where nothing may be fetched.
+    downloads: Option<&'a Downloads>,
 }
 
 impl<'a> FromHub<'a> {
-    /// None where the set is on no hub, or nothing may be fetched.
+    /// None where the set is on no hub.
     pub(crate) fn new(entry: &'static Entry, places: &'a Places) -> Option<Self> {
-        let (set, downloads) = (entry.hub.as_ref()?, places.downloads()?);
-        Some(Self { entry, set, places, downloads })
+        Some(Self { entry, set: entry.hub.as_ref()?, places, downloads: places.downloads() })
     }
 
     fn repository(&self) -> Result<Repository> {
@@ -42,7 +42,8 @@ impl<'a> FromHub<'a> {
     pub(crate) fn here(&self, split: Split) -> Result<Option<Images>> {
         let file = self.file(split);
         let in_places = self.places.directories().iter().map(|place| self.set.path(place, file));
-        let cached = self.downloads.hub().cached(&self.repository()?, file.path);
+        let repository = self.repository()?;
+        let cached = self.downloads.and_then(|d| d.hub().cached(&repository, file.path));
         for path in in_places.chain(cached) {
             if path.is_file()
                 && let Ok(images) = self.read(&path, split)
@@ -53,37 +54,31 @@ impl<'a> FromHub<'a> {
         Ok(None)
     }
 
-    /// Fetches the file of the split into the last place, and reads it; else why not, with the host that was asked.
-    pub(crate) fn fetch(&self, split: Split) -> Result<Images, String> {
-        let hub = self.downloads.hub();
-        let said = |why: String| format!("{} ({why})", hub.host());
-        let place = self.places.directories().last().ok_or("there is no place to put it")?;
+    /// Fetches the file of the split into the last place, where that is allowed, and reads it; else what was tried.
+    pub(crate) fn fetch(&self, split: Split) -> Result<Images, Vec<String>> {
+        let (Some(downloads), Some(place)) = (self.downloads, self.places.directories().last())
+        else {
+            return Err(Vec::new());
+        };
+        self.fetch_to(place, downloads, split).map_err(|why| vec![why])
+    }
+
+    fn fetch_to(
+        &self,
+        place: &Path,
+        downloads: &Downloads,
+        split: Split,
+    ) -> Result<Images, String> {
+        let said = |why: String| format!("{} ({why})", downloads.hub().host());
         let file = self.file(split);
         let path = self.set.path(place, file);
         let repository = self.repository().map_err(|error| error.to_string())?;
-        let bytes = self.shown(&repository, file).map_err(|error| said(error.to_string()))?;
+        let bytes = shown(downloads, &repository, file).map_err(|error| said(error.to_string()))?;
         self.put(&path, &bytes).map_err(|error| format!("cannot write here: {error}"))?;
         self.read(&path, split).map_err(|error| {
             let _ = fs::remove_file(&path);
             said(error.to_string())
         })
-    }
-
-    /// The bytes, while the watcher is told how they come.
-    fn shown(&self, repository: &Repository, file: &HubFile) -> gumbel_hub::Result<Vec<u8>> {
-        let watcher: &dyn Watcher = self.downloads.watcher();
-        let begun = Cell::new(false);
-        let progress = |held: u64, total: Option<u64>| {
-            if !begun.replace(true) {
-                watcher.begin(file.path, total.unwrap_or(file.most), 0);
-            }
-            watcher.progress(held);
-        };
-        let bytes = self.downloads.hub().fetch(repository, file.path, file.most, &progress);
-        if begun.get() {
-            watcher.end();
-        }
-        bytes
     }
 
     /// Whole or not at all.
@@ -114,6 +109,27 @@ impl<'a> FromHub<'a> {
         let origin = Origin::Folder(path.to_path_buf());
         rows.take(&all).images((self.entry.name, split), origin)
     }
+}
+
+/// The bytes, while the watcher is told how they come.
+fn shown(
+    downloads: &Downloads,
+    repository: &Repository,
+    file: &HubFile,
+) -> gumbel_hub::Result<Vec<u8>> {
+    let watcher: &dyn Watcher = downloads.watcher();
+    let begun = Cell::new(false);
+    let progress = |held: u64, total: Option<u64>| {
+        if !begun.replace(true) {
+            watcher.begin(file.path, total.unwrap_or(file.most), 0);
+        }
+        watcher.progress(held);
+    };
+    let bytes = downloads.hub().fetch(repository, file.path, file.most, &progress);
+    if begun.get() {
+        watcher.end();
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -208,6 +224,12 @@ mod tests {
             "{text}"
         );
         assert!(!root.path().join("hub/o/m/m/train/0.parquet").exists());
+        // Where nothing may be fetched, what is there is read all the same.
+        let here = Places::new(vec![root.path().into()]);
+        assert!(load_entry(entry, Split::Train, &here).is_err());
+        std::fs::create_dir_all(root.path().join("hub/o/m/m/train")).unwrap();
+        fs::write(root.path().join("hub/o/m/m/train/0.parquet"), file(0..6)).unwrap();
+        assert_eq!(load_entry(entry, Split::Train, &here).unwrap().len(), 4);
         // Nor is a wrong one that lies in a place.
         let path = root.path().join("hub/o/m/m/train/0.parquet");
         fs::write(&path, &other).unwrap();

@@ -35,10 +35,8 @@ pub(crate) fn load_entry(entry: &'static Entry, split: Split, places: &Places) -
     match places.find(entry) {
         Ok(folder) => read(entry, split, &folder),
         Err(Error::Missing { title, files, instead, looked_in, mut tried }) => {
-            hub.fetch(split).map_err(|why| {
-                if !tried.contains(&why) {
-                    tried.push(why);
-                }
+            hub.fetch(split).map_err(|more| {
+                tried.extend(more);
                 Error::Missing { title, files, instead, looked_in, tried }
             })
         }

@@ -20,8 +20,7 @@ fn path(name: &str) -> Option<PathBuf> {
 }
 
 /// The cache directory of the user: `$XDG_CACHE_HOME`, or `~/.cache` if that is unset or relative.
-#[must_use]
-pub fn user_cache() -> Option<PathBuf> {
+fn user_cache() -> Option<PathBuf> {
     let absolute = |name| path(name).filter(|path| path.is_absolute());
     absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))
 }

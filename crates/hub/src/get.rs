@@ -1,35 +1,17 @@
 //! One file over the network, whole and right or not at all.
 use std::io::Read;
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use ureq::http::{Response, StatusCode, header};
-use ureq::{Agent, Body, Timeout};
+use ureq::{Agent, Body};
 
+use crate::network::{Limits, Patience, is_unreachable, part};
 use crate::{Error, Progress, Result};
 
-/// How often a server is asked that fails for a moment.
-const TRIES: u32 = 5;
 /// Most servers that send on to another.
 const REDIRECTS: usize = 5;
 /// Bytes between two reports.
 const PIECE: usize = 1 << 16;
-
-/// Waits that end a try.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) connect: Duration,
-    /// Between two pieces.
-    pub(crate) silence: Duration,
-    /// Before the second try; doubled for each one more.
-    pub(crate) pause: Duration,
-}
-
-pub(crate) const LIMITS: Limits = Limits {
-    connect: Duration::from_secs(15),
-    silence: Duration::from_secs(30),
-    pause: Duration::from_millis(200),
-};
 
 /// What is asked for.
 pub(crate) struct Get<'a> {
@@ -61,21 +43,18 @@ struct Held {
 impl Get<'_> {
     /// The file, as long as the server sends something or seems to be busy.
     pub(crate) fn bytes(&self, progress: &Progress<'_>) -> Result<Vec<u8>> {
-        let agent = self.agent();
+        // Where it leads is looked at, and the token does not go there.
+        let agent = self.limits.agent(self.endpoint, 0);
         let mut held = Held::default();
-        let (mut failed, mut most) = (0, 0);
+        let mut patience = Patience::new(&self.limits, 0);
         loop {
             match self.attempt(&agent, &mut held, progress) {
                 Ok(()) => return self.checked(held),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing(why)) => {
-                    // Only what was never there before is progress.
-                    failed = if held.bytes.len() > most { 1 } else { failed + 1 };
-                    most = most.max(held.bytes.len());
-                    if failed == TRIES {
+                    if !patience.again(held.bytes.len() as u64) {
                         return Err(self.unavailable(&why));
                     }
-                    std::thread::sleep(self.limits.pause * 2u32.pow(failed - 1));
                 }
             }
         }
@@ -87,22 +66,6 @@ impl Get<'_> {
 
     fn corrupt(&self, why: &str) -> Error {
         Error::Corrupt(format!("{}{}: {why}", self.endpoint, self.path))
-    }
-
-    fn agent(&self) -> Agent {
-        Agent::config_builder()
-            .https_only(self.endpoint.starts_with("https://"))
-            .http_status_as_error(false)
-            // Where it leads is looked at, and the token does not go there.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_resolve(Some(self.limits.connect))
-            .timeout_connect(Some(self.limits.connect))
-            .timeout_recv_response(Some(self.limits.silence))
-            .timeout_per_read(Some(self.limits.silence))
-            .user_agent(concat!("gumbel/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into()
     }
 
     fn attempt(
@@ -186,8 +149,8 @@ impl Get<'_> {
             StatusCode::PARTIAL_CONTENT => {
                 let first = held.bytes.len() as u64;
                 match part(&response).filter(|(start, _)| first > 0 && *start == first) {
-                    Some((_, total)) => Some(total),
-                    None => return Err(held.forget("it sent another part than was asked for")),
+                    Some((_, Some(total))) => Some(total),
+                    _ => return Err(held.forget("it sent another part than was asked for")),
                 }
             }
             StatusCode::RANGE_NOT_SATISFIABLE => return Err(held.forget("status 416")),
@@ -265,23 +228,6 @@ impl Held {
     }
 }
 
-/// Whether there is no network to the host, so that a second try only takes time.
-#[must_use]
-pub fn is_unreachable(error: &ureq::Error) -> bool {
-    match error {
-        ureq::Error::BadUri(_)
-        | ureq::Error::HostNotFound
-        | ureq::Error::ConnectionFailed
-        | ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
-        ureq::Error::Io(error) => {
-            // The standard library has no kind for a name that cannot be resolved.
-            error.kind() == std::io::ErrorKind::ConnectionRefused
-                || error.to_string().starts_with("failed to lookup address")
-        }
-        _ => false,
-    }
-}
-
 /// Scheme and host of a URL.
 fn origin(url: &str) -> &str {
     let start = url.find("://").map_or(0, |at| at + 3);
@@ -291,13 +237,6 @@ fn origin(url: &str) -> &str {
 
 fn length(response: &Response<Body>) -> Option<u64> {
     response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Where a part starts, and how long the whole is, by its header: `bytes 100-199/1000`.
-fn part(response: &Response<Body>) -> Option<(u64, u64)> {
-    let range = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
-    let (part, total) = range.strip_prefix("bytes ")?.split_once('/')?;
-    Some((part.split('-').next()?.trim().parse().ok()?, total.trim().parse().ok()?))
 }
 
 /// The SHA-256 that a hub says a large file has.

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::environment::{endpoint, hub_cache, offline, token};
-use crate::get::{Get, LIMITS, Limits};
+use crate::get::Get;
+use crate::network::{self, LIMITS, Limits};
 use crate::{Error, Repository, Result};
 
 /// Is told how many bytes came, and of how many.
@@ -67,7 +68,7 @@ impl Hub {
     /// The host that is asked.
     #[must_use]
     pub fn host(&self) -> &str {
-        self.endpoint.split_once("://").map_or(&self.endpoint, |(_, host)| host)
+        network::host(&self.endpoint)
     }
 
     /// A file that the hub's own programs fetched before.

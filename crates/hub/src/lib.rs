@@ -12,12 +12,12 @@ mod get;
 mod hub;
 #[cfg(any(test, feature = "mock"))]
 pub mod mock;
+pub mod network;
 #[cfg(feature = "push")]
 mod push;
 mod repository;
 
-pub use environment::{offline, user_cache};
-pub use get::is_unreachable;
+pub use environment::offline;
 pub use hub::{Hub, Progress};
 pub use repository::{Kind, Repository};
 

@@ -23,7 +23,7 @@ pub use compare::{Comparison, Group, csv_line};
 pub use interval::{Interval, mean_and_interval};
 pub use page::{Page, escaped};
 pub use plot::{Axes, Line, Panel, svg, svg_of_each};
-pub use record::{Point, Record, find_runs};
+pub use record::{Point, Record, distinct, find_runs};
 pub use run_page::{course, run_page};
 
 /// What can go wrong with a report.

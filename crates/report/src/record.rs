@@ -125,7 +125,8 @@ impl Record {
 }
 
 /// Each name once, in the order in which they first occur.
-pub(crate) fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
+#[must_use]
+pub fn distinct(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut once = Vec::new();
     for name in names {
         if !once.contains(&name) {

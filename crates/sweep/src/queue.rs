@@ -33,6 +33,8 @@ pub struct Ended {
     pub done: Option<PathBuf>,
     /// How long it took this time.
     pub elapsed: Duration,
+    /// Whether it was asked to stop.
+    asked: bool,
 }
 
 impl Ended {
@@ -42,10 +44,11 @@ impl Ended {
         self.status.code() == Some(NOT_FINITE)
     }
 
-    /// Whether it stopped on request and can go on.
+    /// Whether it stopped on request and can go on; one that was asked before it listened ends by the signal.
     #[must_use]
     pub fn stopped(&self) -> bool {
-        self.status.code() == Some(STOPPED)
+        let code = self.status.code();
+        code == Some(STOPPED) || (self.asked && code.is_none())
     }
 }
 
@@ -54,7 +57,7 @@ impl fmt::Display for Ended {
         let minutes = self.elapsed.as_secs_f64() / 60.;
         match (&self.done, self.status.code()) {
             (Some(_), _) => write!(f, "done"),
-            (None, Some(STOPPED)) => write!(f, "stopped, to be gone on with"),
+            (None, _) if self.stopped() => write!(f, "stopped, to be gone on with"),
             (None, Some(NOT_FINITE)) => write!(f, "FAILED: not finite (exit code {NOT_FINITE})"),
             (None, Some(0)) => write!(f, "FAILED: ended without a result"),
             (None, Some(code)) => write!(f, "FAILED with exit code {code}, see its message above"),
@@ -155,9 +158,7 @@ pub fn work<E: From<Error>>(
         {
             ended.done = Some(directory);
         }
-        // One that was asked before it listened ends by the signal, and can go on as well.
-        let asked = requests.any() && ended.status.code().is_none();
-        match (&ended.done, ended.stopped() || asked) {
+        match (&ended.done, ended.stopped()) {
             (Some(_), _) => outcome.done += 1,
             (None, true) => outcome.left += 1,
             (None, false) => outcome.failed += 1,
@@ -185,8 +186,8 @@ fn first_ended(
             let Some(run) = running.get_mut(i) else { break };
             if let Some(status) = run.process.try_wait().map_err(Error::io("waiting for a run"))? {
                 let run = running.swap_remove(i);
-                let elapsed = run.since.elapsed();
-                return Ok(Some((run.job.clone(), Ended { status, done: None, elapsed })));
+                let (elapsed, asked) = (run.since.elapsed(), requests.any());
+                return Ok(Some((run.job.clone(), Ended { status, done: None, elapsed, asked })));
             }
         }
         sleep(Duration::from_millis(100));

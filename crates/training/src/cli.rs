@@ -137,12 +137,12 @@ impl RunArgs {
         presets: &Presets,
         overrides: &[String],
     ) -> Result<Option<String>> {
+        if !self.print_config && !self.dry_run {
+            return Ok(None);
+        }
         let toml = config::to_toml(config)?;
         if self.print_config {
             return Ok(Some(toml));
-        }
-        if !self.dry_run {
-            return Ok(None);
         }
         let stored = self.resume.as_ref().map(|directory| directory.join(CONFIG));
         let preset = self.preset(presets)?;

@@ -3,17 +3,17 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use gumbel_hub::is_unreachable;
+use gumbel_hub::network::{Patience, host, is_unreachable, part};
 use ureq::http::{StatusCode, header};
-use ureq::{Agent, Body, http};
+use ureq::{Agent, Body};
 
 use super::lock::lock;
 use super::{Limits, Watcher};
 use crate::catalogue::DataFile;
 use crate::verify::{likeness, sha256};
 
-/// How often a mirror is asked that fails for a moment.
-const TRIES: u32 = 5;
+/// Most servers that send on to another.
+const REDIRECTS: u32 = 10;
 /// Bytes between two reports.
 const PIECE: usize = 1 << 16;
 
@@ -73,38 +73,21 @@ impl Transfer<'_> {
 
     /// Asks a mirror as long as it sends something or seems to be busy.
     fn ask(&self, url: &str) -> Result<(), Failure> {
-        let agent = self.agent(url);
-        let mut failed = 0;
+        let agent = self.limits.network.agent(url, REDIRECTS);
+        let mut patience = Patience::new(&self.limits.network, self.held());
         loop {
-            let before = self.held();
-            self.watcher.begin(self.file.name, self.file.bytes, before);
+            self.watcher.begin(self.file.name, self.file.bytes, self.held());
             let outcome = self.attempt(&agent, url);
             self.watcher.end();
             match outcome {
                 Err(Failure::Passing(why)) => {
-                    failed = if self.held() > before { 1 } else { failed + 1 };
-                    if failed == TRIES {
+                    if !patience.again(self.held()) {
                         return Err(Failure::Mirror(why));
                     }
-                    std::thread::sleep(self.limits.pause * 2u32.pow(failed - 1));
                 }
                 other => return other,
             }
         }
-    }
-
-    fn agent(&self, url: &str) -> Agent {
-        Agent::config_builder()
-            // A redirect must not lead out of an encrypted connection.
-            .https_only(url.starts_with("https://"))
-            .http_status_as_error(false)
-            .timeout_resolve(Some(self.limits.connect))
-            .timeout_connect(Some(self.limits.connect))
-            .timeout_recv_response(Some(self.limits.silence))
-            .timeout_per_read(Some(self.limits.silence))
-            .user_agent(concat!("gumbel/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into()
     }
 
     /// What came so far is named by the hash of the whole, so that it is never continued as another file.
@@ -140,7 +123,11 @@ impl Transfer<'_> {
         })?;
         let goes_on = match response.status() {
             StatusCode::OK => false,
-            StatusCode::PARTIAL_CONTENT if starts_at(&response) == Some(held) => true,
+            StatusCode::PARTIAL_CONTENT
+                if part(&response).is_some_and(|(start, _)| start == held) =>
+            {
+                true
+            }
             // Nothing after what is held, or another part than asked for: from the beginning.
             StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
                 fs::remove_file(self.part())?;
@@ -208,18 +195,6 @@ impl Transfer<'_> {
     }
 }
 
-/// Where a part starts, by its header.
-fn starts_at(response: &http::Response<Body>) -> Option<u64> {
-    let range = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
-    range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
-}
-
-/// The host of a URL, to say who was asked.
-fn host(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -229,9 +204,11 @@ mod tests {
     use gumbel_hub::mock::{Fault, Mock};
 
     const LIMITS: Limits = Limits {
-        connect: Duration::from_millis(500),
-        silence: Duration::from_millis(300),
-        pause: Duration::from_millis(5),
+        network: gumbel_hub::network::Limits {
+            connect: Duration::from_millis(500),
+            silence: Duration::from_millis(300),
+            pause: Duration::from_millis(5),
+        },
         lock: Duration::from_secs(20),
     };
 
@@ -347,6 +324,8 @@ mod tests {
             (vec![Fault::Status(500); 9], "500"),
             (vec![Fault::Silent; 9], "timeout"),
             (vec![Fault::Short(0); 9], "0 of 200000"),
+            // Never more than before, however long it goes on.
+            (vec![vec![Fault::Cut(70_000), Fault::WrongRange]; 9].concat(), "disconnected"),
         ] {
             let folder = tempfile::tempdir().unwrap();
             let tried = fetch(folder.path(), &file, &[&folder_of(&Mock::serve(&bytes, faults))])

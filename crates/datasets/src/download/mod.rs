@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gumbel_hub::Hub;
+use gumbel_hub::{Hub, network};
 
 use crate::catalogue::DataFile;
 
@@ -19,21 +19,12 @@ use file::Transfer;
 /// Waits that end a try.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    connect: Duration,
-    /// Between two pieces.
-    silence: Duration,
-    /// Before the second try of a mirror that failed for a moment; doubled for each one more.
-    pause: Duration,
+    network: network::Limits,
     /// For another process that fetches the same file.
     lock: Duration,
 }
 
-const LIMITS: Limits = Limits {
-    connect: Duration::from_secs(15),
-    silence: Duration::from_secs(30),
-    pause: Duration::from_millis(200),
-    lock: Duration::from_secs(600),
-};
+const LIMITS: Limits = Limits { network: network::LIMITS, lock: Duration::from_secs(600) };
 
 /// Is told how a download gets on.
 pub trait Watcher: Send + Sync {
