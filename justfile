@@ -29,6 +29,10 @@ test *ARGS:
 lab *ARGS:
     cargo run --release --locked --bin lab -- "$@"
 
+# Measure what the temperature does to gradients and to trained models; `--budget cpu` writes docs/results/temperature.md
+run-temperature *ARGS:
+    cargo run --release --locked --bin temperature -- "$@"
+
 # Run the cells of a published table and write the result beside it; `just reproduce` lists the tables
 reproduce *ARGS:
     cargo build --release --locked --bin vae --bin predict --bin semi --bin lm --bin reproduce

@@ -23,11 +23,16 @@ pub(crate) fn draw(table: &Table, results: &Results, curves: &Curves) -> Result<
     let (panels, axes) = match table.figure {
         Figure::Curves => (
             learning_curves(table, curves),
-            Axes { x: "step".to_owned(), y: curves_label(curves), logarithmic: false },
+            Axes { x: "step".to_owned(), y: curves_label(curves), log_x: false, log_y: false },
         ),
         Figure::Temperature => (
             by_temperature(table, results),
-            Axes { x: "temperature".to_owned(), y: "test, nats".to_owned(), logarithmic: true },
+            Axes {
+                x: "temperature".to_owned(),
+                y: "test, nats".to_owned(),
+                log_x: true,
+                log_y: false,
+            },
         ),
     };
     if panels.is_empty() {

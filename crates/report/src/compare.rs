@@ -167,7 +167,7 @@ impl Comparison {
         };
         let panels: Vec<Panel> = metrics.iter().filter_map(panel).collect();
         if !panels.is_empty() {
-            let axes = Axes { x: "step".to_owned(), y: String::new(), logarithmic: false };
+            let axes = Axes { x: "step".to_owned(), y: String::new(), log_x: false, log_y: false };
             page.section(&format!("Course, {split}"), &Page::panels(&panels, &axes)?);
         }
         Ok(page.finish())

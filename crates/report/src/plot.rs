@@ -50,7 +50,7 @@ pub struct Panel {
     pub lines: Vec<Line>,
 }
 
-/// How the axes of all panels are labelled, and whether the horizontal one is logarithmic.
+/// How the axes of all panels are labelled, and whether they are logarithmic.
 #[derive(Clone, Debug)]
 pub struct Axes {
     /// The horizontal one.
@@ -58,7 +58,9 @@ pub struct Axes {
     /// The vertical one.
     pub y: String,
     /// Whether `x` is on a logarithmic axis.
-    pub logarithmic: bool,
+    pub log_x: bool,
+    /// Whether `y` is on a logarithmic axis.
+    pub log_y: bool,
 }
 
 /// Panels side by side, three to a row, as an SVG.
@@ -108,23 +110,32 @@ fn draw_panel(
     axes: &Axes,
     area: &DrawingArea<SVGBackend<'_>, Shift>,
 ) -> Drawing<()> {
-    let scaled = |x: f64| if axes.logarithmic { x.log10() } else { x };
+    let scaled = |x: f64| if axes.log_x { x.log10() } else { x };
+    let risen = |y: f64| if axes.log_y { y.log10() } else { y };
     // What is not a number, or has no logarithm, has no place.
     let placed = |line: &Line| {
-        let points = line.points.iter().map(|(x, y)| (scaled(*x), *y));
+        let points = line.points.iter().map(|(x, y)| (scaled(*x), risen(*y)));
         points.filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
     };
     let points: Vec<Vec<(f64, f64)>> = panel.lines.iter().map(placed).collect();
     let (x, y) = (
         extent(points.iter().flatten().map(|p| p.0)),
-        extent(panel.lines.iter().flat_map(ends).chain(points.iter().flatten().map(|p| p.1))),
+        extent(
+            panel
+                .lines
+                .iter()
+                .flat_map(ends)
+                .map(risen)
+                .chain(points.iter().flatten().map(|p| p.1)),
+        ),
     );
     let plain = |value: f64| match value.abs() >= 1e4 {
         true => format!("{}k", number(value / 1000.)),
         false => number(value),
     };
-    let x_label = |value: &f64| plain(if axes.logarithmic { 10f64.powf(*value) } else { *value });
-    let y_label = |value: &f64| plain(*value);
+    let label = |value: f64, log: bool| plain(if log { 10f64.powf(value) } else { value });
+    let x_label = |value: &f64| label(*value, axes.log_x);
+    let y_label = |value: &f64| label(*value, axes.log_y);
     let style = |size: i32| ("sans-serif", size).into_font().color(&INK);
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, style(14))
@@ -153,7 +164,8 @@ fn draw_panel(
         let colour = COLOURS[index % COLOURS.len()];
         if line.band.len() == line.points.len() {
             let edge = |sign: f64| {
-                let edge = move |((x, y), half): (&(f64, f64), &f64)| (scaled(*x), y + sign * half);
+                let edge =
+                    move |((x, y), half): (&(f64, f64), &f64)| (scaled(*x), risen(y + sign * half));
                 line.points.iter().zip(&line.band).map(edge)
             };
             let around =
@@ -223,7 +235,7 @@ mod tests {
             band: vec![0.5, 0.1, 0.1, 2.],
         };
         let panel = Panel { title: "a < b".to_owned(), lines: vec![line] };
-        let axes = Axes { x: "step".to_owned(), y: "nats".to_owned(), logarithmic: false };
+        let axes = Axes { x: "step".to_owned(), y: "nats".to_owned(), log_x: false, log_y: false };
         let text = svg(&[panel.clone(), panel], &axes).unwrap();
         assert_eq!((text.matches("<circle").count(), text.matches("<polygon").count()), (6, 2));
         assert!(text.contains("posterior") && text.contains("a &lt; b") && !text.contains("NaN"));

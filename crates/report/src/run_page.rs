@@ -52,7 +52,7 @@ pub fn course(run: &Record) -> Result<Option<String>> {
 }
 
 fn axes() -> Axes {
-    Axes { x: "step".to_owned(), y: String::new(), logarithmic: false }
+    Axes { x: "step".to_owned(), y: String::new(), log_x: false, log_y: false }
 }
 
 fn result(run: &Record) -> String {

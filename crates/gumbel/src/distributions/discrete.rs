@@ -4,6 +4,9 @@ use gumbel_kernels::Key;
 
 use super::{Bernoulli, BinConcrete, Categorical, ExpConcrete, StickBreakingGaussian, Temperature};
 
+/// Joint values above which enumeration is refused.
+pub(crate) const MOST_JOINT_VALUES: usize = 1 << 16;
+
 /// The law of a discrete latent variable: bits or one-hot vectors.
 #[derive(Clone, Debug)]
 pub enum Discrete {
@@ -105,6 +108,39 @@ impl Discrete {
         match self {
             Self::Bernoulli(d) => d.sample(samples, key),
             Self::Categorical(d) => d.sample(samples, key),
+        }
+    }
+
+    /// `K^N`, the number of joint values; none beyond the range of numbers.
+    #[must_use]
+    pub fn joint_values(&self) -> Option<usize> {
+        u32::try_from(self.variables()).ok().and_then(|n| self.categories().checked_pow(n))
+    }
+
+    /// Every joint value once: `[K^N, 1, N]` of bits, `[K^N, 1, N, K]` of one-hot vectors, in the dtype of the logits.
+    ///
+    /// Value `m` has the digits of `m` in base `K`, the least first.
+    ///
+    /// # Errors
+    /// If there are more than 2¹⁶.
+    pub fn enumerate_support(&self) -> Result<Tensor> {
+        let (n, k, logits) = (self.variables(), self.categories(), self.logits());
+        let Some(total) = self.joint_values().filter(|total| *total <= MOST_JOINT_VALUES) else {
+            candle_core::bail!(
+                "{k}^{n} joint values are more than the {MOST_JOINT_VALUES} that can be enumerated"
+            )
+        };
+        let digits = (0..total).flat_map(|m| (0..n).map(move |v| m / k.pow(v as u32) % k));
+        let digits: Vec<u32> = digits.map(|digit| digit as u32).collect();
+        match self {
+            Self::Bernoulli(_) => {
+                Tensor::from_vec(digits, (total, 1, n), logits.device())?.to_dtype(logits.dtype())
+            }
+            Self::Categorical(_) => {
+                let digits = Tensor::from_vec(digits, total * n, logits.device())?;
+                let eye = Tensor::eye(k, logits.dtype(), logits.device())?;
+                eye.index_select(&digits, 0)?.reshape((total, 1, n, k))
+            }
         }
     }
 

@@ -28,6 +28,7 @@ pub use bin_concrete::BinConcrete;
 pub use categorical::Categorical;
 pub use conditional::{conditional_gumbel, conditional_logistic};
 pub(crate) use conditional::{conditional_gumbel_weight, conditional_logistic_slope};
+pub(crate) use discrete::MOST_JOINT_VALUES;
 pub use discrete::{Discrete, Relaxed};
 pub use exp_concrete::ExpConcrete;
 pub use gumbel::Gumbel;

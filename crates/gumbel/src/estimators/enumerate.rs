@@ -7,9 +7,7 @@ use super::{
     Draw, Estimator, Measure, Objective, Program, Sampler, Site, SiteDraw, Surrogate, Trace,
 };
 use crate::distributions::Discrete;
-
-/// Joint values, or tuples of them, above which enumeration is refused.
-pub(crate) const LIMIT: usize = 1 << 16;
+use crate::distributions::MOST_JOINT_VALUES as LIMIT;
 
 /// Exact marginalisation: `E_q[bound]` and its gradient as a sum over all joint values of all sites.
 ///
@@ -43,7 +41,7 @@ impl Sampler for Count {
 
 /// `K^N`, if it is within the limit.
 fn values(q: &Discrete, site: &Site) -> Result<usize> {
-    match u32::try_from(q.variables()).ok().and_then(|n| q.categories().checked_pow(n)) {
+    match q.joint_values() {
         Some(count) if count <= LIMIT => Ok(count),
         _ => candle_core::bail!(
             "site `{}` has {}^{} joint values, more than the {LIMIT} that can be enumerated",
@@ -56,32 +54,20 @@ fn values(q: &Discrete, site: &Site) -> Result<usize> {
 
 impl Sampler for Every {
     fn draw(&mut self, site: &Site, posterior: &Discrete, _: Key) -> Result<Draw> {
-        let (n, k, logits) = (posterior.variables(), posterior.categories(), posterior.logits());
-        let batch = logits.dim(1)?;
         let here = values(posterior, site)?;
         let total = *self.total.get_or_insert(here);
-        let digit =
-            |sample: usize, variable: usize| sample / self.stride / k.pow(variable as u32) % k;
-        let digits: Vec<u32> = (0..total)
-            .flat_map(|m| (0..n).map(move |v| (m, v)))
-            .map(|(m, v)| digit(m, v) as u32)
-            .collect();
+        let every = posterior.enumerate_support()?;
+        let digits: Vec<u32> =
+            (0..total).map(|sample| (sample / self.stride % here) as u32).collect();
         let Some(stride) = self.stride.checked_mul(here) else {
             candle_core::bail!("too many joint values to enumerate, up to site `{}`", site.name)
         };
         self.stride = stride;
-        let digits = Tensor::from_vec(digits, (total, 1, n), logits.device())?;
-        let value = match posterior {
-            Discrete::Bernoulli(_) => {
-                digits.broadcast_as((total, batch, n))?.to_dtype(logits.dtype())?
-            }
-            Discrete::Categorical(_) => {
-                let eye = Tensor::eye(k, logits.dtype(), logits.device())?;
-                let one_hot = eye.index_select(&digits.flatten_all()?, 0)?;
-                one_hot.reshape((total, 1, n, k))?.broadcast_as((total, batch, n, k))?
-            }
-        };
-        Ok(Draw { value: value.contiguous()?, measure: Measure::Discrete })
+        let digits = Tensor::from_vec(digits, total, every.device())?;
+        let mut shape = every.dims().to_vec();
+        (shape[0], shape[1]) = (total, posterior.logits().dim(1)?);
+        let value = every.index_select(&digits, 0)?.broadcast_as(shape)?.contiguous()?;
+        Ok(Draw { value, measure: Measure::Discrete })
     }
 }
 

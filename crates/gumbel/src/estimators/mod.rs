@@ -5,6 +5,7 @@
 //! often as it needs, and returns a [`Surrogate`] whose gradient is the estimate. An [`Objective`] turns
 //! log-weights into a bound and knows neither of the two. So they compose with no glue, and one contract
 //! covers every estimator.
+mod adaptive_temperature;
 mod antithetic;
 mod arm;
 mod arms;
@@ -49,6 +50,7 @@ mod sum_and_sample;
 mod trace;
 mod zgr;
 
+pub use adaptive_temperature::{AdaptiveConfig, AdaptiveTemperature};
 pub use arm::Arm;
 pub use arms::Arms;
 pub use carms::Carms;

@@ -87,6 +87,12 @@ impl Method {
         Ok(ScheduledEstimator { temperature, ..estimator })
     }
 
+    /// The estimator at a training step, of a method that learns nothing and keeps no statistics; none for others.
+    #[must_use]
+    pub fn stateless_at(&self, step: u64) -> Option<Box<dyn Estimator>> {
+        Some(self.pathwise().or_else(|| self.discrete())?.at(step))
+    }
+
     /// Relaxed and straight-through estimators, at each step's temperature.
     fn pathwise(&self) -> Option<ScheduledEstimator> {
         Some(match *self {

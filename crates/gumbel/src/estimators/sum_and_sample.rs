@@ -2,9 +2,9 @@
 use candle_core::{D, DType, Result, Tensor};
 use gumbel_kernels::{Forward, Key, gumbel_softmax, log_softmax};
 
-use super::enumerate::LIMIT;
 use super::{Draw, Estimator, Measure, Objective, Program, Sampler, Site, Surrogate, Trace};
 use crate::distributions::Discrete;
+use crate::distributions::MOST_JOINT_VALUES as LIMIT;
 
 /// Sum-and-sample: sums over the `classes` most probable values of each variable, and samples one of the others.
 ///

@@ -21,6 +21,8 @@ pub struct Measurement {
     pub mean: Vec<f64>,
     /// Standard errors of the mean, for each coordinate.
     pub mean_error: Vec<f64>,
+    /// `‖E ĝ‖`. Its square is estimated without bias, as that of `bias` is.
+    pub norm: Estimate,
     /// `‖E ĝ - g‖`. Its square is estimated without bias, so that noise alone adds nothing to it (0 where that
     /// is negative).
     pub bias: Estimate,
@@ -42,6 +44,12 @@ impl Measurement {
     #[must_use]
     pub fn exact_norm(&self) -> f64 {
         norm(&self.exact)
+    }
+
+    /// `‖E ĝ‖² / tr Cov ĝ`: above 1 a single estimate points the right way. Not finite where there is no noise.
+    #[must_use]
+    pub fn signal_to_noise(&self) -> f64 {
+        self.norm.value.powi(2) / self.variance.value
     }
 
     /// The coordinate whose mean is farthest from the exact gradient, and how many standard errors that is.
@@ -156,6 +164,7 @@ impl<'a> Accumulator<'a> {
             replicates: self.replicates,
             exact: self.exact.to_vec(),
             cosine_of_mean: cosine_of_mean(&means, self.exact),
+            norm: root(squared_norm(&means)),
             mean,
             mean_error,
             bias: root(squared_norm(&gaps)),

@@ -20,11 +20,14 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 //!
-//! [`Probe`] measures the same in a training run, for the batch at hand.
+//! [`measure`] does the same for a model of any size and a batch whose exact gradient is known; [`Probe`] in a training
+//! run, where it is not.
+mod batch;
 mod measurement;
 mod probe;
 mod problem;
 
+pub use batch::{Exact, measure};
 pub use measurement::{Estimate, Measurement};
 pub use probe::{Probe, Reading};
 pub use problem::Problem;

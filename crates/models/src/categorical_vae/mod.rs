@@ -115,6 +115,17 @@ impl CategoricalVae {
         self.latents.law(&logits.unsqueeze(0)?)
     }
 
+    /// Logits of the pixels `[S, B, D]` given latents of the first layer `z: [S, B, N]` (bits) or `[S, B, N, K]` (one-hot).
+    ///
+    /// # Errors
+    /// If pixels see each other: then they have logits only given an image.
+    pub fn decode(&self, z: &Tensor) -> Result<Tensor> {
+        if self.context.is_some() {
+            candle_core::bail!("pixels that see each other have no logits without an image")
+        }
+        self.decoders[0].forward(&self.latents.code(z)?)
+    }
+
     /// Pixel probabilities `[S, B, D]` of latents of the first layer `z: [S, B, N]` (bits) or `[S, B, N, K]` (one-hot);
     /// where pixels see each other, each given the ones before it as `key` has drawn them.
     pub fn decode_probs(&self, z: &Tensor, key: Key) -> Result<Tensor> {

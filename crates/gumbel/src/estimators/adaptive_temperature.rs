@@ -1,0 +1,171 @@
+//! A temperature that follows the least error of the gradient.
+use candle_core::{DType, Device, Result, Tensor, Var};
+use gumbel_kernels::Key;
+use serde::{Deserialize, Serialize};
+
+use super::{Estimator, LeaveOneOut, Objective, Program, Store};
+
+/// How an [`AdaptiveTemperature`] is found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdaptiveConfig {
+    /// Temperature at step 0.
+    pub start: f64,
+    /// Training steps between two adjustments.
+    pub every: u64,
+    /// Length of an adjustment in `ln τ`, where its direction is certain.
+    pub rate: f64,
+    /// Gradients that an optimizer averages, by which the variance counts less than in a single one: `1 / (1 - β₁)` of
+    /// Adam, 1 for plain gradient descent.
+    pub averaged: f64,
+    /// Samples of the unbiased reference, at least 2.
+    pub samples: usize,
+    /// The temperature stays above.
+    pub least: f64,
+    /// The temperature stays below.
+    pub most: f64,
+}
+
+impl Default for AdaptiveConfig {
+    fn default() -> Self {
+        Self { start: 1., every: 10, rate: 0.02, averaged: 10., samples: 4, least: 0.05, most: 5. }
+    }
+}
+
+impl AdaptiveConfig {
+    /// What is wrong with the settings, if anything: key, value, what to do.
+    ///
+    /// # Errors
+    /// If a number is outside its range.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let Self { start, every, rate, averaged, samples, least, most } = *self;
+        let positive = |x: f64| x > 0. && x.is_finite();
+        if !(positive(least) && positive(most) && least <= most) {
+            return Err(format!("least is {least} and most {most}; use positive numbers in order"));
+        }
+        if !(least..=most).contains(&start) {
+            return Err(format!("start is {start}; keep it in [{least}, {most}]"));
+        }
+        if every == 0 {
+            return Err("every is 0; use at least 1".to_owned());
+        }
+        if !positive(rate) {
+            return Err(format!("rate is {rate}; use a positive number"));
+        }
+        if !(averaged >= 1. && averaged.is_finite()) {
+            return Err(format!("averaged is {averaged}; use at least 1"));
+        }
+        if samples < 2 {
+            return Err(format!("samples is {samples}; use at least 2"));
+        }
+        Ok(())
+    }
+}
+
+/// A temperature that descends the mean squared error of the gradient, which it estimates as training goes on.
+///
+/// With `ĝ(τ)` the estimate of a biased estimator on the batch at hand, `ĝ'(τ)` another with noise of its own, and `u` an
+/// unbiased one (leave-one-out), the error that `m` averaged gradients leave is, up to a constant,
+/// `‖E ĝ‖² - 2 E ĝ·g + tr Cov ĝ / m`, and `(1 - 1/m) ĝ·ĝ' + (‖ĝ‖² + ‖ĝ'‖²) / 2m - (ĝ + ĝ')·u` estimates it without bias.
+/// Its slope in `ln τ` is a difference under common noise, and moves `ln τ` by a step of Adam. So nothing has to be known of the
+/// number of categories, of the batch size or of the phase of training.
+///
+/// One adjustment costs four estimates and the reference.
+#[derive(Clone, Debug)]
+pub struct AdaptiveTemperature {
+    config: AdaptiveConfig,
+    /// `[4]`: `ln τ`, the running means of the slope and of its square, adjustments made.
+    state: Var,
+}
+
+/// Distance in `ln τ` at which the error is compared, to know its slope.
+const SPAN: f64 = 0.1;
+
+/// Weights of the past in the running means.
+const DECAY: (f64, f64) = (0.9, 0.99);
+
+impl AdaptiveTemperature {
+    /// At `config.start`; what changes is in `store`.
+    ///
+    /// # Errors
+    /// Those of [`AdaptiveConfig::check`].
+    pub fn new(config: AdaptiveConfig, store: &mut dyn Store) -> Result<Self> {
+        config.check().map_err(candle_core::Error::msg)?;
+        let start = Tensor::new(&[config.start.ln(), 0., 0., 0.], &Device::Cpu)?;
+        Ok(Self { config, state: store.statistic("adaptive_temperature", &start)? })
+    }
+
+    fn state(&self) -> Result<[f64; 4]> {
+        match *self.state.to_vec1::<f64>()?.as_slice() {
+            [log, mean, square, count] => Ok([log, mean, square, count]),
+            _ => candle_core::bail!("the state of an adaptive temperature has four numbers"),
+        }
+    }
+
+    /// The temperature now.
+    pub fn value(&self) -> Result<f64> {
+        Ok(self.state()?[0].exp())
+    }
+
+    /// Adjusts the temperature at the steps that are due: for a training loop to call at every step, before it draws.
+    ///
+    /// `estimator` is the one of a temperature; gradients are compared in `variables`.
+    pub fn update(
+        &self,
+        step: u64,
+        estimator: &dyn Fn(f64) -> Box<dyn Estimator>,
+        (program, objective): (&Program<'_>, &dyn Objective),
+        variables: &[Var],
+        key: Key,
+    ) -> Result<()> {
+        if !step.is_multiple_of(self.config.every) {
+            return Ok(());
+        }
+        let [log, mean, square, count] = self.state()?;
+        let gradient = |estimator: &dyn Estimator, name: &str| {
+            let key = key.named(name).fold_in(step);
+            let grads = estimator.surrogate(program, objective, key)?.loss.backward()?;
+            variables
+                .iter()
+                .map(|var| match grads.get(var.as_tensor()) {
+                    Some(gradient) => Ok(gradient.detach()),
+                    None => var.as_detached_tensor().zeros_like(),
+                })
+                .collect::<Result<Vec<_>>>()
+        };
+        let reference = gradient(&LeaveOneOut { samples: self.config.samples }, "reference")?;
+        let error = |distance: f64| {
+            let estimator = estimator((log + distance).exp());
+            let first = gradient(&*estimator, "first")?;
+            let second = gradient(&*estimator, "second")?;
+            self.error((&first, &second), &reference)
+        };
+        let slope = (error(SPAN)? - error(-SPAN)?) / (2. * SPAN);
+        if !slope.is_finite() {
+            // The step that follows will say what is wrong.
+            return Ok(());
+        }
+        let count = count + 1.;
+        let mean = DECAY.0 * mean + (1. - DECAY.0) * slope;
+        let square = DECAY.1 * square + (1. - DECAY.1) * slope * slope;
+        let corrected = (mean / (1. - DECAY.0.powf(count)), square / (1. - DECAY.1.powf(count)));
+        let direction = if square > 0. { corrected.0 / corrected.1.sqrt() } else { 0. };
+        let AdaptiveConfig { rate, least, most, .. } = self.config;
+        let log = (log - rate * direction).clamp(least.ln(), most.ln());
+        self.state.set(&Tensor::new(&[log, mean, square, count], &Device::Cpu)?)
+    }
+
+    /// The error of averaged gradients, up to a constant.
+    fn error(&self, (a, b): (&[Tensor], &[Tensor]), reference: &[Tensor]) -> Result<f64> {
+        let alone = 1. / self.config.averaged;
+        let across = (1. - alone) * dot(a, b)?;
+        let within = alone * 0.5 * (dot(a, a)? + dot(b, b)?);
+        Ok(across + within - dot(a, reference)? - dot(b, reference)?)
+    }
+}
+
+pub(crate) fn dot(a: &[Tensor], b: &[Tensor]) -> Result<f64> {
+    a.iter().zip(b).try_fold(0., |sum, (a, b)| {
+        Ok(sum + (a * b)?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?)
+    })
+}
