@@ -208,6 +208,33 @@ pub(crate) fn best<'a>(fixed: &[&'a Group]) -> Option<&'a Group> {
     fixed.iter().max_by(|a, b| a.valid_elbo.value.total_cmp(&b.valid_elbo.value)).copied()
 }
 
+/// The best temperature, between those of the grid by a parabola in `ln τ`, and whether it is at an end.
+pub(crate) fn best_temperature(fixed: &[&Group]) -> Option<(f64, bool)> {
+    let curve: Vec<(f64, f64)> = fixed
+        .iter()
+        .filter_map(|group| Some((group.temperature()?.ln(), -group.valid_elbo.value)))
+        .collect();
+    lowest(&curve).map(|(log, at_the_end)| (log.exp(), at_the_end))
+}
+
+/// How many times its batch a gradient would have to be averaged over for its error to be least at a temperature: the
+/// larger the batch, the colder. None where it takes less than one or more than a million times.
+pub(crate) fn averaged_for(points: &[Point], temperature: f64) -> Option<f64> {
+    let batch = points.first()?.batch;
+    let warmer = |times: f64| {
+        optimum(points, times * batch).is_some_and(|found| found.temperature.value > temperature)
+    };
+    let (mut low, mut high) = (0f64, 1e6f64.ln());
+    if !warmer(low.exp()) || warmer(high.exp()) {
+        return None;
+    }
+    for _ in 0..30 {
+        let middle = (low + high) / 2.;
+        if warmer(middle.exp()) { low = middle } else { high = middle }
+    }
+    Some(low.exp())
+}
+
 /// The temperatures between which the bound on validation images is within `nats` of the best; between the grid's by a line
 /// in `ln τ`, at its ends no further.
 pub(crate) fn window(fixed: &[&Group], nats: f64) -> Option<(f64, f64)> {
@@ -276,6 +303,10 @@ mod tests {
             assert!((found.temperature.value / expected - 1.).abs() < 0.05, "{found:?}");
             assert!(!found.at_the_end && found.temperature.error == 0.);
         }
+        // 0.1 is (c / 2)^(1/3) for ten times the batch.
+        let times = averaged_for(&points, 0.1).unwrap();
+        assert!((times / 10. - 1.).abs() < 0.3, "{times}");
+        assert_eq!((averaged_for(&points, 1.4), averaged_for(&points, 1e-3)), (None, None));
         assert!(optimum(&points[5..], 1000.).unwrap().at_the_end);
         assert_eq!(optimum(&[], 1.), None);
         let slope = exponent(points.iter().map(|p| (p.temperature, p.variance.value)));

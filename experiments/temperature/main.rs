@@ -124,8 +124,8 @@ fn write(folder: &Path, store: &Store, budget: Budget, setting: Setting<'_>) -> 
 
 /// A name for everything that numbers depend on, but for what is in the name of a row.
 fn identity(sizes: &Sizes, data: &Data) -> String {
-    let Sizes { hidden, batch, steps, replicates, .. } = sizes;
+    let Sizes { hidden, batch, steps, replicates, learning_rate, .. } = sizes;
     let sets = [&data.train, &data.valid, &data.test].map(|set| set.identity().to_owned());
-    let text = format!("{hidden} {batch} {steps} {replicates} {}", sets.join("; "));
+    let text = format!("{hidden} {batch} {steps} {replicates} {learning_rate} {}", sets.join("; "));
     Sha256::digest(text.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }

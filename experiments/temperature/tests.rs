@@ -34,6 +34,7 @@ const SIZES: Sizes = Sizes {
     seeds: 1,
     measured: &[0.5],
     trained: &[0.5],
+    learning_rate: 1e-3,
 };
 
 #[test]
@@ -83,7 +84,7 @@ fn units_are_done_once_and_the_same_on_any_number_of_threads() {
     let family = Family::StraightThroughGumbelSoftmax;
     let units = [
         Unit::Train(arity, Learner::Exact, 1),
-        Unit::Train(arity, Learner::Tempered(Family::ReinMax, Rule::Adaptive), 1),
+        Unit::Train(arity, Learner::Tempered(Family::ReinMax, Rule::Adaptive(10.)), 1),
         Unit::Measure(arity, 3, family, 0.5),
     ];
     let numbers = |threads: usize| {

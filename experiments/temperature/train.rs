@@ -1,4 +1,4 @@
-//! One model, trained: `log p(x|z) + KL` by any learner, judged by the exact bound of the discrete model.
+//! One model, trained by any learner and judged by the exact bound of the discrete model.
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -137,7 +137,7 @@ pub(crate) fn train(
                 with(&*at(temperature.value()?))?
             }
         };
-        optimizer.step(&model.params, &grads, sizes.learning_rate().at(step))?;
+        optimizer.step(&model.params, &grads, sizes.learning_rates().at(step))?;
         for (mark, place) in marks.iter().zip(&mut temperatures) {
             if step + 1 == *mark {
                 *place = guide.temperature(step)?;
@@ -166,8 +166,9 @@ fn guide(
         method.build(&program, &mut store, key.named("estimator"))
     };
     Ok(match *learner {
-        Learner::Tempered(family, Rule::Adaptive) => {
-            let temperature = AdaptiveTemperature::new(AdaptiveConfig::default(), &mut store)?;
+        Learner::Tempered(family, Rule::Adaptive(averaged)) => {
+            let config = AdaptiveConfig { averaged, ..AdaptiveConfig::default() };
+            let temperature = AdaptiveTemperature::new(config, &mut store)?;
             Guide::Adaptive(temperature, Box::new(move |t| family.estimator(t)))
         }
         _ => match learner.method(sizes.steps) {

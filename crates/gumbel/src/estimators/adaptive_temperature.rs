@@ -169,3 +169,97 @@ pub(crate) fn dot(a: &[Tensor], b: &[Tensor]) -> Result<f64> {
         Ok(sum + (a * b)?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::distributions::Categorical;
+    use crate::estimators::{Enumerate, StraightThroughGumbelSoftmax, Trace, Variables};
+    use crate::lab;
+    use crate::objectives::Elbo;
+
+    fn estimator(temperature: f64) -> Box<dyn Estimator> {
+        Box::new(StraightThroughGumbelSoftmax { samples: 1, temperature })
+    }
+
+    /// Equal rows share their logits, as the examples of a batch share parameters: more rows, less noise, colder.
+    #[test]
+    fn it_goes_to_the_least_error_of_each_batch_size() -> Result<()> {
+        let logits = Var::new(&[[0.4f64, -0.2, 0.1, -0.5], [0.3, 0.2, -0.6, 0.]], &Device::Cpu)?;
+        let weights = Tensor::new(&[[1.5f64, -0.7, 0.2, 0.9], [0.3, 1.1, -1., 0.5]], &Device::Cpu)?;
+        let key = Key::from_seed(4);
+        let mut found = Vec::new();
+        for (rows, averaged) in [(30, 1.), (30, 16.), (480, 1.)] {
+            let program = |trace: &mut Trace<'_>| {
+                let q = logits.broadcast_as((1, rows, 2, 4))?.contiguous()?;
+                let q = Categorical::from_logits(&q)?;
+                let z = trace.sample("z", &q, &Categorical::uniform_like(&q)?)?;
+                z.broadcast_mul(&weights)?.sum((2, 3))?.affine(0.8, 0.5)?.sin()
+            };
+            let objective = Elbo::default();
+            let exact = Enumerate { samples: 1 }.surrogate(&program, &objective, key)?;
+            let grads = exact.loss.backward()?;
+            let groups = [lab::Exact::new(vec![logits.clone()], &grads)?];
+            let error = |temperature: f64| -> Result<f64> {
+                let pair = (&program as &Program<'_>, &objective as &dyn Objective);
+                let m = &lab::measure(&*estimator(temperature), pair, &groups, 600, key)?[0];
+                Ok(m.bias.value.powi(2) + m.variance.value / averaged)
+            };
+            let config = AdaptiveConfig { every: 1, averaged, ..AdaptiveConfig::default() };
+            let adaptive = AdaptiveTemperature::new(config, &mut Variables::default())?;
+            let mut logs = Vec::new();
+            for step in 0..400 {
+                let pair = (&program as &Program<'_>, &objective as &dyn Objective);
+                adaptive.update(step, &estimator, pair, std::slice::from_ref(&logits), key)?;
+                logs.push(adaptive.value()?.ln());
+            }
+            let late = &logs[200..];
+            let mean = late.iter().sum::<f64>() / late.len() as f64;
+            let (here, colder, hotter) =
+                (error(mean.exp())?, error((mean - 0.6).exp())?, error((mean + 0.6).exp())?);
+            assert!(here < colder && here < hotter, "{mean} {here} {colder} {hotter}");
+            found.push(mean);
+        }
+        // Averaging 16 gradients of 30 rows is as good as one of 480.
+        assert!(found[0] > found[1] + 0.3 && (found[1] - found[2]).abs() < 0.2, "{found:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn it_stays_between_its_limits_and_says_which_setting_is_wrong() -> Result<()> {
+        let config = AdaptiveConfig { most: 1.1, rate: 1., ..AdaptiveConfig::default() };
+        let mut store = Variables::default();
+        let adaptive = AdaptiveTemperature::new(config, &mut store)?;
+        let logits = Var::new(&[[[[0.4f64, -0.2]]]], &Device::Cpu)?;
+        let program = |trace: &mut Trace<'_>| {
+            let q = Categorical::from_logits(&logits)?;
+            trace.sample("z", &q, &Categorical::uniform_like(&q)?)?.sqr()?.sum((2, 3))
+        };
+        let pair = (&program as &Program<'_>, &Elbo::default() as &dyn Objective);
+        for step in 0..30 {
+            let before = adaptive.value()?;
+            adaptive.update(
+                step,
+                &estimator,
+                pair,
+                std::slice::from_ref(&logits),
+                Key::from_seed(1),
+            )?;
+            let now = adaptive.value()?;
+            assert!((0.05 - 1e-9..=1.1 + 1e-9).contains(&now), "{now}");
+            assert!(step % 10 == 0 || now == before, "{step}: {before} {now}");
+        }
+        assert!(store.statistics.contains_key("adaptive_temperature"));
+        for (wrong, word) in [
+            (AdaptiveConfig { start: 9., ..config }, "start is 9"),
+            (AdaptiveConfig { least: 0., ..config }, "least is 0"),
+            (AdaptiveConfig { every: 0, ..config }, "every is 0"),
+            (AdaptiveConfig { rate: f64::NAN, ..config }, "rate is NaN"),
+            (AdaptiveConfig { averaged: 0.5, ..config }, "averaged is 0.5"),
+            (AdaptiveConfig { samples: 1, ..config }, "samples is 1"),
+        ] {
+            assert!(wrong.check().unwrap_err().contains(word), "{wrong:?}");
+        }
+        Ok(())
+    }
+}
