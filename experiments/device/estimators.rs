@@ -9,11 +9,12 @@ use gumbel_kernels::{bernoulli_log_prob, linear};
 use gumbel_training::Params;
 
 /// Estimators as configurations have them: relaxed, straight-through in its forms, by scores, with learned parts, exact.
-pub(crate) const METHODS: [&str; 12] = [
+pub(crate) const METHODS: [&str; 13] = [
     "method = 'gumbel-softmax'\nsamples = 2\ntemperature = 0.7",
     "method = 'straight-through-gumbel-softmax'\nsamples = 2\ntemperature = 0.7",
     "method = 'straight-through'\nsamples = 2",
     "method = 'reinmax'\nsamples = 1\ntemperature = 1.1",
+    "method = 'reinmax-rao'\nsamples = 1\ntemperature = 0.8\ndraws = 3",
     "method = 'zgr'\nsamples = 1",
     "method = 'gumbel-rao'\nsamples = 1\ntemperature = 0.5\ndraws = 10",
     "method = 'leave-one-out'\nsamples = 4",

@@ -55,6 +55,7 @@ pub(crate) fn all(samples: usize) -> Vec<Entry> {
         single("Gumbel-Rao", "gumbel-rao", "temperature = 0.5\ndraws = 10"),
         single("ZGR", "zgr", ""),
         single("ReinMax", "reinmax", "temperature = 1"),
+        single("ReinMax-Rao", "reinmax-rao", "temperature = 1\ndraws = 10"),
         single("DARN", "darn", ""),
         single("REINFORCE", "reinforce", "signal = { centred = false }"),
         single("REINFORCE, moving average", "reinforce", ""),

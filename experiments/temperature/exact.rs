@@ -74,27 +74,23 @@ impl Decoded<'_> {
     }
 }
 
-/// Means over images in `[B, D]` batches.
+/// Means over images.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Average {
     pub(crate) elbo: f64,
     pub(crate) log_likelihood: f64,
 }
 
-/// The exact ELBO and likelihood of the discrete model, mean over `batches`.
+/// The exact ELBO and likelihood of the discrete model, mean over `[B, D]` batches.
 pub(crate) fn average(
     model: &CategoricalVae,
+    decoded: &Decoded<'_>,
     batches: impl IntoIterator<Item = anyhow::Result<Tensor>>,
 ) -> anyhow::Result<Average> {
     let (mut total, mut count) = (Average::default(), 0);
-    let mut support = None;
     for x in batches {
         let x = x?;
-        if support.is_none() {
-            support = Some(Support::of(model, &x)?);
-        }
-        let Some(support) = &support else { continue };
-        let known = support.decoded(model)?.know(model, &x)?;
+        let known = decoded.know(model, &x)?;
         let sum = |t: &Tensor| t.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>();
         total.elbo += sum(&known.elbo)?;
         total.log_likelihood += sum(&known.log_likelihood)?;

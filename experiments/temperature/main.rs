@@ -2,18 +2,21 @@
 //!
 //! Categorical VAEs whose latents have 4,096 joint values: exact gradients and exact bounds, so that bias, variance and the price of
 //! a temperature are numbers and not estimates.
-mod analysis;
+mod bounds;
+mod errors;
 mod exact;
 mod figures;
 mod page;
 mod record;
 mod study;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod train;
+mod view;
 mod work;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -27,7 +30,7 @@ use sha2::{Digest, Sha256};
 
 use study::{Budget, Sizes};
 use train::Setting;
-use work::{Store, lock, units, work};
+use work::{Claim, Store, lock, units, wanted, work};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -100,32 +103,30 @@ fn run(args: &Args) -> Result<bool> {
     let data = Data::load(&config, &place)?;
     let results = if args.budget == Budget::Quick { &args.out } else { &args.results };
     let models = args.out.join("models");
-    let store = Mutex::new(Store::open(results, models, identity(&sizes, &data))?);
+    let _claim = if args.status { None } else { Some(Claim::on(results)?) };
+    let identity = identity(&sizes, &data);
+    let store = Mutex::new(Store::open(results, models, sizes.checkpoints(), identity)?);
 
     let stop = AtomicBool::new(false);
     let setting = Setting { data: &data, sizes: &sizes, stop: &stop };
     let all = units(setting);
-    let wanted: Vec<_> =
-        all.iter().filter(|unit| format!("{unit:?}").contains(&args.only)).cloned().collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.jobs.map_or(cores, usize::from);
-    let complete = args.status || work(&wanted, &store, setting, threads, &stop)?;
+    let complete = match args.status {
+        true => Ok(true),
+        false => work(&wanted(&all, &args.only), &store, setting, threads),
+    };
     let store = lock(&store);
     let left = all.iter().filter(|unit| !store.has(unit)).count();
     say(&format!("{} of {} units are done", all.len() - left, all.len()));
-    write(results, &store, args.budget, setting)?;
-    Ok(complete)
+    let environment = Environment::current(1, 1).summary();
+    page::write(results, &store.view(), args.budget, setting, &environment)?;
+    complete
 }
 
-fn write(folder: &Path, store: &Store, budget: Budget, setting: Setting<'_>) -> Result<()> {
-    let environment = Environment::current(1, 1);
-    page::write(folder, store, budget, setting, &environment.summary())
-}
-
-/// A name for everything that numbers depend on, but for what is in the name of a row.
+/// A name for the settings and the images.
 fn identity(sizes: &Sizes, data: &Data) -> String {
-    let Sizes { hidden, batch, steps, replicates, learning_rate, .. } = sizes;
     let sets = [&data.train, &data.valid, &data.test].map(|set| set.identity().to_owned());
-    let text = format!("{hidden} {batch} {steps} {replicates} {learning_rate} {}", sets.join("; "));
+    let text = format!("{} {}", sizes.description(), sets.join("; "));
     Sha256::digest(text.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }

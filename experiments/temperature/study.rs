@@ -1,9 +1,13 @@
 //! What is measured: models, estimators, temperatures, schedules; and how much of it a budget affords.
 use clap::ValueEnum;
 use gumbel::Schedule;
-use gumbel::estimators::{Divergence, Estimator, Method, StraightThrough};
+use gumbel::estimators::{AdaptiveConfig, Divergence, Estimator, Method};
 use gumbel::objectives::ObjectiveConfig;
 use gumbel_models::{Activation, CategoricalVaeConfig, Coding, Prior};
+use gumbel_training::OptimizerConfig;
+
+/// To be raised by whoever changes code that numbers depend on.
+const VERSION: u32 = 1;
 
 /// Models whose latents have 4,096 joint values: categories `n` and variables `N`.
 pub(crate) const ARITIES: [Arity; 5] = [
@@ -55,6 +59,7 @@ pub(crate) enum Family {
     GumbelRao,
     Gapped,
     ReinMax,
+    ReinMaxRao,
     InvertibleGaussian,
     Sparsemax,
 }
@@ -64,23 +69,25 @@ const DRAWS: usize = 16;
 
 impl Family {
     /// Those whose gradients are measured.
-    pub(crate) const MEASURED: [Self; 7] = [
+    pub(crate) const MEASURED: [Self; 8] = [
         Self::GumbelSoftmax,
         Self::StraightThroughGumbelSoftmax,
         Self::GumbelRao,
         Self::Gapped,
         Self::ReinMax,
+        Self::ReinMaxRao,
         Self::InvertibleGaussian,
         Self::Sparsemax,
     ];
 
     /// Those that models are trained with.
-    pub(crate) const TRAINED: [Self; 5] = [
+    pub(crate) const TRAINED: [Self; 6] = [
         Self::GumbelSoftmax,
         Self::Concrete,
         Self::StraightThroughGumbelSoftmax,
         Self::GumbelRao,
         Self::ReinMax,
+        Self::ReinMaxRao,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -91,6 +98,7 @@ impl Family {
             Self::GumbelRao => "Gumbel-Rao",
             Self::Gapped => "Gapped ST",
             Self::ReinMax => "ReinMax",
+            Self::ReinMaxRao => "ReinMax-Rao",
             Self::InvertibleGaussian => "Invertible Gaussian",
             Self::Sparsemax => "Gumbel-sparsemax",
         }
@@ -113,16 +121,18 @@ impl Family {
                 Method::GappedStraightThrough { samples, temperature, gap: Default::default() }
             }
             Self::ReinMax => Method::ReinMax { samples, temperature },
+            Self::ReinMaxRao => Method::ReinMaxRao { samples, temperature, draws: DRAWS },
             Self::InvertibleGaussian => Method::InvertibleGaussian { samples, temperature },
             Self::Sparsemax => Method::GumbelSparsemax { samples, temperature },
         }
     }
 
     /// The estimator at a temperature.
-    pub(crate) fn estimator(self, temperature: f64) -> Box<dyn Estimator> {
-        let method = self.method(Schedule::constant(temperature));
-        // None of these learns anything.
-        method.stateless_at(0).unwrap_or_else(|| Box::new(StraightThrough { samples: 1 }))
+    pub(crate) fn estimator(self, temperature: f64) -> candle_core::Result<Box<dyn Estimator>> {
+        match self.method(Schedule::constant(temperature)).stateless_at(0) {
+            Some(estimator) => Ok(estimator),
+            None => candle_core::bail!("{} keeps something from step to step", self.name()),
+        }
     }
 
     /// What is maximised.
@@ -378,6 +388,22 @@ impl Sizes {
         Schedule::Cosine { start, end: start / 100., steps: self.steps }
     }
 
+    /// Everything that numbers depend on, but for what is in the name of a row: as many words as there are choices.
+    pub(crate) fn description(&self) -> String {
+        let Self { hidden, batch, steps, replicates, learning_rate, .. } = self;
+        let models = ARITIES.map(|arity| arity.model(*hidden));
+        let learners = Learner::all(&[1.]);
+        let methods: Vec<_> =
+            learners.iter().map(|learner| (learner.method(*steps), learner.objective())).collect();
+        let measured = Family::MEASURED.map(|family| family.method(Schedule::constant(1.)));
+        format!(
+            "{VERSION} {batch} {replicates} {learning_rate} {:?} {:?} {:?} {models:?} {methods:?} {measured:?}",
+            self.learning_rates(),
+            AdaptiveConfig::default(),
+            OptimizerConfig::default(),
+        )
+    }
+
     /// Steps after which the model is looked at: at the start, after 1 %, 10 % and all of them.
     pub(crate) fn checkpoints(&self) -> [u64; 4] {
         [0, self.steps / 100, self.steps / 10, self.steps]
@@ -396,6 +422,7 @@ mod tests {
         }
         for family in Family::MEASURED.into_iter().chain(Family::TRAINED) {
             assert_eq!(family.method(Schedule::constant(0.5)).check(), Ok(()), "{family:?}");
+            assert!(family.estimator(0.5).is_ok(), "{family:?}");
         }
         let learners = Learner::all(&COARSE);
         let mut names: Vec<_> =

@@ -9,14 +9,14 @@ use gumbel::Key;
 use gumbel::estimators::{
     AdaptiveConfig, AdaptiveTemperature, Estimator, ScheduledEstimator, Trace,
 };
-use gumbel_datasets::{Dataset, ImageSet, in_order};
-use gumbel_experiments::{Data, loaded, variables};
+use gumbel_datasets::{Batches, Dataset, ImageSet, in_order};
+use gumbel_experiments::{Data, loaded};
 use gumbel_metrics::Mean;
 use gumbel_models::{CategoricalVae, LatentVariableModel};
 use gumbel_training::{Optimizer, OptimizerConfig, Params};
 
 use crate::exact::{Support, average};
-use crate::study::{Arity, Learner, Rule, Sizes};
+use crate::study::{Arity, Family, Learner, Rule, Sizes};
 
 /// What a training run has to know.
 #[derive(Clone, Copy)]
@@ -47,6 +47,21 @@ pub(crate) struct Trained {
     pub(crate) seconds_per_step: f64,
 }
 
+impl Trained {
+    /// A gradient was not finite.
+    pub(crate) const DIVERGED: Self = Self {
+        test_elbo: f64::NAN,
+        test_log_likelihood: f64::NAN,
+        valid_elbo: f64::NAN,
+        test_objective: f64::NAN,
+        temperatures: [f64::NAN; 3],
+        seconds_per_step: f64::NAN,
+    };
+}
+
+/// How the parameters of the part begin that a temperature matters to.
+pub(crate) const ENCODER: &str = "encoder";
+
 /// Parameters by name.
 pub(crate) type Parameters = BTreeMap<String, Tensor>;
 
@@ -69,7 +84,7 @@ impl Model {
         Ok(Self { vae, params })
     }
 
-    /// The parameters of one part: `encoder` or `decoder`.
+    /// The parameters whose names begin so.
     pub(crate) fn part(&self, part: &str) -> Vec<Var> {
         let of_part = |(name, _): &(String, Var)| name.starts_with(part);
         self.params.iter().into_iter().filter(of_part).map(|(_, var)| var).collect()
@@ -80,7 +95,7 @@ impl Model {
 enum Guide {
     Exact,
     Scheduled(ScheduledEstimator),
-    Adaptive(AdaptiveTemperature, Box<dyn Fn(f64) -> Box<dyn Estimator>>),
+    Adaptive(AdaptiveTemperature, Family),
 }
 
 /// A batch of images without noise of its own.
@@ -99,12 +114,13 @@ pub(crate) fn train(
     let Setting { data, sizes, stop } = setting;
     let key = Key::from_seed(seed);
     let model = Model::new(arity, seed, setting)?;
-    let batch = |step| loaded(data.train.batch(step, sizes.batch, key.named("data"), &Device::Cpu));
-    let first = batch(0)?;
+    // Batches of its own: those of the set remember the permutation of one run.
+    let batches = loaded(Batches::new(data.train.len(), sizes.batch, key.named("data")))?;
+    let first = images(&data.train, &batches.rows(0))?;
     let guide = guide(learner, &model, &first, sizes, key)?;
     let support = Support::of(&model.vae, &first)?;
     let objective = learner.objective();
-    let own = variables(&model.params);
+    let encoder = model.part(ENCODER);
     let mut optimizer = Optimizer::new(&OptimizerConfig::default(), &model.params)?;
     let mut temperatures = [f64::NAN; 3];
     let [_, marks @ ..] = sizes.checkpoints();
@@ -116,7 +132,7 @@ pub(crate) fn train(
         if sizes.checkpoints().contains(&step) {
             look(step, &model)?;
         }
-        let x = batch(step)?;
+        let x = images(&data.train, &batches.rows(step))?;
         let program = |trace: &mut Trace<'_>| model.vae.log_likelihood(&x, trace);
         let objective = objective.at(step);
         let noise = key.named("noise").fold_in(step);
@@ -131,10 +147,11 @@ pub(crate) fn train(
                 known.elbo.mean_all()?.neg()?.backward()?
             }
             Guide::Scheduled(estimators) => with(&*estimators.at(step))?,
-            Guide::Adaptive(temperature, at) => {
+            Guide::Adaptive(temperature, family) => {
                 let pair = (&program as &gumbel::estimators::Program<'_>, &*objective);
-                temperature.update(step, at, pair, &own, key.named("adaptation"))?;
-                with(&*at(temperature.value()?))?
+                let at = |temperature| family.estimator(temperature);
+                temperature.update(step, &at, pair, &encoder, key.named("adaptation"))?;
+                with(&*family.estimator(temperature.value()?)?)?
             }
         };
         optimizer.step(&model.params, &grads, sizes.learning_rates().at(step))?;
@@ -169,7 +186,7 @@ fn guide(
         Learner::Tempered(family, Rule::Adaptive(averaged)) => {
             let config = AdaptiveConfig { averaged, ..AdaptiveConfig::default() };
             let temperature = AdaptiveTemperature::new(config, &mut store)?;
-            Guide::Adaptive(temperature, Box::new(move |t| family.estimator(t)))
+            Guide::Adaptive(temperature, family)
         }
         _ => match learner.method(sizes.steps) {
             Some(method) => Guide::Scheduled(build(method)?),
@@ -201,13 +218,15 @@ fn judge(
 ) -> Result<Trained> {
     let Setting { data, sizes, .. } = setting;
     let over = |set| in_order(Dataset::len(set), CHUNK).map(|rows| images(set, &rows));
-    let test = average(&model.vae, over(&data.test))?;
-    let valid = average(&model.vae, over(&data.valid))?;
+    let support = Support::of(&model.vae, &images(&data.test, &[0])?)?;
+    let decoded = support.decoded(&model.vae)?;
+    let test = average(&model.vae, &decoded, over(&data.test))?;
+    let valid = average(&model.vae, &decoded, over(&data.valid))?;
     let last = sizes.steps.saturating_sub(1);
     let estimator: Option<Box<dyn Estimator>> = match guide {
         Guide::Exact => None,
         Guide::Scheduled(estimators) => Some(estimators.at(last)),
-        Guide::Adaptive(temperature, at) => Some(at(temperature.value()?)),
+        Guide::Adaptive(temperature, family) => Some(family.estimator(temperature.value()?)?),
     };
     let mut objective = Mean::new();
     if let Some(estimator) = &estimator {
@@ -224,7 +243,6 @@ fn judge(
         test_log_likelihood: test.log_likelihood,
         valid_elbo: valid.elbo,
         test_objective: if estimator.is_some() { objective.mean() } else { test.elbo },
-        temperatures: [f64::NAN; 3],
-        seconds_per_step: f64::NAN,
+        ..Trained::DIVERGED
     })
 }

@@ -1,7 +1,7 @@
 //! The units of a study, done by several threads: each is computed by one of them, alone.
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,13 @@ use gumbel::lab::{self, Exact, Measurement};
 use gumbel_experiments::{loaded, say, told};
 use gumbel_models::LatentVariableModel;
 use gumbel_sweep::Requests;
+use gumbel_training::OptimizerError;
 
 use crate::exact::Support;
 use crate::record::Table;
 use crate::study::{ARITIES, Arity, Family, Learner};
-use crate::train::{Model, Parameters, Setting, Stopped, Trained, train};
+use crate::train::{ENCODER, Model, Parameters, Setting, Stopped, Trained, train};
+use crate::view::View;
 
 /// Columns of the gradients' table; the first [`GRADIENT_KEYS`] name a row.
 pub(crate) const GRADIENT_HEAD: [&str; 23] = [
@@ -67,7 +69,7 @@ pub(crate) const TRAINING_HEAD: [&str; 15] = [
 const TRAINING_KEYS: usize = 6;
 
 /// The part of a model whose gradients are measured: what only draws reach, and what sees them.
-const PARTS: [&str; 2] = ["encoder", "decoder"];
+const PARTS: [&str; 2] = [ENCODER, "decoder"];
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,17 +83,40 @@ pub(crate) enum Unit {
 /// The seed whose models gradients are measured on.
 const LOOKED_AT: u64 = 1;
 
+impl Unit {
+    /// The unit whose models gradients of an arity are measured on.
+    fn looked_at(arity: Arity) -> Self {
+        Self::Train(arity, Learner::Exact, LOOKED_AT)
+    }
+
+    fn is_looked_at(&self) -> bool {
+        matches!(self, Self::Train(_, Learner::Exact, LOOKED_AT))
+    }
+}
+
+/// Those of `units` with `text` in their description, and what they need.
+pub(crate) fn wanted(units: &[Unit], text: &str) -> Vec<Unit> {
+    let named = |unit: &&Unit| format!("{unit:?}").contains(text);
+    let chosen: Vec<&Unit> = units.iter().filter(named).collect();
+    let needed = |unit: &&Unit| {
+        let measures = |other: &&Unit| match other {
+            Unit::Measure(arity, ..) => Unit::looked_at(*arity) == **unit,
+            Unit::Train(..) => false,
+        };
+        chosen.contains(unit) || chosen.iter().any(measures)
+    };
+    units.iter().filter(needed).cloned().collect()
+}
+
 /// All units, first what others need.
 pub(crate) fn units(setting: Setting<'_>) -> Vec<Unit> {
     let sizes = setting.sizes;
-    let mut units: Vec<Unit> =
-        ARITIES.map(|arity| Unit::Train(arity, Learner::Exact, LOOKED_AT)).to_vec();
+    let mut units: Vec<Unit> = ARITIES.map(Unit::looked_at).to_vec();
     let learners = Learner::all(sizes.trained);
     for seed in 1..=sizes.seeds {
         for arity in ARITIES {
-            let first = |learner: &&Learner| !(seed == LOOKED_AT && **learner == Learner::Exact);
-            let new = learners.iter().filter(first);
-            units.extend(new.map(|learner| Unit::Train(arity, *learner, seed)));
+            let all = learners.iter().map(|learner| Unit::Train(arity, *learner, seed));
+            units.extend(all.filter(|unit| !unit.is_looked_at()));
         }
         if seed == LOOKED_AT {
             for arity in ARITIES {
@@ -113,12 +138,48 @@ pub(crate) struct Store {
     pub(crate) training: Table,
     /// Where models are kept to be measured on.
     models: PathBuf,
+    checkpoints: [u64; 4],
     /// Of the settings and the images.
     identity: String,
 }
 
+/// Keeps others from writing to the same results, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    file: PathBuf,
+    _locked: fs::File,
+}
+
+impl Claim {
+    /// # Errors
+    /// If another process has claimed the folder.
+    pub(crate) fn on(results: &Path) -> Result<Self> {
+        let file = results.join(".temperature.lock");
+        fs::create_dir_all(results).with_context(|| format!("making {}", results.display()))?;
+        let locked =
+            fs::File::create(&file).with_context(|| format!("making {}", file.display()))?;
+        let folder = results.display();
+        locked
+            .try_lock()
+            .with_context(|| format!("another study writes to {folder}; wait for it"))?;
+        Ok(Self { file, _locked: locked })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Nothing is wrong if it stays.
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
 impl Store {
-    pub(crate) fn open(results: &Path, models: PathBuf, identity: String) -> Result<Self> {
+    pub(crate) fn open(
+        results: &Path,
+        models: PathBuf,
+        checkpoints: [u64; 4],
+        identity: String,
+    ) -> Result<Self> {
         for folder in [results, &models] {
             fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         }
@@ -127,13 +188,19 @@ impl Store {
             gradients: Table::open(&file("gradients"), &GRADIENT_HEAD, GRADIENT_KEYS)?,
             training: Table::open(&file("training"), &TRAINING_HEAD, TRAINING_KEYS)?,
             models,
+            checkpoints,
             identity,
         })
     }
 
-    /// A name for all that the numbers of this study depend on.
-    pub(crate) fn identity(&self) -> &str {
-        &self.identity
+    /// The rows of this study.
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            gradients: &self.gradients,
+            training: &self.training,
+            identity: &self.identity,
+            checkpoints: self.checkpoints,
+        }
     }
 
     /// Whether a unit is done.
@@ -142,12 +209,13 @@ impl Store {
             Unit::Train(arity, learner, seed) => {
                 let done = self.training.has(&self.training_name(*arity, learner, *seed));
                 // What gradients are measured on may be missing although the result is there.
-                let needed = *learner == Learner::Exact && *seed == LOOKED_AT;
-                done && (!needed || self.model_file(*arity, None).is_file())
+                let kept = |step: &u64| self.model_file(*arity, *step).is_file();
+                done && (!unit.is_looked_at() || self.checkpoints.iter().all(kept))
             }
-            Unit::Measure(arity, step, family, temperature) => self
-                .gradients
-                .has(&self.gradient_name(*arity, *step, *family, *temperature, "decoder")),
+            Unit::Measure(arity, step, family, temperature) => {
+                let name = |part| self.gradient_name(*arity, *step, *family, *temperature, part);
+                PARTS.iter().all(|part| self.gradients.has(&name(part)))
+            }
         }
     }
 
@@ -177,63 +245,91 @@ impl Store {
         ]
     }
 
-    /// The model after a step; with none, at the end.
-    fn model_file(&self, arity: Arity, step: Option<u64>) -> PathBuf {
-        let step = step.map_or("end".to_owned(), |step| step.to_string());
+    /// The model after a step.
+    fn model_file(&self, arity: Arity, step: u64) -> PathBuf {
         self.models.join(format!("{}-{}-{step}.safetensors", self.identity, arity.categories))
     }
 }
 
 /// Does the units that are not done, on `threads` threads; whether all are done.
+///
+/// # Errors
+/// If some failed; the others are done.
 pub(crate) fn work(
     units: &[Unit],
     store: &Mutex<Store>,
     setting: Setting<'_>,
     threads: usize,
-    stop: &AtomicBool,
 ) -> Result<bool> {
     let mut requests = Requests::listen()?;
     let todo: Vec<&Unit> = units.iter().filter(|unit| !lock(store).has(unit)).collect();
-    let next = Mutex::new(todo.iter());
-    let (done, failed) = (Mutex::new(0), AtomicBool::new(false));
-    std::thread::scope(|scope| -> Result<()> {
-        let mut workers = Vec::new();
-        for _ in 0..threads {
-            let worker = std::thread::Builder::new().stack_size(64 << 20);
-            workers.push(worker.spawn_scoped(scope, || {
-                while !stop.load(Ordering::Relaxed) {
-                    let Some(unit) = lock(&next).next() else { break };
-                    let start = Instant::now();
-                    let outcome = perform(unit, store, setting);
-                    let seconds = start.elapsed().as_secs_f64();
-                    match outcome {
-                        Ok(text) => {
-                            let mut done = lock(&done);
-                            *done += 1;
-                            say(&format!("{done} of {}: {text} ({seconds:.1} s)", todo.len()));
-                        }
-                        Err(error) if error.is::<Stopped>() => break,
-                        Err(error) => {
-                            failed.store(true, Ordering::Relaxed);
-                            say(&format!("{unit:?} failed: {}", told(&error)));
+    let progress = Mutex::new(Progress { all: todo.len(), done: 0, failed: 0 });
+    // What others need, and then the others.
+    let (first, rest): (Vec<&Unit>, Vec<&Unit>) =
+        todo.into_iter().partition(|unit| unit.is_looked_at());
+    for phase in [first, rest] {
+        let next = Mutex::new(phase.into_iter());
+        std::thread::scope(|scope| -> Result<()> {
+            let mut workers = Vec::new();
+            for _ in 0..threads {
+                let worker = std::thread::Builder::new().stack_size(64 << 20);
+                workers.push(worker.spawn_scoped(scope, || {
+                    loop {
+                        let unit = lock(&next).next();
+                        let Some(unit) = unit else { break };
+                        if !perform_and_say(unit, store, setting, &progress) {
+                            break;
                         }
                     }
-                }
-            })?);
-        }
-        while workers.iter().any(|worker| !worker.is_finished()) {
-            if requests.any() {
-                stop.store(true, Ordering::Relaxed);
+                })?);
             }
-            std::thread::sleep(Duration::from_millis(20));
+            while workers.iter().any(|worker| !worker.is_finished()) {
+                if requests.any() {
+                    setting.stop.store(true, Ordering::Relaxed);
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(())
+        })?;
+    }
+    let failed = lock(&progress).failed;
+    anyhow::ensure!(failed == 0, "{failed} units failed; the same command tries again");
+    Ok(!setting.stop.load(Ordering::Relaxed))
+}
+
+/// How far the work is.
+struct Progress {
+    all: usize,
+    done: usize,
+    failed: usize,
+}
+
+/// Does a unit and says what became of it; whether to go on.
+fn perform_and_say(
+    unit: &Unit,
+    store: &Mutex<Store>,
+    setting: Setting<'_>,
+    progress: &Mutex<Progress>,
+) -> bool {
+    if setting.stop.load(Ordering::Relaxed) {
+        return false;
+    }
+    let start = Instant::now();
+    let outcome = perform(unit, store, setting);
+    let seconds = start.elapsed().as_secs_f64();
+    let mut progress = lock(progress);
+    match outcome {
+        Ok(text) => {
+            progress.done += 1;
+            say(&format!("{} of {}: {text} ({seconds:.1} s)", progress.done, progress.all));
         }
-        Ok(())
-    })?;
-    anyhow::ensure!(
-        !failed.load(Ordering::Relaxed),
-        "some units failed; the same command tries again"
-    );
-    Ok(!stop.load(Ordering::Relaxed))
+        Err(error) if error.is::<Stopped>() => return false,
+        Err(error) => {
+            progress.failed += 1;
+            say(&format!("{unit:?} failed: {}", told(&error)));
+        }
+    }
+    true
 }
 
 /// A poisoned lock holds what it held.
@@ -245,12 +341,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn perform(unit: &Unit, store: &Mutex<Store>, setting: Setting<'_>) -> Result<String> {
     match unit {
         Unit::Train(arity, learner, seed) => {
-            let looked_at = *learner == Learner::Exact && *seed == LOOKED_AT;
-            let mut look = |step, model: &Model| match looked_at {
-                true => keep(model, &lock(store), *arity, step, setting),
+            let mut look = |step, model: &Model| match unit.is_looked_at() {
+                true => keep(model, &lock(store).model_file(*arity, step)),
                 false => Ok(()),
             };
-            let trained = train(*arity, learner, *seed, setting, &mut look)?;
+            let trained = match train(*arity, learner, *seed, setting, &mut look) {
+                Err(error) if diverged(&error) => Trained::DIVERGED,
+                trained => trained?,
+            };
             let mut store = lock(store);
             let row = training_row(store.training_name(*arity, learner, *seed), &trained, setting);
             store.training.add(row)?;
@@ -259,7 +357,7 @@ fn perform(unit: &Unit, store: &Mutex<Store>, setting: Setting<'_>) -> Result<St
         }
         Unit::Measure(arity, step, family, temperature) => {
             let model = Model::new(*arity, LOOKED_AT, setting)?;
-            let file = lock(store).model_file(*arity, Some(*step));
+            let file = lock(store).model_file(*arity, *step);
             let parameters: Parameters =
                 candle_core::safetensors::load(&file, &candle_core::Device::Cpu)
                     .with_context(|| format!("reading {}", file.display()))?
@@ -283,18 +381,18 @@ fn perform(unit: &Unit, store: &Mutex<Store>, setting: Setting<'_>) -> Result<St
     }
 }
 
-/// Keeps a model to measure gradients on.
-fn keep(model: &Model, store: &Store, arity: Arity, step: u64, setting: Setting<'_>) -> Result<()> {
+fn diverged(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(OptimizerError::NotFinite { .. }))
+}
+
+/// Keeps a model to measure gradients on: the whole file or none.
+fn keep(model: &Model, file: &Path) -> Result<()> {
     let tensors = model.params.tensors()?.into_iter().collect();
-    let mut files = vec![store.model_file(arity, Some(step))];
-    if step == setting.sizes.steps {
-        files.push(store.model_file(arity, None));
-    }
-    for file in files {
-        candle_core::safetensors::save(&tensors, &file)
-            .with_context(|| format!("writing {}", file.display()))?;
-    }
-    Ok(())
+    let fresh = file.with_extension("new");
+    candle_core::safetensors::save(&tensors, &fresh)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| Ok(fs::rename(&fresh, file)?))
+        .with_context(|| format!("writing {}", file.display()))
 }
 
 /// Bias and variance against the exact gradient, on one batch of training images.
@@ -317,7 +415,7 @@ fn measure(
         .collect::<Result<Vec<_>>>()?;
     let program = |trace: &mut Trace<'_>| model.vae.log_likelihood(&x, trace);
     let objective = family.objective().at(0);
-    let estimator = family.estimator(temperature);
+    let estimator = family.estimator(temperature)?;
     // The same noise for all: common random numbers.
     let key = key.named("measurement");
     Ok(lab::measure(&*estimator, (&program, &*objective), &groups, sizes.replicates, key)?)

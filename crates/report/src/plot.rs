@@ -10,8 +10,8 @@ const PANEL: (u32, u32) = (330, 240);
 const ACROSS: usize = 3;
 /// Grey that is read on white and on black.
 const INK: RGBColor = RGBColor(128, 128, 128);
-/// Colours of lines (Okabe and Ito), told apart by the colour-blind, on white and on black.
-const COLOURS: [RGBColor; 7] = [
+/// Colours of lines (six of Okabe and Ito, and two more), told apart by the colour-blind, on white and on black.
+const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
@@ -19,6 +19,7 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(213, 94, 0),
     RGBColor(86, 180, 233),
     RGBColor(160, 140, 40),
+    RGBColor(136, 110, 220),
 ];
 /// Lines of more points have no dots.
 const DOTS: usize = 60;
@@ -157,6 +158,7 @@ fn draw_panel(
         .x_label_formatter(&x_label)
         .y_label_formatter(&y_label)
         .draw()?;
+    let corner = legend(&points, y);
     for (index, (line, points)) in panel.lines.iter().zip(points).enumerate() {
         if points.is_empty() {
             continue;
@@ -183,15 +185,14 @@ fn draw_panel(
         }
         chart.draw_series(dots)?;
     }
-    chart.configure_series_labels().position(legend(panel, y)).label_font(style(11)).draw()?;
+    chart.configure_series_labels().position(corner).label_font(style(11)).draw()?;
     Ok(())
 }
 
 /// The right corner in which fewer lines end.
-fn legend(panel: &Panel, (low, high): (f64, f64)) -> SeriesLabelPosition {
-    let above = |line: &&Line| line.points.last().is_some_and(|(_, y)| *y > (low + high) / 2.);
-    let drawn = panel.lines.iter().filter(|line| !line.points.is_empty());
-    match 2 * panel.lines.iter().filter(above).count() > drawn.count() {
+fn legend(lines: &[Vec<(f64, f64)>], (low, high): (f64, f64)) -> SeriesLabelPosition {
+    let last = lines.iter().filter_map(|points| points.last());
+    match 2 * last.clone().filter(|(_, y)| *y > (low + high) / 2.).count() > last.count() {
         true => SeriesLabelPosition::LowerRight,
         false => SeriesLabelPosition::UpperRight,
     }
@@ -212,8 +213,11 @@ fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
     if low <= high { (low - room, high + room) } else { (0., 1.) }
 }
 
-/// Four digits, and no more zeros than needed.
+/// Four digits, and no more zeros than needed; one digit of what is very small.
 fn number(x: f64) -> String {
+    if x != 0. && x.abs() < 1e-3 {
+        return format!("{x:.0e}");
+    }
     let digits = (3 - x.abs().max(1e-9).log10().floor() as i32).clamp(0, 4) as usize;
     let text = format!("{x:.digits$}");
     if text.contains('.') {
@@ -240,6 +244,13 @@ mod tests {
         assert_eq!((text.matches("<circle").count(), text.matches("<polygon").count()), (6, 2));
         assert!(text.contains("posterior") && text.contains("a &lt; b") && !text.contains("NaN"));
         assert!(svg(&[], &axes).is_err());
+        let line = Line { points: vec![(1., 0.01), (2., 100.), (3., 0.)], ..Line::default() };
+        let panel = Panel { title: String::new(), lines: vec![line] };
+        let axes = Axes { log_y: true, ..axes };
+        let text = svg(&[panel], &axes).unwrap();
+        // A number without a logarithm has no place.
+        assert_eq!(text.matches("<circle").count(), 2);
+        assert!(text.contains("100") && !text.contains("NaN") && !text.contains("inf"), "{text}");
     }
 
     #[test]
@@ -251,6 +262,7 @@ mod tests {
             (0.666_67, "0.6667"),
             (0., "0"),
             (-2., "-2"),
+            (2e-5, "2e-5"),
         ] {
             assert_eq!(number(x), text);
         }

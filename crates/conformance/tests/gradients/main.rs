@@ -13,9 +13,9 @@ use gumbel::estimators::{
     Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, Divergence,
     DoubleControlVariates, Enumerate, Estimator, Gap, GappedStraightThrough, GumbelRao,
     GumbelSoftmax, GumbelSparse, Independent, InvertibleGaussianReparameterisation, LeaveOneOut,
-    MuProp, Nvil, Rebar, ReinMax, Reinforce, Relax, Rodeo, RunningMoments, SignalConfig, SiteDraw,
-    SlopeAnnealedStraightThrough, Store, StraightThrough, StraightThroughGumbelSoftmax,
-    SumAndSample, Trace, Zgr,
+    MuProp, Nvil, Rebar, ReinMax, ReinMaxRao, Reinforce, Relax, Rodeo, RunningMoments,
+    SignalConfig, SiteDraw, SlopeAnnealedStraightThrough, Store, StraightThrough,
+    StraightThroughGumbelSoftmax, SumAndSample, Trace, Zgr,
 };
 use gumbel::kernels::SparseMap;
 use gumbel_conformance::{Z_CRITICAL, central_gradient, mean_and_error};
@@ -109,6 +109,7 @@ fn biased() -> Vec<Box<dyn Estimator>> {
         Box::new(GappedStraightThrough { samples: 1, temperature: 0.7, gap: Gap::default() }),
         Box::new(GumbelRao { samples: 1, temperature: 0.7, draws: 5 }),
         Box::new(ReinMax { samples: 1, temperature: 1.3 }),
+        Box::new(ReinMaxRao { samples: 1, temperature: 0.7, draws: 10 }),
         Box::new(InvertibleGaussianReparameterisation { samples: 1, temperature: 0.7 }),
         Box::new(GumbelSparse { samples: 1, temperature: 1., map: SparseMap::Entmax15 }),
         Box::new(GumbelSparse { samples: 1, temperature: 1., map: SparseMap::Sparsemax }),

@@ -5,8 +5,9 @@ use gumbel::estimators::{
     Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, DoubleControlVariates,
     Enumerate, Estimator, Gap, GappedStraightThrough, GumbelRao, GumbelSoftmax, GumbelSparse,
     Independent, InvertibleGaussianReparameterisation, LeaveOneOut, MuProp, Nvil, Program, Rebar,
-    ReinMax, Reinforce, Relax, Rodeo, RunningMoments, SignalConfig, SlopeAnnealedStraightThrough,
-    Store, StraightThrough, StraightThroughGumbelSoftmax, SumAndSample, Trace, Zgr,
+    ReinMax, ReinMaxRao, Reinforce, Relax, Rodeo, RunningMoments, SignalConfig,
+    SlopeAnnealedStraightThrough, Store, StraightThrough, StraightThroughGumbelSoftmax,
+    SumAndSample, Trace, Zgr,
 };
 use gumbel::kernels::SparseMap;
 
@@ -24,7 +25,7 @@ impl Store for Fresh {
 }
 
 /// Number of estimators in [`all`].
-pub(crate) const COUNT: usize = 26;
+pub(crate) const COUNT: usize = 27;
 
 /// Estimators of two samples or so, with learned parts for the sites of `program`.
 pub(crate) fn all(program: &Program<'_>) -> Result<[Box<dyn Estimator>; COUNT]> {
@@ -57,6 +58,7 @@ pub(crate) fn all(program: &Program<'_>) -> Result<[Box<dyn Estimator>; COUNT]> 
         Box::new(GappedStraightThrough { samples, temperature, gap: Gap::default() }),
         Box::new(GumbelRao { samples, temperature, draws: 3 }),
         Box::new(ReinMax { samples, temperature: 1. }),
+        Box::new(ReinMaxRao { samples, temperature: 1., draws: 3 }),
         Box::new(Zgr { samples }),
         Box::new(GumbelSparse { samples, temperature, map: SparseMap::Entmax15 }),
         Box::new(InvertibleGaussianReparameterisation { samples, temperature }),

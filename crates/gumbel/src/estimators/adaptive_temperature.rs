@@ -15,8 +15,8 @@ pub struct AdaptiveConfig {
     pub every: u64,
     /// Length of an adjustment in `ln τ`, where its direction is certain.
     pub rate: f64,
-    /// Gradients that an optimizer averages, by which the variance counts less than in a single one: `1 / (1 - β₁)` of
-    /// Adam, 1 for plain gradient descent.
+    /// Gradients that an optimizer averages, by which the variance counts less than in a single one: 1 for the gradient
+    /// itself, `(1 + β₁) / (1 - β₁)` for the first moment of Adam, more for what becomes of a parameter over many small steps.
     pub averaged: f64,
     /// Samples of the unbiased reference, at least 2.
     pub samples: usize,
@@ -113,7 +113,7 @@ impl AdaptiveTemperature {
     pub fn update(
         &self,
         step: u64,
-        estimator: &dyn Fn(f64) -> Box<dyn Estimator>,
+        estimator: &dyn Fn(f64) -> Result<Box<dyn Estimator>>,
         (program, objective): (&Program<'_>, &dyn Objective),
         variables: &[Var],
         key: Key,
@@ -135,7 +135,7 @@ impl AdaptiveTemperature {
         };
         let reference = gradient(&LeaveOneOut { samples: self.config.samples }, "reference")?;
         let error = |distance: f64| {
-            let estimator = estimator((log + distance).exp());
+            let estimator = estimator((log + distance).exp())?;
             let first = gradient(&*estimator, "first")?;
             let second = gradient(&*estimator, "second")?;
             self.error((&first, &second), &reference)
@@ -178,8 +178,8 @@ mod tests {
     use crate::lab;
     use crate::objectives::Elbo;
 
-    fn estimator(temperature: f64) -> Box<dyn Estimator> {
-        Box::new(StraightThroughGumbelSoftmax { samples: 1, temperature })
+    fn estimator(temperature: f64) -> Result<Box<dyn Estimator>> {
+        Ok(Box::new(StraightThroughGumbelSoftmax { samples: 1, temperature }))
     }
 
     /// Equal rows share their logits, as the examples of a batch share parameters: more rows, less noise, colder.
@@ -202,7 +202,7 @@ mod tests {
             let groups = [lab::Exact::new(vec![logits.clone()], &grads)?];
             let error = |temperature: f64| -> Result<f64> {
                 let pair = (&program as &Program<'_>, &objective as &dyn Objective);
-                let m = &lab::measure(&*estimator(temperature), pair, &groups, 600, key)?[0];
+                let m = &lab::measure(&*estimator(temperature)?, pair, &groups, 600, key)?[0];
                 Ok(m.bias.value.powi(2) + m.variance.value / averaged)
             };
             let config = AdaptiveConfig { every: 1, averaged, ..AdaptiveConfig::default() };

@@ -32,24 +32,29 @@ pub struct GumbelRao {
 impl Sampler for GumbelRao {
     fn draw(&mut self, _: &Site, q: &Discrete, key: Key) -> Result<Draw> {
         let temperature = positive("temperature", self.temperature)?;
-        if self.draws == 0 {
-            candle_core::bail!("Gumbel-Rao averages over at least one draw, got draws = 0")
-        }
+        at_least_one("Gumbel-Rao", self.draws)?;
         let value = q.sample(self.samples, key)?;
-        let average = Average {
-            law: q.with_logits(&q.logits().detach())?,
-            value: value.clone(),
-            temperature,
-            draws: self.draws as u64,
-            key: key.named("conditional"),
-        };
-        let logits = q.logits().maximum(MASKED)?;
-        Ok(Draw { value: (value + logits.apply_op1(average)?)?, measure: Measure::Discrete })
+        let law = q.with_logits(&q.logits().detach())?;
+        let average = averaged_jacobian(q, law, &value, (temperature, self.draws), key)?;
+        Ok(Draw { value: (value + average)?, measure: Measure::Discrete })
     }
 }
 
-/// A zero whose derivative in the logits is the averaged Jacobian. The noise is drawn in the backward pass, one
-/// draw after another, so that none is kept.
+/// A zero whose derivative in the logits of `q` is the mean over `draws` vectors of noise, given that `value` is the
+/// largest of `law`, of `J(softmax((logits of law + noise) / τ)) / τ`. Nothing flows into `law`.
+pub(crate) fn averaged_jacobian(
+    q: &Discrete,
+    law: Discrete,
+    value: &Tensor,
+    (temperature, draws): (f64, usize),
+    key: Key,
+) -> Result<Tensor> {
+    let key = key.named("conditional");
+    let average = Average { law, value: value.clone(), temperature, draws: draws as u64, key };
+    q.logits().maximum(MASKED)?.apply_op1(average)
+}
+
+/// The noise is drawn in the backward pass, one draw after another, so that none is kept.
 struct Average {
     law: Discrete,
     value: Tensor,
@@ -82,6 +87,14 @@ impl CustomOp1 for Average {
         let total = (total / (self.temperature * self.draws as f64))?;
         sum_to(&total, logits).map(Some)
     }
+}
+
+/// An error where there is nothing to average.
+pub(crate) fn at_least_one(name: &str, draws: usize) -> Result<()> {
+    if draws == 0 {
+        candle_core::bail!("{name} averages over at least one draw, got draws = 0")
+    }
+    Ok(())
 }
 
 /// A relaxed draw that rounds to `value`. No gradient.

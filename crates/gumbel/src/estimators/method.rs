@@ -125,6 +125,18 @@ pub enum Method {
         #[serde(default = "unit")]
         temperature: Schedule,
     },
+    /// [`ReinMaxRao`](super::ReinMaxRao).
+    #[serde(rename = "reinmax-rao")]
+    ReinMaxRao {
+        /// Number of samples `S`.
+        #[serde(default = "one")]
+        samples: usize,
+        /// Temperature of the backward pass.
+        temperature: Schedule,
+        /// Draws of conditional noise that are averaged.
+        #[serde(default = "ten")]
+        draws: usize,
+    },
     /// [`Reinforce`](super::Reinforce).
     Reinforce {
         /// Number of samples `S`.
@@ -304,6 +316,7 @@ impl Method {
             Self::StraightThroughGumbelSoftmax { samples, temperature }
             | Self::GappedStraightThrough { samples, temperature, .. }
             | Self::GumbelRao { samples, temperature, .. }
+            | Self::ReinMaxRao { samples, temperature, .. }
             | Self::GumbelSparsemax { samples, temperature }
             | Self::GumbelEntmax { samples, temperature }
             | Self::InvertibleGaussian { samples, temperature }
@@ -395,7 +408,9 @@ impl Method {
     /// A count that only one method has, by key.
     fn count(&self) -> (&'static str, Option<usize>) {
         match *self {
-            Self::GumbelRao { draws, .. } => ("draws", Some(draws)),
+            Self::GumbelRao { draws, .. } | Self::ReinMaxRao { draws, .. } => {
+                ("draws", Some(draws))
+            }
             Self::SumAndSample { classes } => ("classes", Some(classes)),
             _ => ("", None),
         }

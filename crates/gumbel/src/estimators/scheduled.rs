@@ -6,7 +6,7 @@ use super::{
     Arm, Arms, Carms, Darn, DecoupledStraightThroughGumbelSoftmax, DisArm, DoubleControlVariates,
     Enumerate, Estimator, GappedStraightThrough, GumbelRao, GumbelSoftmax, GumbelSparse,
     Independent, InvertibleGaussianReparameterisation, LeaveOneOut, Method, MuProp, Nvil, Program,
-    Rebar, ReinMax, Reinforce, Relax, Rodeo, RunningMoments, SiteDraw,
+    Rebar, ReinMax, ReinMaxRao, Reinforce, Relax, Rodeo, RunningMoments, SiteDraw,
     SlopeAnnealedStraightThrough, Store, StraightThrough, StraightThroughGumbelSoftmax,
     SumAndSample, Trace, Zgr,
 };
@@ -144,6 +144,9 @@ impl Method {
             Self::Zgr { samples } => always(Zgr { samples }),
             Self::ReinMax { samples, temperature } => {
                 each(move |step| ReinMax { samples, temperature: temperature.at(step) })
+            }
+            Self::ReinMaxRao { samples, temperature, draws } => {
+                each(move |step| ReinMaxRao { samples, temperature: temperature.at(step), draws })
             }
             Self::Darn { samples } => always(Darn { samples }),
             _ => return None,

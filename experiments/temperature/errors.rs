@@ -1,0 +1,222 @@
+//! Errors of gradients by temperature: where they are least, and by which laws they go.
+use gumbel::Key;
+use gumbel::lab::Estimate;
+
+use crate::record::Row;
+
+/// Errors of a gradient at one temperature.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Point {
+    pub(crate) temperature: f64,
+    pub(crate) exact_norm: f64,
+    /// Of the mean over the batch that was measured.
+    pub(crate) bias: Estimate,
+    /// The same.
+    pub(crate) variance: Estimate,
+    pub(crate) batch: f64,
+    pub(crate) cosine_of_mean: f64,
+}
+
+impl Point {
+    /// None where something is missing.
+    pub(crate) fn of(row: Row<'_>) -> Option<Self> {
+        let estimate = |name: &str| Estimate {
+            value: row.number(name),
+            error: row.number(&format!("{name}_error")),
+        };
+        let point = Self {
+            temperature: row.number("temperature"),
+            exact_norm: row.number("exact_norm"),
+            bias: estimate("bias"),
+            variance: estimate("variance"),
+            batch: row.number("batch"),
+            cosine_of_mean: row.number("cosine_of_mean"),
+        };
+        let needed = [point.temperature, point.exact_norm, point.bias.value, point.variance.value];
+        needed.into_iter().all(f64::is_finite).then_some(point)
+    }
+
+    /// `bias² + variance` over `‖g‖²`, the noise being that of `examples` images.
+    pub(crate) fn relative_error(&self, examples: f64) -> f64 {
+        let variance = self.variance.value * self.batch / examples;
+        (self.bias.value.powi(2) + variance) / self.exact_norm.powi(2)
+    }
+
+    pub(crate) fn relative_bias(&self) -> Estimate {
+        let Estimate { value, error } = self.bias;
+        Estimate { value: value / self.exact_norm, error: error / self.exact_norm }
+    }
+
+    /// Whether the bias is more than noise.
+    pub(crate) fn has_bias(&self) -> bool {
+        self.bias.value > 2. * self.bias.error
+    }
+
+    /// The same point with other values within their errors.
+    fn shaken(&self, (first, second): (f64, f64)) -> Self {
+        let moved =
+            |e: Estimate, by: f64| Estimate { value: (e.value + e.error * by).max(0.), ..e };
+        Self { bias: moved(self.bias, first), variance: moved(self.variance, second), ..*self }
+    }
+}
+
+/// Where a curve is lowest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Lowest {
+    pub(crate) temperature: Estimate,
+    /// Whether it is at an end of the grid, and may be beyond.
+    pub(crate) end: Option<End>,
+}
+
+/// An end of a grid of temperatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Cold,
+    Hot,
+}
+
+impl End {
+    /// How a number at this end is marked: the truth is beyond.
+    pub(crate) fn mark(end: Option<Self>) -> &'static str {
+        match end {
+            None => "",
+            Some(Self::Cold) => "< ",
+            Some(Self::Hot) => "> ",
+        }
+    }
+}
+
+/// The temperature of least error at a batch size; between the grid's by a parabola in `ln τ`.
+pub(crate) fn optimum(points: &[Point], examples: f64) -> Option<Lowest> {
+    let (best, end) = least(points, examples)?;
+    let shakes = 100;
+    let spread: f64 = (0..shakes)
+        .filter_map(|shake| {
+            // All temperatures were measured under the same noise, and move together.
+            let by = normal_pair(Key::from_seed(shake));
+            let moved: Vec<Point> = points.iter().map(|point| point.shaken(by)).collect();
+            Some((least(&moved, examples)?.0 - best).powi(2))
+        })
+        .sum();
+    let error = best.exp() * (spread / shakes as f64).sqrt();
+    Some(Lowest { temperature: Estimate { value: best.exp(), error }, end })
+}
+
+fn least(points: &[Point], examples: f64) -> Option<(f64, Option<End>)> {
+    let error = |point: &Point| point.relative_error(examples).max(f64::MIN_POSITIVE).ln();
+    let curve: Vec<(f64, f64)> =
+        points.iter().map(|point| (point.temperature.ln(), error(point))).collect();
+    lowest(&curve)
+}
+
+/// Two independent normal numbers (Box and Muller).
+fn normal_pair(key: Key) -> (f64, f64) {
+    let (u, v) = (key.uniform_at(0).max(f64::MIN_POSITIVE), key.uniform_at(1));
+    let (radius, angle) = ((-2. * u.ln()).sqrt(), std::f64::consts::TAU * v);
+    (radius * angle.cos(), radius * angle.sin())
+}
+
+/// The lowest place of a curve, and the end that it is at.
+pub(crate) fn lowest(curve: &[(f64, f64)]) -> Option<(f64, Option<End>)> {
+    let index = (0..curve.len()).min_by(|a, b| curve[*a].1.total_cmp(&curve[*b].1))?;
+    if index == 0 {
+        return Some((curve[index].0, Some(End::Cold)));
+    }
+    if index + 1 == curve.len() {
+        return Some((curve[index].0, Some(End::Hot)));
+    }
+    let ((x0, y0), (x1, y1), (x2, y2)) = (curve[index - 1], curve[index], curve[index + 1]);
+    let (left, right) = ((y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1));
+    let curvature = (right - left) / (x2 - x0);
+    // The vertex of the parabola through the three.
+    let vertex = if curvature > 0. { (x0 + x1 - left / curvature) / 2. } else { x1 };
+    Some((vertex.clamp(x0, x2), None))
+}
+
+/// More gradients than this are not averaged in [`averaged_for`]: noise would decide.
+pub(crate) const MOST_AVERAGED: f64 = 1000.;
+
+/// Of how many averaged gradients, each of a batch as it was measured, the error is least at a temperature: the more, the
+/// colder. Less than one and more than [`MOST_AVERAGED`] are an end.
+pub(crate) fn averaged_for(points: &[Point], temperature: f64) -> Option<(f64, Option<End>)> {
+    let batch = points.first()?.batch;
+    let warmer = |averaged: f64| {
+        least(points, averaged * batch).is_some_and(|(log, _)| log > temperature.ln())
+    };
+    let (mut low, mut high) = (0., MOST_AVERAGED.ln());
+    if !warmer(1.) {
+        return Some((1., Some(End::Cold)));
+    }
+    if warmer(MOST_AVERAGED) {
+        return Some((MOST_AVERAGED, Some(End::Hot)));
+    }
+    for _ in 0..30 {
+        let middle: f64 = (low + high) / 2.;
+        if warmer(middle.exp()) { low = middle } else { high = middle }
+    }
+    Some((low.exp(), None))
+}
+
+/// Slope of `ln y` in `ln x`, by least squares: the exponent of a power law.
+pub(crate) fn exponent(points: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let points: Vec<(f64, f64)> = points.map(|(x, y)| (x.ln(), y.ln())).collect();
+    let n = points.len() as f64;
+    let mean = |f: fn(&(f64, f64)) -> f64| points.iter().map(f).sum::<f64>() / n;
+    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+    let along: f64 = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
+    along / points.iter().map(|p| (p.0 - x).powi(2)).sum::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(temperature: f64) -> Point {
+        let exactly = |value| Estimate { value, error: 0. };
+        Point {
+            temperature,
+            exact_norm: 1.,
+            // The laws: bias in proportion to τ, variance to its inverse.
+            bias: exactly(temperature),
+            variance: exactly(0.02 / temperature),
+            batch: 100.,
+            cosine_of_mean: 0.,
+        }
+    }
+
+    #[test]
+    fn the_optimum_of_the_laws_is_found_between_the_points() {
+        let grid = [0.05, 0.07, 0.1, 0.15, 0.22, 0.33, 0.5, 0.7, 1., 1.5];
+        let points: Vec<Point> = grid.into_iter().map(point).collect();
+        // τ² + c / τ is least at (c / 2)^(1/3), c = 0.02 · 100 / B.
+        for examples in [100., 1000.] {
+            let expected = f64::cbrt(0.01 * 100. / examples);
+            let found = optimum(&points, examples).unwrap();
+            assert!((found.temperature.value / expected - 1.).abs() < 0.05, "{found:?}");
+            assert!(found.end.is_none() && found.temperature.error == 0.);
+        }
+        // 0.1 is (c / 2)^(1/3) for ten times the batch.
+        let (times, end) = averaged_for(&points, 0.1).unwrap();
+        assert!((times / 10. - 1.).abs() < 0.3 && end.is_none(), "{times}");
+        assert_eq!(averaged_for(&points, 1.4).unwrap(), (1., Some(End::Cold)));
+        assert_eq!(averaged_for(&points, 1e-3).unwrap(), (1000., Some(End::Hot)));
+        assert_eq!(optimum(&points[5..], 1000.).unwrap().end, Some(End::Cold));
+        assert_eq!(optimum(&points[..5], 1.).unwrap().end, Some(End::Hot));
+        assert_eq!(optimum(&[], 1.), None);
+        let slope = exponent(points.iter().map(|p| (p.temperature, p.variance.value)));
+        assert!((slope + 1.).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_uncertain_bias_makes_an_uncertain_optimum() {
+        let grid = [0.05, 0.1, 0.2, 0.4, 0.8];
+        let mut points: Vec<Point> = grid.into_iter().map(point).collect();
+        for point in &mut points {
+            point.bias.error = 0.3 * point.bias.value;
+        }
+        let found = optimum(&points, 100.).unwrap().temperature;
+        // τ goes as bias to the power -2/3.
+        assert!((0.1..0.4).contains(&(found.error / found.value)), "{found:?}");
+        assert!(points[0].has_bias());
+    }
+}
