@@ -69,8 +69,8 @@ fn head(budget: Budget, setting: Setting<'_>, environment: &str) -> String {
          Gradients: {} estimates at each point, against the exact one (all joint values summed), in the encoder of a model that the \
          exact gradient has trained (seed 1), on one batch of {} training images. The bias is that of the mean over this batch; what \
          noise adds to its square is taken off, and where that leaves less than nothing it is 0. The variance is that of the \
-         draws, given the images. Bounds: exact, all joint values summed, on all test images; temperatures are chosen on validation \
-         images. ± is one standard error, over seeds where models are trained. Data: [gradients](temperature-gradients.csv), \
+         draws, given the images. Bounds: exact, all joint values summed, on all test images; temperatures are chosen on 2,000 \
+         validation images. ± is one standard error, over seeds where models are trained. Data: [gradients](temperature-gradients.csv), \
          [training](temperature-training.csv).\n",
         images.title(),
         setting.data.train.len(),

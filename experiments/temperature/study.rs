@@ -358,8 +358,8 @@ impl Budget {
                 learning_rate: 1e-2,
             },
             Self::Cpu => Sizes {
-                hidden: 100,
-                batch: 100,
+                hidden: 64,
+                batch: 50,
                 steps: 5000,
                 replicates: 400,
                 seeds: 5,

@@ -205,6 +205,9 @@ impl Guide {
     }
 }
 
+/// Validation images: choices are between models on the same ones, so that there need not be many.
+const VALIDATION: usize = 2000;
+
 /// Images whose likelihoods of all joint values are in memory at a time.
 const CHUNK: usize = 200;
 
@@ -217,11 +220,12 @@ fn judge(
     key: Key,
 ) -> Result<Trained> {
     let Setting { data, sizes, .. } = setting;
-    let over = |set| in_order(Dataset::len(set), CHUNK).map(|rows| images(set, &rows));
+    let over =
+        |set, most| in_order(Dataset::len(set).min(most), CHUNK).map(|rows| images(set, &rows));
     let support = Support::of(&model.vae, &images(&data.test, &[0])?)?;
     let decoded = support.decoded(&model.vae)?;
-    let test = average(&model.vae, &decoded, over(&data.test))?;
-    let valid = average(&model.vae, &decoded, over(&data.valid))?;
+    let test = average(&model.vae, &decoded, over(&data.test, usize::MAX))?;
+    let valid = average(&model.vae, &decoded, over(&data.valid, VALIDATION))?;
     let last = sizes.steps.saturating_sub(1);
     let estimator: Option<Box<dyn Estimator>> = match guide {
         Guide::Exact => None,
@@ -230,7 +234,7 @@ fn judge(
     };
     let mut objective = Mean::new();
     if let Some(estimator) = &estimator {
-        for (index, x) in over(&data.test).enumerate() {
+        for (index, x) in over(&data.test, usize::MAX).enumerate() {
             let x = x?;
             let program = |trace: &mut Trace<'_>| model.vae.log_likelihood(&x, trace);
             let key = key.named("objective").fold_in(index as u64);
