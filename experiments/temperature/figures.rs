@@ -180,7 +180,9 @@ fn trained(
 fn race(view: &View<'_>) -> Vec<Panel> {
     let groups = ARITIES.map(|arity| (arity, view.groups(arity)));
     let moving = |group: &&Group, family: Family| {
-        group.estimator == family.name() && group.temperature().is_none()
+        // Two temperatures that stay as they are have their rows in the table.
+        let moves = group.temperature().is_none() && !group.rule.contains("backward");
+        group.estimator == family.name() && moves
     };
     let panel = |family: Family| {
         let all = groups.iter().flat_map(|(_, groups)| groups);

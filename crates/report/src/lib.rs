@@ -17,6 +17,7 @@ mod plot;
 mod record;
 mod run_page;
 pub mod tensorboard;
+mod ticks;
 
 pub use card::card;
 pub use compare::{Comparison, Group, csv_line};

@@ -2,6 +2,7 @@
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
+use crate::ticks::Ticked;
 use crate::{Error, Result};
 
 /// Width and height of a panel.
@@ -64,7 +65,7 @@ pub struct Axes {
     pub log_y: bool,
 }
 
-/// Panels side by side, three to a row, as an SVG.
+/// Panels side by side, three to a row, as an SVG; lines of one name have one colour, and several panels one legend.
 ///
 /// # Errors
 /// If there is no panel, or drawing fails.
@@ -92,23 +93,57 @@ pub fn svg_of_each(panels: &[Panel], axes: &Axes) -> Result<Vec<String>> {
 type Drawing<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn draw(panels: &[Panel], axes: &Axes, scale: u32) -> Drawing<String> {
-    let across = panels.len().min(ACROSS);
-    let down = panels.len().div_ceil(across);
+    // Each name once, in the order of the panels: its place is its colour.
+    let mut names: Vec<&str> = Vec::new();
+    for line in panels.iter().flat_map(|panel| &panel.lines) {
+        if !names.contains(&line.name.as_str()) {
+            names.push(&line.name);
+        }
+    }
+    let apart = panels.len() > 1 && names.iter().any(|name| !name.is_empty());
+    let cells = panels.len() + usize::from(apart);
+    let across = cells.min(ACROSS);
+    let down = cells.div_ceil(across);
     let size = (PANEL.0 * across as u32 * scale, PANEL.1 * down as u32 * scale);
     let mut text = String::new();
     {
         let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
-        for (panel, area) in panels.iter().zip(root.split_evenly((down, across))) {
-            draw_panel(panel, axes, &area)?;
+        let areas = root.split_evenly((down, across));
+        for (panel, area) in panels.iter().zip(&areas) {
+            draw_panel(panel, axes, (&names, apart), area)?;
+        }
+        if let Some(area) = areas.get(panels.len()).filter(|_| apart) {
+            draw_legend(&names, area)?;
         }
         root.present()?;
     }
     Ok(text)
 }
 
+fn colour_of(name: &str, names: &[&str]) -> RGBColor {
+    let place = names.iter().position(|other| *other == name).unwrap_or(0);
+    COLOURS[place % COLOURS.len()]
+}
+
+fn style(size: i32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&INK)
+}
+
+/// The names of lines and their colours, from the top.
+fn draw_legend(names: &[&str], area: &DrawingArea<SVGBackend<'_>, Shift>) -> Drawing<()> {
+    for (place, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+        let y = 36 + 16 * place as i32;
+        let colour = colour_of(name, names).stroke_width(2);
+        area.draw(&PathElement::new([(24, y), (44, y)], colour))?;
+        area.draw(&Text::new(*name, (52, y - 6), style(11)))?;
+    }
+    Ok(())
+}
+
 fn draw_panel(
     panel: &Panel,
     axes: &Axes,
+    (names, apart): (&[&str], bool),
     area: &DrawingArea<SVGBackend<'_>, Shift>,
 ) -> Drawing<()> {
     let scaled = |x: f64| if axes.log_x { x.log10() } else { x };
@@ -137,13 +172,12 @@ fn draw_panel(
     let label = |value: f64, log: bool| plain(if log { 10f64.powf(value) } else { value });
     let x_label = |value: &f64| label(*value, axes.log_x);
     let y_label = |value: &f64| label(*value, axes.log_y);
-    let style = |size: i32| ("sans-serif", size).into_font().color(&INK);
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, style(14))
         .margin(8)
         .x_label_area_size(34)
         .y_label_area_size(48)
-        .build_cartesian_2d(x.0..x.1, y.0..y.1)?;
+        .build_cartesian_2d(Ticked::new(x, 5, axes.log_x), Ticked::new(y, 6, axes.log_y))?;
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -159,11 +193,11 @@ fn draw_panel(
         .y_label_formatter(&y_label)
         .draw()?;
     let corner = legend(&points, y);
-    for (index, (line, points)) in panel.lines.iter().zip(points).enumerate() {
+    for (line, points) in panel.lines.iter().zip(points) {
         if points.is_empty() {
             continue;
         }
-        let colour = COLOURS[index % COLOURS.len()];
+        let colour = colour_of(&line.name, names);
         if line.band.len() == line.points.len() {
             let edge = |sign: f64| {
                 let edge =
@@ -178,12 +212,15 @@ fn draw_panel(
         let dots =
             dots.iter().map(|point| Circle::new(*point, 2, colour.filled())).collect::<Vec<_>>();
         let series = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
-        if !line.name.is_empty() {
+        if !line.name.is_empty() && !apart {
             series.label(&line.name).legend(move |(x, y)| {
                 PathElement::new([(x, y), (x + 12, y)], colour.stroke_width(2))
             });
         }
         chart.draw_series(dots)?;
+    }
+    if apart {
+        return Ok(());
     }
     chart.configure_series_labels().position(corner).label_font(style(11)).draw()?;
     Ok(())
