@@ -42,6 +42,14 @@ pub fn write_and_say(path: &Path, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Writes a file, whole or not at all.
+pub fn write_whole(file: &Path, text: &str) -> anyhow::Result<()> {
+    let temporary = file.with_added_extension("tmp");
+    std::fs::write(&temporary, text)
+        .and_then(|()| std::fs::rename(&temporary, file))
+        .with_context(|| format!("writing {}", file.display()))
+}
+
 /// An error and what led to it, each thing said once.
 #[must_use]
 pub fn told(error: &anyhow::Error) -> String {

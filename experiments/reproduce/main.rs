@@ -19,10 +19,10 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use cell::Job;
-use gumbel_experiments::{say, told};
+use gumbel_experiments::{Budget, say, told};
 use gumbel_sweep::{Event, Outcome, Place, Requests, State, work};
 use record::Record;
-use table::{Budget, TABLES, Table};
+use table::{TABLES, Table};
 
 /// Run the cells of a published table and write the result beside it.
 #[derive(Debug, Parser)]

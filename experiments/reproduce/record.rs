@@ -3,12 +3,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use gumbel_experiments::say;
+use gumbel_experiments::{Budget, say, write_whole};
 
 use crate::cell::Job;
 use crate::curves::Curves;
-use crate::results::{Outcome, Results, write_whole};
-use crate::table::{Budget, Picture, Table};
+use crate::results::{Outcome, Results};
+use crate::table::{Picture, Table};
 use crate::{figure, report};
 
 /// The files of a table in a folder.

@@ -2,11 +2,12 @@
 use std::fmt::Write;
 
 use anyhow::Result;
+use gumbel_experiments::Budget;
 use gumbel_metrics::Mean;
 
 use crate::figure::Figure;
 use crate::results::{Numbers, Outcome, Results, Row};
-use crate::table::{Budget, Cell, Experiment, Picture, Score, Table};
+use crate::table::{Cell, Experiment, Picture, Score, Table};
 
 /// The table in Markdown: published and measured, cell by cell.
 pub(crate) fn markdown(

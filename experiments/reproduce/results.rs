@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use gumbel_experiments::write_whole;
 
 /// Averages over a split, nats per image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,14 +100,6 @@ impl Results {
         let text = format!("{HEAD}\n{}\n", lines.join("\n"));
         write_whole(&self.file, &(text.trim_end().to_owned() + "\n"))
     }
-}
-
-/// Writes a file, whole or not at all.
-pub(crate) fn write_whole(file: &Path, text: &str) -> Result<()> {
-    let temporary = file.with_added_extension("tmp");
-    fs::write(&temporary, text)
-        .and_then(|()| fs::rename(&temporary, file))
-        .with_context(|| format!("writing {}", file.display()))
 }
 
 impl fmt::Display for Row {

@@ -1,8 +1,8 @@
 //! What a table is: cells with their configuration and what was published for them.
 use std::collections::BTreeMap;
-use std::fmt;
 
 use anyhow::{Context, Result, bail, ensure};
+use gumbel_experiments::Budget;
 use gumbel_sweep::plain;
 use serde::Deserialize;
 
@@ -46,28 +46,6 @@ pub(crate) fn find(name: &str) -> Result<(Table, &'static str)> {
         bail!(Unknown(name.to_owned(), TABLES.map(|(known, _, _)| known).join(", ")))
     };
     Ok((Table::parse(text).with_context(|| format!("table {name}"))?, config))
-}
-
-/// How much of the published computation to spend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Budget {
-    /// Minutes: shows that everything runs.
-    Quick,
-    /// What two cores do in hours.
-    Cpu,
-    /// What the paper spent, where it says.
-    Full,
-}
-
-impl fmt::Display for Budget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Quick => "quick",
-            Self::Cpu => "cpu",
-            Self::Full => "full",
-        })
-    }
 }
 
 /// Steps and seeds of a budget, and what else it changes.

@@ -24,11 +24,11 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Result;
 use clap::Parser;
 use gumbel_datasets::{Binarisation, DatasetName};
-use gumbel_experiments::{Data, DataArgs, DataConfig, say, told};
+use gumbel_experiments::{Budget, Data, DataArgs, DataConfig, say, told};
 use gumbel_training::Environment;
 use sha2::{Digest, Sha256};
 
-use study::{Budget, Sizes};
+use study::Sizes;
 use train::Setting;
 use work::{Claim, Store, lock, units, wanted, work};
 
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<bool> {
-    let sizes = args.budget.sizes();
+    let sizes = Sizes::of(args.budget);
     let embedded =
         if args.budget == Budget::Quick { DatasetName::Strokes } else { DatasetName::Mnist };
     let config = DataConfig {
@@ -109,7 +109,7 @@ fn run(args: &Args) -> Result<bool> {
 
     let stop = AtomicBool::new(false);
     let setting = Setting { data: &data, sizes: &sizes, stop: &stop };
-    let all = units(setting);
+    let all = units(&sizes);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.jobs.map_or(cores, usize::from);
     let complete = match args.status {

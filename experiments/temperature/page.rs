@@ -1,15 +1,13 @@
 //! The page of a study: its head, its tables and its figures.
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gumbel_datasets::Dataset;
-use gumbel_experiments::say;
+use gumbel_experiments::{Budget, say, write_whole};
 use gumbel_report::svg;
 
 use crate::figures;
-use crate::study::Budget;
 use crate::tables;
 use crate::train::Setting;
 use crate::view::View;
@@ -39,17 +37,13 @@ pub(crate) fn write(
     }
     for figure in figures {
         let name = format!("temperature-{}.svg", figure.name);
-        save(&folder.join(&name), &svg(&figure.panels, &figure.axes)?)?;
+        write_whole(&folder.join(&name), &svg(&figure.panels, &figure.axes)?)?;
         let _ = write!(text, "\n![{}]({name})\n\n{}\n", figure.name, figure.caption);
     }
     let page = folder.join("temperature.md");
-    save(&page, &text)?;
+    write_whole(&page, &text)?;
     say(&format!("the result is in {}", page.display()));
     Ok(())
-}
-
-fn save(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 fn head(budget: Budget, setting: Setting<'_>, environment: &str) -> String {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use gumbel_experiments::write_whole;
 
 /// Rows under a common head, by what they are of.
 ///
@@ -46,19 +47,17 @@ impl Table {
         self.rows.contains_key(name)
     }
 
-    /// Adds a row and writes the file, whole or not at all.
-    pub(crate) fn add(&mut self, cells: Vec<String>) -> Result<()> {
-        self.rows.insert(cells[..self.keys].to_vec(), cells);
+    /// Adds rows and writes the file, whole or not at all.
+    pub(crate) fn add(&mut self, rows: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
+        let named = |cells: Vec<String>| (cells[..self.keys].to_vec(), cells);
+        self.rows.extend(rows.into_iter().map(named));
         let mut text = self.head.join(",");
         for row in self.rows.values() {
             text.push('\n');
             text.push_str(&row.join(","));
         }
         text.push('\n');
-        let fresh = self.file.with_extension("csv.new");
-        fs::write(&fresh, text)
-            .and_then(|()| fs::rename(&fresh, &self.file))
-            .with_context(|| format!("writing {}", self.file.display()))
+        write_whole(&self.file, &text)
     }
 
     /// The rows, in the order of their names.

@@ -1,8 +1,8 @@
 //! What is measured: models, estimators, temperatures, schedules; and how much of it a budget affords.
-use clap::ValueEnum;
 use gumbel::Schedule;
 use gumbel::estimators::{AdaptiveConfig, Divergence, Estimator, Method};
 use gumbel::objectives::ObjectiveConfig;
+use gumbel_experiments::Budget;
 use gumbel_models::{Activation, CategoricalVaeConfig, Coding, Prior};
 use gumbel_training::OptimizerConfig;
 
@@ -264,7 +264,7 @@ impl Learner {
         }
     }
 
-    /// All that are trained, at the temperatures of `grid`.
+    /// All that estimate the gradient, at the temperatures of `grid`.
     pub(crate) fn all(grid: &[f64]) -> Vec<Self> {
         let fixed = Family::TRAINED
             .into_iter()
@@ -296,30 +296,8 @@ impl Learner {
             Self::Plain("leave-one-out (S = 4)", Method::LeaveOneOut { samples: 4 }),
             // The rule that minimises the variance, for the estimator that has no bias at any temperature.
             Self::Plain("REBAR", Method::Rebar { samples: 1, temperature: 0.5 }),
-            Self::Exact,
         ]);
         race
-    }
-}
-
-/// How much is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Budget {
-    /// Minutes; the numbers mean little
-    Quick,
-    /// Hours on two cores
-    Cpu,
-    /// Days
-    Full,
-}
-
-impl std::fmt::Display for Budget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Quick => "quick",
-            Self::Cpu => "cpu",
-            Self::Full => "full",
-        })
     }
 }
 
@@ -344,10 +322,11 @@ const FINE: [f64; 13] = [0.05, 0.07, 0.1, 0.15, 0.22, 0.33, 0.5, 0.7, 1., 1.5, 2
 const MIDDLE: [f64; 9] = [0.1, 0.2, 0.35, 0.5, 0.7, 1., 1.4, 2., 4.];
 const COARSE: [f64; 3] = [0.2, 0.7, 2.];
 
-impl Budget {
-    pub(crate) fn sizes(self) -> Sizes {
-        match self {
-            Self::Quick => Sizes {
+impl Sizes {
+    /// What a budget affords.
+    pub(crate) fn of(budget: Budget) -> Self {
+        match budget {
+            Budget::Quick => Self {
                 hidden: 32,
                 batch: 50,
                 steps: 100,
@@ -357,7 +336,7 @@ impl Budget {
                 trained: &COARSE,
                 learning_rate: 1e-2,
             },
-            Self::Cpu => Sizes {
+            Budget::Cpu => Self {
                 hidden: 64,
                 batch: 50,
                 steps: 5000,
@@ -367,7 +346,7 @@ impl Budget {
                 trained: &MIDDLE,
                 learning_rate: 1e-3,
             },
-            Self::Full => Sizes {
+            Budget::Full => Self {
                 hidden: 200,
                 batch: 100,
                 steps: 100_000,
@@ -379,9 +358,7 @@ impl Budget {
             },
         }
     }
-}
 
-impl Sizes {
     /// Learning rate by step.
     pub(crate) fn learning_rates(&self) -> Schedule {
         let start = self.learning_rate;

@@ -8,12 +8,12 @@ use gumbel::Key;
 use gumbel::estimators::{Enumerate, Estimator, Trace};
 use gumbel::objectives::Elbo;
 use gumbel_datasets::{Binarisation, DatasetName};
-use gumbel_experiments::{Data, DataArgs, DataConfig};
+use gumbel_experiments::{Budget, Data, DataArgs, DataConfig};
 use gumbel_models::LatentVariableModel;
 
 use crate::exact::Support;
 use crate::page;
-use crate::study::{Arity, Budget, Family, Learner, Rule, Sizes};
+use crate::study::{Arity, Family, Learner, Rule, Sizes};
 use crate::train::{Model, Setting};
 use crate::work::{Claim, Store, Unit, lock, wanted, work};
 
@@ -149,8 +149,9 @@ fn a_page_has_what_the_rows_say_and_no_more() {
     let row = |rule: &str, seed: &str, elbo: &str| {
         let name = ["x", "8", "4", "ST-GS", rule, seed, "3"];
         let numbers = [elbo, elbo, elbo, elbo, "", "", "1", "2"];
-        let cells = name.iter().chain(&numbers).map(|cell| (*cell).to_owned()).collect();
-        lock(&store).training.add(cells).unwrap();
+        let cells: Vec<String> =
+            name.iter().chain(&numbers).map(|cell| (*cell).to_owned()).collect();
+        lock(&store).training.add([cells]).unwrap();
     };
     for (rule, first, second) in [
         ("0.5", "-101", "-103"),

@@ -93,7 +93,7 @@ impl Model {
 
 /// The estimator of each step.
 enum Guide {
-    Exact,
+    Exact(Support),
     Scheduled(ScheduledEstimator),
     Adaptive(AdaptiveTemperature, Family),
 }
@@ -118,7 +118,6 @@ pub(crate) fn train(
     let batches = loaded(Batches::new(data.train.len(), sizes.batch, key.named("data")))?;
     let first = images(&data.train, &batches.rows(0))?;
     let guide = guide(learner, &model, &first, sizes, key)?;
-    let support = Support::of(&model.vae, &first)?;
     let objective = learner.objective();
     let encoder = model.part(ENCODER);
     let mut optimizer = Optimizer::new(&OptimizerConfig::default(), &model.params)?;
@@ -142,7 +141,7 @@ pub(crate) fn train(
             surrogate.loss.backward()
         };
         let grads = match &guide {
-            Guide::Exact => {
+            Guide::Exact(support) => {
                 let known = support.decoded(&model.vae)?.know(&model.vae, &x)?;
                 known.elbo.mean_all()?.neg()?.backward()?
             }
@@ -190,7 +189,7 @@ fn guide(
         }
         _ => match learner.method(sizes.steps) {
             Some(method) => Guide::Scheduled(build(method)?),
-            None => Guide::Exact,
+            None => Guide::Exact(Support::of(&model.vae, first)?),
         },
     })
 }
@@ -198,7 +197,7 @@ fn guide(
 impl Guide {
     fn temperature(&self, step: u64) -> Result<f64> {
         Ok(match self {
-            Self::Exact => f64::NAN,
+            Self::Exact(_) => f64::NAN,
             Self::Scheduled(estimators) => estimators.temperature_at(step)?.unwrap_or(f64::NAN),
             Self::Adaptive(temperature, _) => temperature.value()?,
         })
@@ -228,7 +227,7 @@ fn judge(
     let valid = average(&model.vae, &decoded, over(&data.valid, VALIDATION))?;
     let last = sizes.steps.saturating_sub(1);
     let estimator: Option<Box<dyn Estimator>> = match guide {
-        Guide::Exact => None,
+        Guide::Exact(_) => None,
         Guide::Scheduled(estimators) => Some(estimators.at(last)),
         Guide::Adaptive(temperature, family) => Some(family.estimator(temperature.value()?)?),
     };

@@ -5,6 +5,7 @@ use crate::bounds::{Group, Numbers};
 use crate::errors::Point;
 use crate::record::{Row, Table};
 use crate::study::{Arity, Family};
+use crate::train::ENCODER;
 
 /// What a page is made of.
 #[derive(Clone, Copy)]
@@ -32,7 +33,7 @@ impl View<'_> {
             self.is_of(row, arity)
                 && row.text("step") == step.to_string()
                 && row.text("estimator") == family.name()
-                && row.text("parameters") == "encoder"
+                && row.text("parameters") == ENCODER
         };
         let mut points: Vec<Point> =
             self.gradients.rows().filter(wanted).filter_map(Point::of).collect();

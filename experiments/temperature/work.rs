@@ -16,7 +16,7 @@ use gumbel_training::OptimizerError;
 
 use crate::exact::Support;
 use crate::record::Table;
-use crate::study::{ARITIES, Arity, Family, Learner};
+use crate::study::{ARITIES, Arity, Family, Learner, Sizes};
 use crate::train::{ENCODER, Model, Parameters, Setting, Stopped, Trained, train};
 use crate::view::View;
 
@@ -109,16 +109,13 @@ pub(crate) fn wanted(units: &[Unit], text: &str) -> Vec<Unit> {
 }
 
 /// All units, first what others need.
-pub(crate) fn units(setting: Setting<'_>) -> Vec<Unit> {
-    let sizes = setting.sizes;
+pub(crate) fn units(sizes: &Sizes) -> Vec<Unit> {
+    // The exact gradient takes as long as forty others, and has no noise that seeds could show: once for each model.
     let mut units: Vec<Unit> = ARITIES.map(Unit::looked_at).to_vec();
     let learners = Learner::all(sizes.trained);
     for seed in 1..=sizes.seeds {
         for arity in ARITIES {
-            let all = learners.iter().map(|learner| Unit::Train(arity, *learner, seed));
-            // The exact gradient takes as long as forty others, and has no noise that seeds could show.
-            let estimated = all.filter(|unit| !matches!(unit, Unit::Train(_, Learner::Exact, _)));
-            units.extend(estimated);
+            units.extend(learners.iter().map(|learner| Unit::Train(arity, *learner, seed)));
         }
         if seed == LOOKED_AT {
             for arity in ARITIES {
@@ -353,7 +350,7 @@ fn perform(unit: &Unit, store: &Mutex<Store>, setting: Setting<'_>) -> Result<St
             };
             let mut store = lock(store);
             let row = training_row(store.training_name(*arity, learner, *seed), &trained, setting);
-            store.training.add(row)?;
+            store.training.add([row])?;
             let (estimator, rule) = (learner.estimator(), learner.rule());
             Ok(format!("{arity} {estimator} {rule} seed {seed}: {:.2}", trained.test_elbo))
         }
@@ -368,10 +365,12 @@ fn perform(unit: &Unit, store: &Mutex<Store>, setting: Setting<'_>) -> Result<St
             model.params.load(&parameters)?;
             let measured = measure(&model, *family, *temperature, setting)?;
             let mut store = lock(store);
-            for (part, m) in PARTS.iter().zip(&measured) {
+            let row = |(part, m): (&&str, &Measurement)| {
                 let name = store.gradient_name(*arity, *step, *family, *temperature, part);
-                store.gradients.add(gradient_row(name, m, setting))?;
-            }
+                gradient_row(name, m, setting)
+            };
+            let rows: Vec<_> = PARTS.iter().zip(&measured).map(row).collect();
+            store.gradients.add(rows)?;
             let relative = |x: f64| x / measured[0].exact_norm();
             Ok(format!(
                 "{arity} step {step} {} {temperature}: relative bias {:.3}, relative deviation {:.3}",

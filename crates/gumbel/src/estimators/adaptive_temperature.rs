@@ -164,9 +164,11 @@ impl AdaptiveTemperature {
     }
 }
 
+/// The scalar product of two gradients, tensor by tensor.
 pub(crate) fn dot(a: &[Tensor], b: &[Tensor]) -> Result<f64> {
     a.iter().zip(b).try_fold(0., |sum, (a, b)| {
-        Ok(sum + (a * b)?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?)
+        let product = (a.to_dtype(DType::F64)? * b.to_dtype(DType::F64)?)?;
+        Ok(sum + product.sum_all()?.to_scalar::<f64>()?)
     })
 }
 

@@ -51,6 +51,7 @@ mod sum_and_sample;
 mod trace;
 mod zgr;
 
+pub(crate) use adaptive_temperature::dot;
 pub use adaptive_temperature::{AdaptiveConfig, AdaptiveTemperature};
 pub use arm::Arm;
 pub use arms::Arms;

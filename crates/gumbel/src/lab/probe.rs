@@ -2,7 +2,7 @@
 use candle_core::{DType, Result, Tensor, Var};
 use gumbel_kernels::Key;
 
-use crate::estimators::{Estimator, Objective, Program};
+use crate::estimators::{Estimator, Objective, Program, dot};
 
 /// Estimates the gradient of one batch again and again, and says how noisy and how biased it is.
 ///
@@ -107,13 +107,6 @@ impl Probe {
 
 fn square(x: &Tensor) -> Result<f64> {
     x.detach().to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()
-}
-
-fn dot(a: &[Tensor], b: &[Tensor]) -> Result<f64> {
-    a.iter().zip(b).try_fold(0., |sum, (a, b)| {
-        let product = (a.to_dtype(DType::F64)? * b.to_dtype(DType::F64)?)?;
-        Ok(sum + product.sum_all()?.to_scalar::<f64>()?)
-    })
 }
 
 fn debiased(square: f64, noise: f64) -> f64 {
