@@ -107,7 +107,21 @@ deny:
 
 # Run the unsafe code of the kernels under Miri (needs `rustup +nightly component add miri rust-src`)
 miri:
-    MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-permissive-provenance -Zmiri-ignore-leaks -Zmiri-disable-isolation" cargo +nightly miri test -p gumbel-kernels --lib --locked -- rows:: reduce:: philox:: one_hot:: vectorised logistic::tests::nothing_overflows log_softmax::tests::extreme
+    MIRIFLAGS="-Zmiri-tree-borrows -Zmiri-permissive-provenance -Zmiri-ignore-leaks -Zmiri-disable-isolation" cargo +nightly miri test -p gumbel-kernels --lib --locked -- allocator:: rows:: reduce:: philox:: one_hot:: vectorised logistic::tests::nothing_overflows log_softmax::tests::extreme
+
+# Do to the programs what the world does to them, and print which promises they keep; `--quick` takes a minute
+reliability *ARGS:
+    cargo build --release --locked --bin vae --bin lm --bin reliability
+    cargo run --release --locked --bin reliability -- "$@"
+
+# Let a fuzzer look for files that bring a reader down: `just fuzz idx-images -max_total_time=3600` (needs a nightly compiler and cargo-fuzz)
+fuzz FORMAT *ARGS:
+    mkdir -p fuzz/corpus/{{FORMAT}}
+    cargo +nightly fuzz run {{FORMAT}} fuzz/corpus/{{FORMAT}} crates/hostile/seeds/{{FORMAT}} -- "${@:2}"
+
+# Make mistakes in readers and checkpoints on purpose, and count those that no test notices (needs cargo-mutants; hours)
+mutants *ARGS:
+    cargo mutants --config .cargo/mutants.toml "$@"
 
 # Everything that has to pass before a change is done
 ready:

@@ -191,7 +191,7 @@ impl<M: Serialize + DeserializeOwned> Config<M> {
             within("probe", probe.check(config.train.log_every))?;
         }
         let (low, high) = config.learning_rate.range();
-        if !(low >= 0. && low.is_finite()) {
+        if !(low >= 0. && low.is_finite() && config.learning_rate.at(0).is_finite()) {
             return Err(Error::Usage(format!(
                 "learning_rate runs through [{low}, {high}]; keep it finite and at least 0"
             )));

@@ -170,7 +170,7 @@ Examples:
   lm sample runs/lm/DIRECTORY --codes 3          text by a code of your choice
   lm encode runs/lm/DIRECTORY lines.txt          codes of your text
 
-Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 74 input/output,
+Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 71 no memory, 74 input/output,
 75 stopped on request after a checkpoint, 77 not finite";
 
 impl TextArgs {

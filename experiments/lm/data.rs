@@ -63,6 +63,18 @@ impl DataConfig {
         if let (Some(name), None) = (language, &self.path) {
             let (sentences, held_out) =
                 (self.sentences.unwrap_or(20_000), self.held_out.unwrap_or(2000));
+            for (key, count) in [("sentences", sentences), ("held_out", held_out)] {
+                if count == 0 {
+                    return Err(Error::Usage(format!("data.{key} is 0; use at least 1")));
+                }
+            }
+            let of_texts = [("tokens", self.tokens.is_some()), ("longest", self.longest.is_some())];
+            if let Some((key, _)) = of_texts.into_iter().find(|(_, given)| *given) {
+                return Err(Error::Usage(format!(
+                    "data.{key} says how a text is read, and {} is a language of this program; leave it out",
+                    self.corpus
+                )));
+            }
             return Ok(Source::Language { name, sentences, held_out });
         }
         let source = match (&self.path, self.layout, text) {

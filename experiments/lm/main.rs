@@ -18,17 +18,19 @@ use candle_core::{DType, Result as TensorResult, Tensor};
 use gumbel::Key;
 use gumbel::estimators::Trace;
 use gumbel_experiments::print;
+use gumbel_kernels::allocator::Explained;
 use gumbel_kernels::scale;
 use gumbel_metrics::Report;
 use gumbel_models::{LanguageModel, LatentVariableModel, Sequences};
 use gumbel_training::{Error, Params, Result, Run, Step, config::to_toml, launch, parse};
+use mimalloc::MiMalloc;
 
 use config::{Args, Command, Maximise};
 use data::{Batches, Data, drop_words};
 use evaluate::Evaluator;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Explained<MiMalloc> = Explained::new(MiMalloc);
 
 fn main() -> ExitCode {
     let args: Args = parse();

@@ -31,7 +31,7 @@ Examples:
   predict --data-dir DIR --config jang-bernoulli
   predict --resume runs/predict/DIRECTORY --steps 200000
 
-Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 74 input/output,
+Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 71 no memory, 74 input/output,
 75 stopped on request after a checkpoint, 77 not finite";
 
 impl Args {

@@ -71,7 +71,7 @@ Examples:
   semi --set 'estimator={method=\"enumerate\"}'    sum over the classes
   semi --resume runs/semi/DIRECTORY --steps 100000
 
-Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 74 input/output,
+Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 71 no memory, 74 input/output,
 75 stopped on request after a checkpoint, 77 not finite";
 
 impl Args {

@@ -12,16 +12,18 @@ use candle_core::{DType, Tensor};
 use gumbel::Key;
 use gumbel::estimators::{Independent, Trace};
 use gumbel_experiments::{Data, loaded, print};
+use gumbel_kernels::allocator::Explained;
 use gumbel_metrics::Report;
 use gumbel_models::{ImagesWithLabels, LatentVariableModel, SemiSupervisedVae};
 use gumbel_training::{Params, Result, Run, Step, config::to_toml, launch, parse};
+use mimalloc::MiMalloc;
 
 use config::Args;
 use evaluate::Evaluator;
 use labels::Labelled;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Explained<MiMalloc> = Explained::new(MiMalloc);
 
 fn main() -> ExitCode {
     let args: Args = parse();

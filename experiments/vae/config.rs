@@ -34,7 +34,7 @@ Examples:
   vae --set estimator.samples=5 --set model.latents=30 --seed 2
   vae --resume runs/vae/DIRECTORY --steps 200000
 
-Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 74 input/output,
+Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 71 no memory, 74 input/output,
 75 stopped on request after a checkpoint, 77 not finite";
 
 impl Args {

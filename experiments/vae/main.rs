@@ -12,14 +12,16 @@ use candle_core::{DType, Tensor};
 use gumbel::Key;
 use gumbel::estimators::Trace;
 use gumbel_experiments::{Data, Evaluator, Judged, loaded, print, probe, variables};
+use gumbel_kernels::allocator::Explained;
 use gumbel_metrics::Report;
 use gumbel_models::{CategoricalVae, LatentVariableModel};
 use gumbel_training::{Params, Result, Run, Step, config::to_toml, launch, parse};
+use mimalloc::MiMalloc;
 
 use config::Args;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Explained<MiMalloc> = Explained::new(MiMalloc);
 
 fn main() -> ExitCode {
     let args: Args = parse();

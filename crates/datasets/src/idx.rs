@@ -74,7 +74,7 @@ pub struct IdxImages {
 
 /// Reads an IDX file of images, gzipped or not, of at most `limit` bytes of pixels.
 ///
-/// Anything but exactly what the header promises is an error, and no more than that is allocated.
+/// Anything but exactly what the header promises is an error, and memory is taken as the data comes.
 pub fn images(bytes: &[u8], limit: usize) -> Result<IdxImages, IdxError> {
     let ([rows, height, width], pixels) = read(bytes, "images", IMAGES, limit)?;
     Ok(IdxImages { rows, height, width, pixels })
@@ -85,6 +85,9 @@ pub fn labels(bytes: &[u8], limit: usize) -> Result<Vec<u8>, IdxError> {
     let ([_], labels) = read(bytes, "labels", LABELS, limit)?;
     Ok(labels)
 }
+
+/// Bytes that are made room for before any of them is seen.
+const FIRST: usize = 1 << 20;
 
 /// The dimensions and the data of an IDX file with `R` dimensions.
 fn read<const R: usize>(
@@ -127,8 +130,9 @@ fn parse<const R: usize>(
         .ok()
         .filter(|size| *size <= limit)
         .ok_or(IdxError::TooLarge { found: product, limit })?;
+    // No more than a part at first: a header of some bytes may promise gigabytes that do not come.
     let mut data = Vec::new();
-    data.try_reserve_exact(size).map_err(|_| IdxError::Memory(size))?;
+    data.try_reserve_exact(size.min(FIRST)).map_err(|_| IdxError::Memory(size))?;
     fill(reader, size, &mut data)?;
     if data.len() < size {
         return Err(IdxError::Truncated { part: "data", wanted: size, found: data.len() });

@@ -15,6 +15,7 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 pub mod add;
+pub mod allocator;
 pub mod attention;
 mod autocast;
 mod backward;

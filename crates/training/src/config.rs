@@ -69,23 +69,35 @@ pub fn resolve<C: Serialize + DeserializeOwned>(
     resolve_text(&text, &origin, default_toml, sets)
 }
 
+/// A configuration with all its defaults written out, if it is a valid one.
+fn written_out<C: Serialize + DeserializeOwned>(base: &Table) -> Option<Table> {
+    Table::try_from(deserialize::<C>(base.clone()).ok()?).ok()
+}
+
 /// [`resolve`] with the text at hand; `known_toml` is where suggestions come from.
-fn resolve_text<C: DeserializeOwned>(
+fn resolve_text<C: Serialize + DeserializeOwned>(
     text: &str,
     origin: &Origin<'_>,
     known_toml: &str,
     sets: &[String],
 ) -> Result<C> {
-    let base = parse(text, origin)?;
+    let mut base = parse(text, origin)?;
     let overrides: Vec<Override> =
         sets.iter().map(|set| Override::parse(set)).collect::<Result<_>>()?;
-    let with = |count: usize| -> Result<Table> {
+    let apply = |base: &Table, count: usize| -> Result<Table> {
         overrides.iter().take(count).try_fold(base.clone(), |table, o| o.apply(table))
     };
-    let error = match deserialize::<C>(with(overrides.len())?) {
+    let mut outcome = deserialize::<C>(apply(&base, overrides.len())?);
+    // One key of a table that the text leaves to its default is no whole table.
+    if let (Err(_), Some(full)) = (&outcome, written_out::<C>(&base)) {
+        base = full;
+        outcome = deserialize::<C>(apply(&base, overrides.len())?);
+    }
+    let error = match outcome {
         Ok(config) => return Ok(config),
         Err(error) => error,
     };
+    let with = |count: usize| apply(&base, count);
     // The first override that brings this very error about is to blame; if none does, the text is.
     let mut blamed = None;
     for count in 0..=overrides.len() {
@@ -176,6 +188,20 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Train {
         steps: u64,
+        #[serde(default)]
+        rule: Rule,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+    enum Rule {
+        Adam { beta: f64 },
+    }
+
+    impl Default for Rule {
+        fn default() -> Self {
+            Self::Adam { beta: 0.9 }
+        }
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -190,6 +216,13 @@ mod tests {
 
     fn with(sets: &[&str]) -> Result<Config> {
         resolve(DEFAULT, None, &sets.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn one_key_of_a_table_that_the_text_leaves_out_can_be_set() {
+        assert_eq!(with(&["train.rule.beta=0.5"]).unwrap().train.rule, Rule::Adam { beta: 0.5 });
+        let error = with(&["train.rule.betta=0.5"]).unwrap_err().to_string();
+        assert!(error.contains("did you mean `train.rule.beta`?"), "{error}");
     }
 
     fn message(sets: &[&str]) -> String {

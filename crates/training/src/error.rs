@@ -89,7 +89,8 @@ impl Error {
     /// The exit code of a program that ends with this error, after BSD `sysexits.h`.
     ///
     /// 2 usage or configuration, 65 bad data, 69 unavailable, 70 internal, 74 input/output, 75 stopped
-    /// on request or run directory in use (try again), 77 not finite. A second Ctrl-C is 130.
+    /// on request or run directory in use (try again), 77 not finite. A second Ctrl-C is 130; where there is no memory a program ends
+    /// with 71, see [`gumbel_kernels::allocator`].
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -67,11 +67,17 @@ pub fn export(run: &Path, folder: &Path, card: &str) -> Result<()> {
 /// # Errors
 /// If there is no such file, or it does not hold what it should.
 pub fn import(folder: &Path) -> Result<BTreeMap<String, Tensor>> {
+    check(folder)?;
     let path = folder.join(MODEL);
-    if !path.is_file() {
-        let folder = folder.display();
-        return Err(Error::Usage(format!("{folder} is no exported model: no {MODEL} in it")));
-    }
     let bytes = read_limited(&path, LARGEST)?;
     decode(&bytes).map_err(|reason| Error::corrupt(&path, reason))
+}
+
+/// An error where there is nothing to import.
+pub(crate) fn check(folder: &Path) -> Result<()> {
+    if folder.join(MODEL).is_file() {
+        return Ok(());
+    }
+    let folder = folder.display();
+    Err(Error::Usage(format!("{folder} is no exported model: no {MODEL} in it")))
 }

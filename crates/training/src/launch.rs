@@ -48,6 +48,18 @@ fn for_a_person(error: &Error) -> String {
     }
 }
 
+/// Without memory for its stack no thread starts, above all where address space is limited.
+fn no_thread(error: std::io::Error) -> Error {
+    let mebibytes = STACK >> 20;
+    Error::caller(
+        gumbel_kernels::allocator::OUT_OF_MEMORY,
+        format!(
+            "cannot start a thread with a stack of {mebibytes} MiB: {error}; give more memory (where `ulimit -v` limits it, \
+             MIMALLOC_ARENA_RESERVE=0 keeps the allocator from reserving a gibibyte ahead)"
+        ),
+    )
+}
+
 fn on_large_stack(body: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("train".into()).stack_size(STACK);
@@ -55,9 +67,7 @@ fn on_large_stack(body: impl FnOnce() -> Result<()> + Send) -> Result<()> {
             gumbel_kernels::threads::take_part();
             body()
         };
-        let thread = thread
-            .spawn_scoped(scope, body)
-            .map_err(|error| Error::caller(70, format!("cannot start a thread: {error}")))?;
+        let thread = thread.spawn_scoped(scope, body).map_err(no_thread)?;
         let panic = |_| Err(Error::caller(70, "a bug in the program, see the message above"));
         thread.join().unwrap_or_else(panic)
     })

@@ -100,6 +100,9 @@ impl Run {
     pub fn create(experiment: &str, args: &RunArgs, config_toml: &str, seed: u64) -> Result<Self> {
         check_name(experiment)?;
         check_name(&args.name)?;
+        if let Some(folder) = &args.init {
+            crate::export::check(folder)?;
+        }
         let fingerprint = config::fingerprint(config_toml)?;
         let environment = Environment::current(seed, args.threads());
         let directory = name::create_directory(&args.out.join(experiment), &args.name, seed)?;

@@ -89,6 +89,8 @@ fn mistakes_exit_with_2_a_suggestion_and_nothing_begun() {
             &["temperature", "-1"],
         ),
         (&["--set", "train.keep=0"], &["train.keep is 0"]),
+        (&["--set", "train.optimizer.beta1=1.0"], &["train.optimizer: beta1", "got 1"]),
+        (&["--init", "nowhere"], &["nowhere is no exported model"]),
         (&["--dataset", "mnits"], &["mnits", "mnist"]),
         (&["--sede", "3"], &["--sede", "--seed"]),
         (&["--threads", "0"], &["--threads"]),

@@ -1,6 +1,7 @@
 //! From text to symbols and back.
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::panic::catch_unwind;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -88,7 +89,10 @@ impl Vocabulary {
     /// # Errors
     /// If it is none.
     pub fn from_json(tokens: Tokens, json: &[u8]) -> Result<Self> {
-        Self::checked(Tokenizer::from_bytes(json).map_err(|error| failed(&*error))?, tokens)
+        // The reader of the format stops with a panic at some files that are damaged.
+        let read = catch_unwind(|| Tokenizer::from_bytes(json).map_err(|error| failed(&*error)));
+        let damaged = |_| Err(Error::Argument("the tokenizer is damaged".to_owned()));
+        Self::checked(read.unwrap_or_else(damaged)?, tokens)
     }
 
     fn checked(tokenizer: Tokenizer, tokens: Tokens) -> Result<Self> {

@@ -81,8 +81,8 @@ fn unknown_key(path: &[String], offered: &[&str], known: &Table) -> String {
         let last = |path: &String| path.rsplit('.').next().unwrap_or_default().to_owned();
         paths.into_iter().find(|path| last(path) == name)
     };
-    let found = beside.or_else(elsewhere);
     let path = path.join(".");
+    let found = beside.or_else(elsewhere).filter(|found| *found != path);
     format!("unknown key `{path}`{}; keys here: {}", suggestion(found.as_deref()), list(offered))
 }
 

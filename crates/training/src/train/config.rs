@@ -87,7 +87,7 @@ impl TrainConfig {
         }
     }
 
-    /// An error unless every value makes sense; the optimizer checks its own.
+    /// An error unless every value makes sense.
     pub fn check(&self) -> Result<()> {
         if self.keep == 0 {
             return Err(Error::Usage("train.keep is 0, keep at least 1 checkpoint".into()));
@@ -96,7 +96,10 @@ impl TrainConfig {
             Some(norm) if !(norm > 0. && norm.is_finite()) => Err(Error::Usage(format!(
                 "train.clip_norm is {norm}, use a positive number, or leave it out"
             ))),
-            _ => Ok(()),
+            _ => self
+                .optimizer
+                .check()
+                .map_err(|error| Error::Usage(format!("train.optimizer: {error}"))),
         }
     }
 }

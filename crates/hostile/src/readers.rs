@@ -1,0 +1,177 @@
+//! Each format, read as the programs read it.
+use std::fmt::Display;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use gumbel::Schedule;
+use gumbel::estimators::Method;
+use gumbel::objectives::ObjectiveConfig;
+use gumbel_datasets::text::{Layout, TextSource, Tokens, Vocabulary, load_text};
+use gumbel_datasets::{Places, load_own};
+use gumbel_models::CategoricalVaeConfig;
+use gumbel_training::checkpoint::Checkpoint;
+use gumbel_training::{TrainConfig, config as configuration};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+const IMAGES: &[u8] = include_bytes!("../seeds/idx-images/square");
+const GREY: &[u8] = include_bytes!("../seeds/png/grey");
+const TENSORS: &[u8] = include_bytes!("../seeds/safetensors/two");
+const STATE: &[u8] = include_bytes!("../seeds/state/step-7");
+const CONFIG: &str = include_str!("../seeds/config/gumbel-softmax");
+
+fn told(error: impl Display) -> String {
+    error.to_string()
+}
+
+/// An empty folder of that name.
+fn emptied(folder: &Path, name: &str) -> Result<PathBuf, String> {
+    let path = folder.join(name);
+    if path.exists() {
+        fs::remove_dir_all(&path).map_err(told)?;
+    }
+    fs::create_dir_all(&path).map_err(told)?;
+    Ok(path)
+}
+
+/// A file in a folder of its own.
+fn alone(folder: &Path, kind: &str, file: &str, bytes: &[u8]) -> Result<PathBuf, String> {
+    let path = emptied(folder, kind)?.join(file);
+    fs::write(&path, bytes).map_err(told)?;
+    Ok(path)
+}
+
+fn own(path: &Path) -> Result<(), String> {
+    load_own(path).map(drop).map_err(told)
+}
+
+pub(crate) fn idx_images(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    let file = alone(folder, "idx", "train-images-idx3-ubyte", bytes)?;
+    own(file.parent().unwrap_or(folder))
+}
+
+pub(crate) fn idx_labels(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    let file = alone(folder, "idx", "train-labels-idx1-ubyte", bytes)?;
+    let place = file.parent().unwrap_or(folder);
+    fs::write(place.join("train-images-idx3-ubyte"), IMAGES).map_err(told)?;
+    own(place)
+}
+
+pub(crate) fn idx_gz(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    let file = alone(folder, "idx", "train-images-idx3-ubyte.gz", bytes)?;
+    own(file.parent().unwrap_or(folder))
+}
+
+pub(crate) fn png(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    let file = alone(folder, "pngs", "hostile.png", bytes)?;
+    let place = file.parent().unwrap_or(folder);
+    // The file to be refused is the last one, so that a message about the others would be one about it.
+    for name in ["a.png", "b.png", "c.png", "d.png"] {
+        fs::write(place.join(name), GREY).map_err(told)?;
+    }
+    own(place)
+}
+
+pub(crate) fn parquet(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    own(&alone(folder, "parquet", "hostile.parquet", bytes)?)
+}
+
+pub(crate) fn image_lines(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    own(&alone(folder, "lines", "hostile.jsonl", bytes)?)
+}
+
+fn read_text(path: PathBuf) -> Result<(), String> {
+    let source = TextSource::File { path, layout: Layout::Sentences };
+    let tokens = Tokens::Word { least_count: 1, lowercase: false, punctuation: true };
+    load_text(&source, tokens, 50, &Places::new(Vec::new())).map(drop).map_err(told)
+}
+
+pub(crate) fn text(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    read_text(alone(folder, "text", "hostile.txt", bytes)?)
+}
+
+pub(crate) fn text_lines(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    read_text(alone(folder, "text", "hostile.jsonl", bytes)?)
+}
+
+pub(crate) fn tokenizer(_: &Path, bytes: &[u8]) -> Result<(), String> {
+    let vocabulary = Vocabulary::from_json(Tokens::Character {}, bytes).map_err(told)?;
+    // What can be loaded can be used, too.
+    let symbols = vocabulary.symbols(&["the cat sat", "", "\u{0}é"]).map_err(told)?;
+    symbols.iter().for_each(|line| drop(vocabulary.text(line)));
+    Ok(())
+}
+
+pub(crate) fn safetensors(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    let file = alone(folder, "model", "model.safetensors", bytes)?;
+    gumbel_training::import(file.parent().unwrap_or(folder)).map(drop).map_err(told)
+}
+
+/// A checkpoint of step 7 with these files, and a `MANIFEST` that agrees with them, where none is given.
+fn load_checkpoint(
+    folder: &Path,
+    model: &[u8],
+    state: &[u8],
+    manifest: Option<&[u8]>,
+) -> Result<(), String> {
+    let place = emptied(folder, "step-7")?;
+    let mut text = String::new();
+    for (name, bytes) in
+        [("model.safetensors", model), ("optimizer.safetensors", TENSORS), ("state.json", state)]
+    {
+        fs::write(place.join(name), bytes).map_err(told)?;
+        let sum: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+        text += &format!("{name} {} {sum}\n", bytes.len());
+    }
+    fs::write(place.join("MANIFEST"), manifest.unwrap_or(text.as_bytes())).map_err(told)?;
+    Checkpoint::load(&place).map(drop).map_err(told)
+}
+
+pub(crate) fn checkpoint(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    load_checkpoint(folder, bytes, STATE, None)
+}
+
+pub(crate) fn manifest(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    load_checkpoint(folder, TENSORS, STATE, Some(bytes))
+}
+
+pub(crate) fn state(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    load_checkpoint(folder, TENSORS, bytes, None)
+}
+
+/// What is in the configuration of every experiment.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    seed: u64,
+    learning_rate: Schedule,
+    estimator: Method,
+    objective: ObjectiveConfig,
+    model: CategoricalVaeConfig,
+    train: TrainConfig,
+}
+
+pub(crate) fn config(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    let file = alone(folder, "config", "hostile.toml", bytes)?;
+    let config: Config = configuration::resolve(CONFIG, Some(&file), &[]).map_err(told)?;
+    // What a program says of values that cannot be meant names the key, and its caller the file.
+    let of_file = |reason: String| format!("{}: {reason}", file.display());
+    config.estimator.check().map_err(of_file)?;
+    config.objective.check().map_err(of_file)?;
+    config.model.check().map_err(of_file)?;
+    config.train.check().map_err(|error| of_file(told(error)))?;
+    config.learning_rate.check("learning_rate", f64::MAX).map_err(of_file)
+}
+
+pub(crate) fn sweep(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    let file = alone(folder, "sweep", "hostile.toml", bytes)?;
+    gumbel_sweep::Sweep::read(&file).map(drop).map_err(told)
+}
+
+pub(crate) fn metrics(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    let file = alone(folder, "run", "metrics.jsonl", bytes)?;
+    let run = file.parent().unwrap_or(folder);
+    fs::write(run.join("config.toml"), CONFIG).map_err(told)?;
+    let record = gumbel_report::Record::read(run).map_err(told)?;
+    gumbel_report::run_page(&record, &[]).map(drop).map_err(told)
+}

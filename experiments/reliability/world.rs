@@ -1,0 +1,316 @@
+//! A place of its own for the programs, and what can be done to them there.
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use gumbel_kernels::Key;
+use gumbel_training::checkpoint::Checkpoint;
+use rustix::process::{Pid, Signal, kill_process};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+/// Configurations of some milliseconds a step, by program.
+const CONFIGS: [(&str, &str); 2] =
+    [("vae", include_str!("vae.toml")), ("lm", include_str!("lm.toml"))];
+
+/// Every step shows in `metrics.jsonl`, and every third is a checkpoint.
+pub(crate) const WATCHED: [&str; 7] = [
+    "--quiet",
+    "--set",
+    "train.log_every=1",
+    "--set",
+    "train.evaluate_every=20",
+    "--checkpoint-every",
+    "3",
+];
+
+/// Steps that are never reached.
+pub(crate) const FOREVER: [&str; 2] = ["--steps", "1000000"];
+
+/// The longest that anything may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Where the programs are run, and how thoroughly.
+#[derive(Debug)]
+pub(crate) struct World {
+    root: TempDir,
+    programs: PathBuf,
+    /// Whether a part has to do.
+    pub(crate) quick: bool,
+    /// Whether what is looked at is damaged first, so that every row has to fail.
+    pub(crate) sabotage: bool,
+    /// Where to write what programs say of wrong options.
+    pub(crate) record: Option<PathBuf>,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    /// Standard output and standard error.
+    pub(crate) text: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        let text = [output.stdout, output.stderr].concat();
+        Self { code: output.status.code(), text: String::from_utf8_lossy(&text).into_owned() }
+    }
+}
+
+impl World {
+    /// With the programs beside this one.
+    pub(crate) fn new(quick: bool, sabotage: bool, record: Option<PathBuf>) -> Result<Self> {
+        let root =
+            TempDir::with_prefix("gumbel-reliability-").context("making a place to work in")?;
+        for (program, config) in CONFIGS {
+            fs::write(root.path().join(format!("{program}.toml")), config)?;
+        }
+        let this = std::env::current_exe().context("finding this program")?;
+        let programs = this.parent().context("finding the programs")?.to_owned();
+        Ok(Self { root, programs, quick, sabotage, record })
+    }
+
+    /// The smaller of two amounts where a part has to do.
+    pub(crate) fn pick<T>(&self, quick: T, full: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// A new, empty folder.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path(name);
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// The file of a program.
+    pub(crate) fn file_of(&self, program: &str) -> Result<PathBuf> {
+        let file = self.programs.join(format!("{program}{}", std::env::consts::EXE_SUFFIX));
+        ensure!(
+            file.is_file(),
+            "{} is not there; build it with `cargo build --release --locked --bin {program}`",
+            file.display()
+        );
+        Ok(file)
+    }
+
+    /// The same program as the other profile builds it, where it was built.
+    pub(crate) fn other_build(&self, program: &str) -> Result<Option<PathBuf>> {
+        let file = self.file_of(program)?;
+        let profile = self.programs.file_name().unwrap_or_default();
+        let other = if profile == "debug" { "release" } else { "debug" };
+        let name = file.file_name().unwrap_or_default();
+        Ok(Some(self.programs.with_file_name(other).join(name)).filter(|file| file.is_file()))
+    }
+
+    /// A program with these options, apart from everything that this machine has set up.
+    pub(crate) fn command(&self, program: &str, options: &[&str]) -> Result<Command> {
+        Ok(self.shielded(Command::new(self.file_of(program)?), options))
+    }
+
+    /// A command in this place, without the variables of this machine.
+    pub(crate) fn shielded(&self, mut command: Command, options: &[&str]) -> Command {
+        for variable in ["CI", "NO_COLOR", "RAYON_NUM_THREADS", "RUST_BACKTRACE", "RUST_LOG"] {
+            command.env_remove(variable);
+        }
+        command
+            .args(options)
+            .current_dir(self.root.path())
+            .env("HOME", self.root.path())
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .env("GUMBEL_DATA_DIR", self.path("sets"))
+            .env("GUMBEL_OFFLINE", "1")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a program to its end.
+    pub(crate) fn run(&self, program: &str, options: &[&str]) -> Result<Ended> {
+        Ok(self.command(program, options)?.output()?.into())
+    }
+
+    /// Starts a program that nobody listens to.
+    pub(crate) fn spawn(&self, program: &str, options: &[&str]) -> Result<Child> {
+        let mut command = self.command(program, options)?;
+        Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
+    }
+
+    /// A new run of the program's small configuration in the place `out`, which must succeed: its directory.
+    pub(crate) fn train(&self, program: &str, out: &str, options: &[&str]) -> Result<PathBuf> {
+        self.folder(out)?;
+        let config = format!("{program}.toml");
+        let ended = self.run(program, &[&["--config", &config, "--out", out], options].concat())?;
+        ensure!(ended.code == Some(0), "{program} {options:?}: {:?} {}", ended.code, ended.text);
+        self.only_run(program, out)?.context("there is no run")
+    }
+
+    /// Starts a run and waits until it has done some steps: the process and the directory.
+    pub(crate) fn begin(
+        &self,
+        program: &str,
+        out: &str,
+        options: &[&str],
+        steps: u64,
+    ) -> Result<(Child, PathBuf)> {
+        self.folder(out)?;
+        let config = format!("{program}.toml");
+        let all = [&["--config", &config, "--out", out], options].concat();
+        let mut child = self.spawn(program, &all)?;
+        let begun = |run: PathBuf| last_step(&run) >= steps;
+        wait_until(&mut child, || self.only_run(program, out).ok().flatten().is_some_and(begun))?;
+        let run = self.only_run(program, out)?;
+        let run = run.with_context(|| format!("{program} {options:?} made no run"))?;
+        Ok((child, run))
+    }
+
+    /// The directory of the run in the place `out`, if there is one already.
+    pub(crate) fn only_run(&self, program: &str, out: &str) -> Result<Option<PathBuf>> {
+        let Ok(runs) = fs::read_dir(self.path(out).join(program)) else { return Ok(None) };
+        let runs = runs.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        ensure!(runs.len() <= 1, "more than one run: {runs:?}");
+        Ok(runs.into_iter().next())
+    }
+}
+
+/// Looks every millisecond until it is so, or the process has ended.
+pub(crate) fn wait_until(child: &mut Child, mut so: impl FnMut() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !so() && child.try_wait()?.is_none() {
+        if start.elapsed() > PATIENCE {
+            child.kill()?;
+            bail!("nothing happens for {PATIENCE:?}");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Kills a process; whether it was still there.
+pub(crate) fn kill(mut child: Child) -> Result<bool> {
+    let alive = child.try_wait()?.is_none();
+    child.kill()?;
+    child.wait()?;
+    Ok(alive)
+}
+
+/// Sends a signal to a process, unless that has ended.
+pub(crate) fn send(child: &Child, signal: Signal) {
+    // An error says that nobody is there any more.
+    let _ = kill_process(Pid::from_child(child), signal);
+}
+
+/// Waits for a random part of `longest`.
+pub(crate) fn pause(key: Key, index: u64, longest: Duration) {
+    std::thread::sleep(longest.mul_f64(key.uniform_at(index)));
+}
+
+/// The complete lines of `metrics.jsonl`.
+pub(crate) fn lines(run: &Path) -> Vec<String> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    let complete = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+    complete.lines().map(str::to_owned).collect()
+}
+
+/// The last step that a run has written down.
+pub(crate) fn last_step(run: &Path) -> u64 {
+    lines(run).last().and_then(|line| step_of(line)).unwrap_or(0)
+}
+
+/// The step of a line of `metrics.jsonl`.
+pub(crate) fn step_of(line: &str) -> Option<u64> {
+    line.strip_prefix("{\"step\":")?.split(',').next()?.parse().ok()
+}
+
+/// Steps of the checkpoints that are there, in order.
+pub(crate) fn steps_of_checkpoints(run: &Path) -> Vec<u64> {
+    let names = names(&run.join("checkpoints"));
+    let step = |name: &String| name.strip_prefix("step-")?.parse().ok();
+    let mut steps: Vec<u64> = names.iter().filter_map(step).collect();
+    steps.sort_unstable();
+    steps
+}
+
+/// The newest checkpoint; a complaint for each that is not whole.
+pub(crate) fn look_at_checkpoints(run: &Path) -> (Option<u64>, Vec<String>) {
+    let steps = steps_of_checkpoints(run);
+    let torn = steps.iter().filter_map(|step| {
+        let directory = run.join("checkpoints").join(format!("step-{step}"));
+        Checkpoint::load(&directory).err().map(|error| format!("torn: {error}"))
+    });
+    (steps.last().copied(), torn.collect())
+}
+
+/// Cuts the newest checkpoint short, as a program would leave it that writes in place.
+pub(crate) fn tear_newest_checkpoint(run: &Path) -> Result<()> {
+    if let Some(step) = steps_of_checkpoints(run).last() {
+        let model = run.join(format!("checkpoints/step-{step}/model.safetensors"));
+        let bytes = fs::read(&model)?;
+        fs::write(&model, bytes.get(..bytes.len() / 2).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+/// Names in a directory, sorted; none where there is no directory.
+pub(crate) fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+/// The first line of `STATUS`.
+pub(crate) fn status(run: &Path) -> String {
+    fs::read_to_string(run.join("STATUS")).unwrap_or_default().trim_end().to_owned()
+}
+
+/// SHA-256 of every file that must not depend on how a run got to step `last`.
+pub(crate) fn science(run: &Path, last: u64) -> Result<BTreeMap<String, String>> {
+    let mut files: Vec<String> =
+        ["metrics.jsonl", "summary.json", "citations.bib"].map(str::to_owned).into();
+    for folder in ["samples".to_owned(), format!("checkpoints/step-{last}")] {
+        files.extend(names(&run.join(&folder)).iter().map(|name| format!("{folder}/{name}")));
+    }
+    ensure!(files.len() > 6, "{} has too few files: {files:?}", run.display());
+    files
+        .into_iter()
+        .map(|name| {
+            let bytes = fs::read(run.join(&name)).with_context(|| format!("reading {name}"))?;
+            Ok((name, Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()))
+        })
+        .collect()
+}
+
+/// Names of files that differ, or are in one of the two only.
+pub(crate) fn differences(
+    a: &BTreeMap<String, String>,
+    b: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let all: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    all.into_iter().filter(|name| a.get(*name) != b.get(*name)).cloned().collect()
+}
+
+/// Copies a directory with everything in it.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
