@@ -6,7 +6,7 @@ use candle_core::DType;
 use gumbel_training::checkpoint::Checkpoint;
 
 use crate::scorecard::Outcome;
-use crate::world::{Ended, World, differences, lines, science, status};
+use crate::world::{Ended, World, differences, lines, science, small, status};
 
 /// Ways to come to numbers that are not finite, and whether they have to.
 const EXTREMES: [(&str, bool); 6] = [
@@ -77,8 +77,7 @@ fn extreme(world: &World, run: &Path, ended: &Ended, must: bool) -> Result<Optio
 
 /// The same seed over threads, processes and builds.
 pub(crate) fn same_everywhere(world: &World) -> Result<Outcome> {
-    // Matrix products below 40 million multiply-adds stay on one thread; 500 x 128 x 784 are 50 million, in training and, as 100
-    // images of 5 samples each, in the evaluation on the test set.
+    // Matrix products below 40 million multiply-adds stay on one thread; 500 x 128 x 784 are 50 million.
     let large = ["--set", "model.decoder=[128]", "--set", "batch_size=500", "--steps", "4"];
     let (mut runs, mut complaints) = (0, Vec::new());
     for (program, options) in [("vae", &large[..]), ("lm", &["--steps", "4"])] {
@@ -99,10 +98,9 @@ pub(crate) fn same_everywhere(world: &World) -> Result<Outcome> {
             compare(format!("with {threads} threads"), other);
         }
         if let Some(build) = world.other_build(program)? {
-            let config = format!("{program}.toml");
             world.folder("build")?;
             let command = std::process::Command::new(&build);
-            let all = [&["--config", &config, "--out", "build", "--quiet"], options].concat();
+            let all = [small(program), &["--out", "build", "--quiet"], options].concat();
             let ended: Ended = world.shielded(command, &all).output()?.into();
             anyhow::ensure!(ended.code == Some(0), "{}: {}", build.display(), ended.text);
             let run = world.only_run(program, "build")?.context("there is no run")?;

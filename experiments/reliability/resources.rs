@@ -35,7 +35,7 @@ const LARGE: [&str; 14] = [
     "--set",
     "model.decoder=[400]",
     "--steps",
-    "3",
+    "1",
     "--checkpoint-every=1",
 ];
 

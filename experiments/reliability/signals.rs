@@ -59,7 +59,7 @@ pub(crate) fn asked_to_stop(world: &World) -> Result<Outcome> {
 
 /// How many second interrupts ended a run whose steps are long at once.
 fn second_interrupts(world: &World, count: usize, complaints: &mut Vec<String>) -> Result<usize> {
-    let long = ["--set", "batch_size=20000", "--set", "model.decoder=[200]"];
+    let long = ["--set", "batch_size=500", "--set", "model.decoder=[2000, 2000]"];
     let options = [&WATCHED[..], &FOREVER, &long].concat();
     let mut hurried = 0;
     for _ in 0..count {

@@ -24,21 +24,13 @@ fn told(error: impl Display) -> String {
     error.to_string()
 }
 
-/// An empty folder of that name.
-fn emptied(folder: &Path, name: &str) -> Result<PathBuf, String> {
-    let path = folder.join(name);
-    if path.exists() {
-        fs::remove_dir_all(&path).map_err(told)?;
-    }
-    fs::create_dir_all(&path).map_err(told)?;
-    Ok(path)
-}
-
-/// A file in a folder of its own.
+/// A file in a folder of its own, which holds nothing else but what the same reader puts there.
 fn alone(folder: &Path, kind: &str, file: &str, bytes: &[u8]) -> Result<PathBuf, String> {
-    let path = emptied(folder, kind)?.join(file);
-    fs::write(&path, bytes).map_err(told)?;
-    Ok(path)
+    let path = folder.join(kind);
+    fs::create_dir_all(&path).map_err(told)?;
+    let file = path.join(file);
+    fs::write(&file, bytes).map_err(told)?;
+    Ok(file)
 }
 
 fn own(path: &Path) -> Result<(), String> {
@@ -51,14 +43,14 @@ pub(crate) fn idx_images(folder: &Path, bytes: &[u8]) -> Result<(), String> {
 }
 
 pub(crate) fn idx_labels(folder: &Path, bytes: &[u8]) -> Result<(), String> {
-    let file = alone(folder, "idx", "train-labels-idx1-ubyte", bytes)?;
+    let file = alone(folder, "idx-labels", "train-labels-idx1-ubyte", bytes)?;
     let place = file.parent().unwrap_or(folder);
     fs::write(place.join("train-images-idx3-ubyte"), IMAGES).map_err(told)?;
     own(place)
 }
 
 pub(crate) fn idx_gz(folder: &Path, bytes: &[u8]) -> Result<(), String> {
-    let file = alone(folder, "idx", "train-images-idx3-ubyte.gz", bytes)?;
+    let file = alone(folder, "idx-gz", "train-images-idx3-ubyte.gz", bytes)?;
     own(file.parent().unwrap_or(folder))
 }
 
@@ -114,7 +106,8 @@ fn load_checkpoint(
     state: &[u8],
     manifest: Option<&[u8]>,
 ) -> Result<(), String> {
-    let place = emptied(folder, "step-7")?;
+    let place = folder.join("step-7");
+    fs::create_dir_all(&place).map_err(told)?;
     let mut text = String::new();
     for (name, bytes) in
         [("model.safetensors", model), ("optimizer.safetensors", TENSORS), ("state.json", state)]

@@ -7,40 +7,7 @@ use std::process::{Command, Output, Stdio};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// Every schedule by step number is constant or longer than the runs, so that a longer run begins alike.
-const TINY: &str = r#"
-seed = 1
-batch_size = 20
-learning_rate = { kind = "linear", start = 1e-2, end = 1e-3, steps = 100 }
-
-[data]
-dataset = "strokes"
-binarisation = "dynamic"
-
-[estimator]
-method = "gumbel-softmax"
-temperature = { kind = "exponential", start = 1.0, floor = 0.5, rate = 0.02, every = 7 }
-
-[objective]
-bound = "elbo"
-
-[model]
-latents = 4
-categories = 4
-encoder = []
-decoder = []
-prior = "learned"
-
-[train]
-steps = 20
-log_every = 5
-evaluate_every = 10
-checkpoint_every = 4
-
-[evaluation]
-samples = 1
-final_samples = 5
-"#;
+const TINY: &str = include_str!("../../reliability/vae.toml");
 
 /// A directory that is home, current directory and place of all runs of one test.
 pub(crate) struct World {
