@@ -11,6 +11,7 @@ mod scorecard;
 mod signals;
 mod world;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -41,7 +42,7 @@ struct Args {
     /// Damage what each row looks at, to see that every row can fail
     #[arg(long)]
     sabotage: bool,
-    /// Write the scorecard into this file
+    /// Write the scorecard into this file; rows that are not measured stay as they are there
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
     /// Write what the programs say of wrong options into this file, as row 15 expects it
@@ -98,7 +99,9 @@ fn run(args: &Args) -> Result<bool> {
     let rows: Vec<&Row> = ROWS.iter().filter(wanted).collect();
     anyhow::ensure!(!rows.is_empty(), "no row has `{}` in its name", args.only);
     let world = World::new(args.quick, args.sabotage, args.record.clone())?;
-    let (mut table, mut missed) = (Vec::new(), 0);
+    let summary = Environment::current(1, 1).summary();
+    let commit = summary.split(' ').nth(1).unwrap_or("unknown").trim_end_matches(',');
+    let (mut table, mut missed) = (BTreeMap::new(), 0);
     for row in rows {
         let start = Instant::now();
         let outcome = row.outcome(&world);
@@ -110,22 +113,50 @@ fn run(args: &Args) -> Result<bool> {
             row.property,
             outcome.figure()
         ));
-        table.push(markdown(row, &outcome));
+        table.insert(row.number, format!("{} {commit} |", markdown(row, &outcome)));
     }
     if let Some(page) = &args.page {
-        write_whole(page, &text(args, &table))?;
+        let old = std::fs::read_to_string(page).unwrap_or_default();
+        write_whole(page, &text(args, &old, &table))?;
     }
     say(&format!("{missed} of {} rows miss their figure", table.len()));
     Ok(missed == 0)
 }
 
-fn text(args: &Args, table: &[String]) -> String {
+/// The page: rows that were measured now, and of the others what the page had.
+fn text(args: &Args, old: &str, measured: &BTreeMap<usize, String>) -> String {
     let how = if args.quick { " --quick" } else { "" };
+    let old = old.lines().filter_map(|line| Some((number_of(line)?, line.to_owned())));
+    let rows: BTreeMap<usize, String> = old.chain(measured.clone()).collect();
+    let rows: Vec<String> = rows.into_values().collect();
     format!(
-        "# The reliability scorecard\n\nMade by `just reliability{how}` ({}). What each row does is in \
-         [experiments/reliability](../../experiments/reliability/README.md).\n\n\
-         | | property | figure to reach | measured | |\n|---|---|---|---|---|\n{}\n",
+        "# The reliability scorecard\n\nMade by `just reliability{how}`, row by row ({}). What each row does is in \
+         [experiments/reliability](../../experiments/reliability/README.md), what is promised in [reliability.md](../reliability.md).\n\n\
+         | | property | figure to reach | measured | | commit |\n|---|---|---|---|---|---|\n{}\n",
         Environment::current(1, 1).summary(),
-        table.join("\n")
+        rows.join("\n")
     )
+}
+
+/// The number at the start of a row of the table.
+fn number_of(line: &str) -> Option<usize> {
+    line.strip_prefix("| ")?.split(' ').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_is_measured_again_takes_the_place_of_the_old_one() {
+        let args = Args::parse_from(["reliability"]);
+        let old = text(&args, "", &[(1, "| 1 | a |".into()), (12, "| 12 | b |".into())].into());
+        let new = text(&args, &old, &[(2, "| 2 | c |".into()), (12, "| 12 | d |".into())].into());
+        assert!(new.ends_with("|---|\n| 1 | a |\n| 2 | c |\n| 12 | d |\n"), "{new}");
+    }
+
+    #[test]
+    fn rows_are_numbered_as_they_stand() {
+        assert!(ROWS.iter().enumerate().all(|(index, row)| row.number == index + 1));
+    }
 }

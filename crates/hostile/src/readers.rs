@@ -29,8 +29,14 @@ fn alone(folder: &Path, kind: &str, file: &str, bytes: &[u8]) -> Result<PathBuf,
     let path = folder.join(kind);
     fs::create_dir_all(&path).map_err(told)?;
     let file = path.join(file);
-    fs::write(&file, bytes).map_err(told)?;
+    put(&file, bytes)?;
     Ok(file)
+}
+
+/// Writes a file anew: where an old one is cut short instead, some file systems wait for the disk.
+fn put(file: &Path, bytes: &[u8]) -> Result<(), String> {
+    let _ = fs::remove_file(file);
+    fs::write(file, bytes).map_err(told)
 }
 
 fn own(path: &Path) -> Result<(), String> {
@@ -45,7 +51,7 @@ pub(crate) fn idx_images(folder: &Path, bytes: &[u8]) -> Result<(), String> {
 pub(crate) fn idx_labels(folder: &Path, bytes: &[u8]) -> Result<(), String> {
     let file = alone(folder, "idx-labels", "train-labels-idx1-ubyte", bytes)?;
     let place = file.parent().unwrap_or(folder);
-    fs::write(place.join("train-images-idx3-ubyte"), IMAGES).map_err(told)?;
+    put(&place.join("train-images-idx3-ubyte"), IMAGES)?;
     own(place)
 }
 
@@ -59,7 +65,7 @@ pub(crate) fn png(folder: &Path, bytes: &[u8]) -> Result<(), String> {
     let place = file.parent().unwrap_or(folder);
     // The file to be refused is the last one, so that a message about the others would be one about it.
     for name in ["a.png", "b.png", "c.png", "d.png"] {
-        fs::write(place.join(name), GREY).map_err(told)?;
+        put(&place.join(name), GREY)?;
     }
     own(place)
 }
@@ -112,11 +118,11 @@ fn load_checkpoint(
     for (name, bytes) in
         [("model.safetensors", model), ("optimizer.safetensors", TENSORS), ("state.json", state)]
     {
-        fs::write(place.join(name), bytes).map_err(told)?;
+        put(&place.join(name), bytes)?;
         let sum: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
         text += &format!("{name} {} {sum}\n", bytes.len());
     }
-    fs::write(place.join("MANIFEST"), manifest.unwrap_or(text.as_bytes())).map_err(told)?;
+    put(&place.join("MANIFEST"), manifest.unwrap_or(text.as_bytes()))?;
     Checkpoint::load(&place).map(drop).map_err(told)
 }
 
@@ -164,7 +170,7 @@ pub(crate) fn sweep(folder: &Path, bytes: &[u8]) -> Result<(), String> {
 pub(crate) fn metrics(folder: &Path, bytes: &[u8]) -> Result<(), String> {
     let file = alone(folder, "run", "metrics.jsonl", bytes)?;
     let run = file.parent().unwrap_or(folder);
-    fs::write(run.join("config.toml"), CONFIG).map_err(told)?;
+    put(&run.join("config.toml"), CONFIG.as_bytes())?;
     let record = gumbel_report::Record::read(run).map_err(told)?;
     gumbel_report::run_page(&record, &[]).map(drop).map_err(told)
 }
