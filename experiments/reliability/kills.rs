@@ -25,7 +25,7 @@ pub(crate) fn atomic_checkpoints(world: &World) -> Result<Outcome> {
     let mut child = world.spawn("vae", &resume)?;
     wait_until(&mut child, || look_at_checkpoints(&run).0 > before)?;
     kill(child)?;
-    let longest = start.elapsed() * 2;
+    let longest = start.elapsed() * 5;
 
     let (mut complaints, mut newest, mut advanced) = (Vec::new(), None, 0);
     for index in 0..kills {

@@ -1,8 +1,8 @@
-//! The same bytes, run again, resumed, or taken up from an export; killed and interrupted runs are in tests/reliability.rs.
+//! The same bytes, run again, resumed, or taken up from an export; killed and interrupted runs are in reliability.rs.
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{World, names, read, science};
+use super::support::{World, names, read, science};
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {

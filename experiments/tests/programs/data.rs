@@ -2,7 +2,6 @@
 use std::path::Path;
 use std::process::Command;
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn data(home: &Path, args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_data"))
         .args(args)

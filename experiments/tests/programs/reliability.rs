@@ -1,7 +1,6 @@
 //! The scorecard in small: every row that can be measured in seconds, and the proof that it can fail.
 use std::process::{Command, Output};
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn reliability(args: &[&str]) -> (Output, String) {
     // The programs that it runs are built beside it.
     for program in [env!("CARGO_BIN_EXE_vae"), env!("CARGO_BIN_EXE_lm")] {

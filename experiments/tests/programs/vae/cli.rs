@@ -1,7 +1,7 @@
 //! Options, mistakes, and the exit codes that tell them apart.
 use std::fs;
 
-use crate::support::{World, names, read};
+use super::support::{World, names, read};
 
 /// The files of the set `mnist`.
 const MNIST: [&str; 4] = [

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-const TINY: &str = include_str!("../../reliability/vae.toml");
+const TINY: &str = include_str!("../../../reliability/vae.toml");
 
 /// A directory that is home, current directory and place of all runs of one test.
 pub(crate) struct World {

@@ -11,12 +11,10 @@ const SMALL: [&str; 6] = [
     "train.checkpoint_every=20",
 ];
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn semi(out: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_semi")).args(args).arg("--out").arg(out).output().unwrap()
 }
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn run_of(out: &Path) -> PathBuf {
     std::fs::read_dir(out.join("semi")).unwrap().next().unwrap().unwrap().path()
 }

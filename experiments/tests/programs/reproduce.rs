@@ -2,7 +2,6 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn reproduce(home: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_reproduce"))
         .args(args)

@@ -18,13 +18,11 @@ const SLOTS: [&str; 2] =
     ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/lm/configs/slots.toml")];
 const FEW: [&str; 4] = ["--set", "data.held_out=20", "--set", "data.sentences=100"];
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn lm(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lm")).args(args).output().unwrap()
 }
 
 /// A run below `out`: its directory, and what it printed.
-#[expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests")]
 fn trained(out: &Path, steps: &str, more: &[&str]) -> (PathBuf, String) {
     let args = ["--steps", steps, "--out", out.to_str().unwrap()];
     let output = lm(&[&SMALL[..], &FEW, &args, more].concat());
@@ -35,7 +33,6 @@ fn trained(out: &Path, steps: &str, more: &[&str]) -> (PathBuf, String) {
     (run, String::from_utf8(output.stdout).unwrap())
 }
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn summary(run: &Path) -> serde_json::Value {
     let text = std::fs::read_to_string(run.join("summary.json")).unwrap();
     serde_json::from_str(&text).unwrap()

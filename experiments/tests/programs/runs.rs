@@ -2,7 +2,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn runs(home: &Path, args: &[&str]) -> (Option<i32>, String) {
     let output =
         Command::new(env!("CARGO_BIN_EXE_runs")).args(args).current_dir(home).output().unwrap();
@@ -10,7 +9,6 @@ fn runs(home: &Path, args: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-#[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn made_up(home: &Path, name: &str, seed: u64, bound: f64, status: &str) -> PathBuf {
     let directory = home.join("runs/vae").join(name);
     std::fs::create_dir_all(directory.join("samples")).unwrap();

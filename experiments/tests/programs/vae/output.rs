@@ -3,7 +3,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{World, names, read};
+use super::support::{World, names, read};
 
 /// The keys of one line of JSON without nesting, in their order.
 fn keys(line: &str) -> Vec<&str> {
