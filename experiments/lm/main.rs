@@ -117,7 +117,8 @@ fn train(args: &Args) -> Result<()> {
         },
         &mut |evaluation| evaluator.evaluate(evaluation),
     )?;
-    evaluator.summarise(&run)
+    evaluator.summarise(&run)?;
+    run.finish()
 }
 
 /// `log p(x|z)`, with what a bag of words makes of the codes where that has a weight.

@@ -93,5 +93,6 @@ fn train(args: &Args) -> Result<()> {
         },
         &mut |evaluation| evaluator.evaluate(evaluation, pictures::completions),
     )?;
-    evaluator.summarise(&run)
+    evaluator.summarise(&run)?;
+    run.finish()
 }

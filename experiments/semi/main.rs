@@ -114,5 +114,6 @@ fn train(args: &Args) -> Result<()> {
         },
         &mut |evaluation| evaluator.evaluate(evaluation),
     )?;
-    evaluator.summarise(&run)
+    evaluator.summarise(&run)?;
+    run.finish()
 }

@@ -98,5 +98,6 @@ fn train(args: &Args) -> Result<()> {
         },
         &mut |evaluation| evaluator.evaluate(evaluation, pictures::all),
     )?;
-    evaluator.summarise(&run)
+    evaluator.summarise(&run)?;
+    run.finish()
 }

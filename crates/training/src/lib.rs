@@ -35,7 +35,8 @@
 //!         let loss = (&x - 1.0)?.sqr()?.sum_all()?;
 //!         let report = Report::new().mean("loss", &loss);
 //!         Ok(Step { loss, learning_rate: 0.1, report })
-//!     }, &mut |evaluation| evaluation.record("test", &Report::new().mean("x", &x)))
+//!     }, &mut |evaluation| evaluation.record("test", &Report::new().mean("x", &x)))?;
+//!     run.finish()
 //! }
 //!
 //! fn main() -> std::process::ExitCode {

@@ -252,6 +252,14 @@ impl Run {
         Ok(path)
     }
 
+    /// Says that everything is done: training, evaluation, and what the program made of them.
+    ///
+    /// A run that ends before this call, killed or by an error, is evaluated once more when it is resumed, so that no result is
+    /// missing from a run that is called done.
+    pub fn finish(&mut self) -> Result<()> {
+        if self.status == Status::Done { Ok(()) } else { self.set_status(Status::Done) }
+    }
+
     /// Adds a line to the metrics, and the same numbers for TensorBoard.
     pub(crate) fn record(&mut self, step: u64, split: &str, scalars: &[(&str, f64)]) -> Result<()> {
         self.metrics.write(step, split, scalars)?;

@@ -40,7 +40,7 @@ type StepFn<'a> = dyn FnMut(u64) -> Result<Step> + 'a;
 type EvaluateFn<'a> = dyn FnMut(&mut Evaluation<'_>) -> Result<()> + 'a;
 
 impl Run {
-    /// Trains until `config.steps` steps are done, or goes on with that.
+    /// Trains until `config.steps` steps are done, or goes on with that; [`Run::finish`] comes after it.
     ///
     /// Each step calls `step`, which must depend on the step number and on the parameters alone, then
     /// differentiates, clips and updates. `evaluate` is called every `evaluate_every` steps and at the
@@ -66,7 +66,8 @@ impl Run {
         // A second call goes on from where this one ended.
         self.resumed = true;
         let status = match &outcome {
-            Ok(()) => Status::Done,
+            // Done is what `finish` says, when all results are written.
+            Ok(()) => self.status.clone(),
             Err(Error::Interrupted { by, step, .. }) => {
                 Status::Interrupted(format!("{by} at step {step}"))
             }

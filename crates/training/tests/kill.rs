@@ -49,7 +49,8 @@ mod tests {
         };
         run.train(&config.train, &params, 1, &mut step, &mut |evaluation| {
             evaluation.record("valid", &Report::new().mean("x", &x))
-        })
+        })?;
+        run.finish()
     }
 
     /// Is this the child? Then it trains and ends with the exit code of its error.

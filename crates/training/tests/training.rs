@@ -72,6 +72,7 @@ mod tests {
                 evaluation.check_stop()
             },
         );
+        let outcome = outcome.and_then(|()| run.finish());
         (run.directory().to_path_buf(), outcome)
     }
 
@@ -199,6 +200,23 @@ mod tests {
             resume(&directory, &[], &first).unwrap();
             assert_eq!(science(&directory), expected, "{place:?}");
         }
+    }
+
+    /// What a program makes of a finished training may still be missing: the run is evaluated once more.
+    #[test]
+    fn a_run_is_done_when_its_program_says_so_and_not_before() {
+        let out = tempfile::tempdir().unwrap();
+        let expected = straight(out.path());
+        let (directory, _) = new(out.path(), &never);
+        fs::write(directory.join("STATUS"), "running\n").unwrap();
+        let evaluated = std::cell::Cell::new(false);
+        let look = |at: At, _: &Stop, _: &Params| {
+            evaluated.set(matches!(at, At::Evaluation(STEPS)));
+            Ok(())
+        };
+        resume(&directory, &[], &look).unwrap();
+        assert!(evaluated.get());
+        assert_eq!((science(&directory), status(&directory)), (expected, "done".to_owned()));
     }
 
     #[test]

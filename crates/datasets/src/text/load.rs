@@ -79,7 +79,10 @@ pub fn load_text(
     let splits = [lines(&train), lines(&valid), lines(&test)];
     let [train, valid, test] =
         splits.each_ref().map(|lines| lines.iter().map(String::as_str).collect::<Vec<_>>());
-    let vocabulary = Vocabulary::new(tokens, &train)?;
+    let vocabulary = Vocabulary::new(tokens, &train).map_err(|error| match error {
+        Error::Argument(reason) => Error::Argument(format!("{name}: {reason}")),
+        error => error,
+    })?;
     let corpus = |split: Split, lines: &[&str]| {
         let original = Original::of(lines, layout, tokens);
         let symbols = vocabulary.symbols(lines)?;
