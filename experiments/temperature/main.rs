@@ -8,11 +8,13 @@ mod exact;
 mod figures;
 mod page;
 mod record;
+mod store;
 mod study;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod train;
+mod units;
 mod view;
 mod work;
 
@@ -28,9 +30,11 @@ use gumbel_experiments::{Budget, Data, DataArgs, DataConfig, say, told};
 use gumbel_training::Environment;
 use sha2::{Digest, Sha256};
 
+use store::{Claim, Store};
 use study::Sizes;
 use train::Setting;
-use work::{Claim, Store, lock, units, wanted, work};
+use units::{units, wanted};
+use work::{lock, work};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -120,7 +124,7 @@ fn run(args: &Args) -> Result<bool> {
     let left = all.iter().filter(|unit| !store.has(unit)).count();
     say(&format!("{} of {} units are done", all.len() - left, all.len()));
     let environment = Environment::current(1, 1).summary();
-    page::write(results, &store.view(), args.budget, setting, &environment)?;
+    page::write(results, &store.view(), (args.budget, left), setting, &environment)?;
     complete
 }
 

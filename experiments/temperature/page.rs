@@ -16,11 +16,17 @@ use crate::view::View;
 pub(crate) fn write(
     folder: &Path,
     view: &View<'_>,
-    budget: Budget,
+    (budget, left): (Budget, usize),
     setting: Setting<'_>,
     environment: &str,
 ) -> Result<()> {
     let mut text = head(budget, setting, environment);
+    if left > 0 {
+        let _ = writeln!(
+            text,
+            "\n**Not complete: {left} measurements and models are still to be computed; the same command goes on.**"
+        );
+    }
     for section in [
         tables::gradients(view),
         tables::laws(view),

@@ -13,9 +13,11 @@ use gumbel_models::LatentVariableModel;
 
 use crate::exact::Support;
 use crate::page;
+use crate::store::{Claim, Store};
 use crate::study::{Arity, Family, Learner, Rule, Sizes};
 use crate::train::{Model, Setting};
-use crate::work::{Claim, Store, Unit, lock, wanted, work};
+use crate::units::{Unit, wanted};
+use crate::work::{lock, work};
 
 fn data() -> Data {
     let config = DataConfig {
@@ -133,7 +135,7 @@ fn units_are_done_once_and_the_same_on_any_number_of_threads() {
 }
 
 fn page(folder: &Path, store: &Store, setting: Setting<'_>) {
-    page::write(folder, &store.view(), Budget::Quick, setting, "here").unwrap();
+    page::write(folder, &store.view(), (Budget::Quick, 3), setting, "here").unwrap();
 }
 
 /// A page of made-up rows: two seeds, one of which diverged at one temperature, and a schedule.

@@ -134,3 +134,33 @@ fn unsafe_code_is_in_the_kernels_alone() -> Fallible<()> {
     assert!(places.is_empty(), "unsafe code outside `{UNSAFE}`: {places:?}");
     Ok(())
 }
+
+/// Lines of a file that call cargo on crates of other people without holding it to `Cargo.lock`.
+fn unlocked(text: &str) -> Vec<&str> {
+    const CALLS: [&str; 6] = [" build", " run", " test", " clippy", " doc", " miri test"];
+    let calls = |line: &&str| {
+        let arguments = line.split("cargo").skip(1);
+        let arguments = arguments.map(|rest| rest.trim_start_matches([' ', '+']));
+        arguments
+            .map(|rest| format!(" {}", rest.trim_start_matches("nightly ")))
+            .any(|rest| CALLS.iter().any(|call| rest.starts_with(call)))
+    };
+    let said = |line: &&str| line.trim_start().starts_with(['#', '@']) || line.contains("--locked");
+    text.lines().filter(calls).filter(|line| !said(line)).collect()
+}
+
+#[test]
+fn every_recipe_is_held_to_the_lock_file() -> Fallible<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for name in ["justfile", ".ci/run"] {
+        let text = std::fs::read_to_string(root.join(name))?;
+        assert!(text.contains("--locked"), "{name} calls nothing");
+        assert_eq!(unlocked(&text), [""; 0], "{name}");
+    }
+    assert_eq!(
+        unlocked("    cargo test --workspace\n# cargo run\n    cargo run --locked"),
+        ["    cargo test --workspace"]
+    );
+    assert_eq!(unlocked("X=1 cargo +nightly miri test -p a").len(), 1);
+    Ok(())
+}

@@ -96,7 +96,7 @@ pub const FORMATS: [Format; 16] = [
     Format {
         name: "checkpoint",
         file: Some("model.safetensors"),
-        seeds: seeds!("safetensors/two"),
+        seeds: seeds!("checkpoint/two"),
         read: readers::checkpoint,
     },
     Format {
