@@ -39,7 +39,8 @@ fn tests(world: &World, arguments: &[&str], what: &str) -> Result<Outcome> {
     if world.quick {
         return Ok(Outcome::Left("these tests are part of `cargo test --workspace`".to_owned()));
     }
-    let ended = cargo(&[&["test", "--locked"], arguments].concat())?;
+    // All packages, so that what `cargo test --workspace` has built is there.
+    let ended = cargo(&[&["test", "--workspace", "--locked"], arguments].concat())?;
     let (passed, failed) = tally(&ended.text);
     let none = passed == 0 || world.sabotage;
     let complaint = (ended.code != Some(0) || none).then(|| {
@@ -52,20 +53,19 @@ fn tests(world: &World, arguments: &[&str], what: &str) -> Result<Outcome> {
 
 /// A hub that answers wrongly.
 pub(crate) fn network(world: &World) -> Result<Outcome> {
-    let which =
-        ["-p", "gumbel-hub", "-p", "gumbel-datasets", "--features", "gumbel-datasets/download"];
-    tests(world, &[&which[..], &["hub", "download"]].concat(), "a hub with 13 faults")
+    tests(world, &["--lib", "--", "hub::", "download::"], "a hub with 13 faults")
 }
 
 /// Several who fetch the same file.
 pub(crate) fn concurrent_downloads(world: &World) -> Result<Outcome> {
-    let which = ["-p", "gumbel-datasets", "--features", "download", "several_at_once"];
-    tests(world, &which, "several processes that fetch one file")
+    tests(world, &["--lib", "--", "several_at_once"], "several processes that fetch one file")
 }
 
 /// Gradients against enumeration, samplers against their laws.
 pub(crate) fn estimators(world: &World) -> Result<Outcome> {
-    tests(world, &["-p", "gumbel-conformance"], "gradients, samplers and golden values")
+    let which = ["golden", "gradients", "laws", "samplers", "stability"];
+    let which: Vec<&str> = which.iter().flat_map(|name| ["--test", *name]).collect();
+    tests(world, &which, "gradients, samplers and golden values")
 }
 
 /// The unsafe code of the kernels, interpreted.
