@@ -20,7 +20,7 @@ pub(crate) type Reader = fn(&Path, &[u8]) -> Result<(), String>;
 pub struct Format {
     /// Its name, also that of its fuzz target.
     pub name: &'static str,
-    /// The file that a message about it has to name; none where bytes are read that have no name yet.
+    /// What a message about it has to name, the file or the folder that it is read with; none where bytes have no name yet.
     pub file: Option<&'static str>,
     /// Valid files.
     pub seeds: &'static [&'static [u8]],
@@ -35,25 +35,25 @@ macro_rules! seeds {
 pub const FORMATS: [Format; 16] = [
     Format {
         name: "idx-images",
-        file: Some("train-images-idx3-ubyte"),
+        file: Some("/idx"),
         seeds: seeds!("idx-images/square", "idx-images/wide"),
         read: readers::idx_images,
     },
     Format {
         name: "idx-labels",
-        file: Some("train-labels-idx1-ubyte"),
+        file: Some("/idx-labels"),
         seeds: seeds!("idx-labels/digits"),
         read: readers::idx_labels,
     },
     Format {
         name: "idx-gz",
-        file: Some("train-images-idx3-ubyte.gz"),
+        file: Some("/idx-gz"),
         seeds: seeds!("idx-gz/square"),
         read: readers::idx_gz,
     },
     Format {
         name: "png",
-        file: Some("hostile.png"),
+        file: Some("/pngs"),
         seeds: seeds!("png/grey", "png/colour", "png/interlaced"),
         read: readers::png,
     },
@@ -95,19 +95,19 @@ pub const FORMATS: [Format; 16] = [
     },
     Format {
         name: "checkpoint",
-        file: Some("model.safetensors"),
+        file: Some("/step-7"),
         seeds: seeds!("checkpoint/two"),
         read: readers::checkpoint,
     },
     Format {
         name: "manifest",
-        file: Some("MANIFEST"),
+        file: Some("/step-7"),
         seeds: seeds!("manifest/step-7"),
         read: readers::manifest,
     },
     Format {
         name: "state",
-        file: Some("state.json"),
+        file: Some("/step-7"),
         seeds: seeds!("state/step-7"),
         read: readers::state,
     },
