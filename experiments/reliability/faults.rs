@@ -1,4 +1,4 @@
-//! Rows 3 and 4: an operating system that says no.
+//! Rows 3 and 4: an operating system that says no. A fault is that of the k-th call of each thread.
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,8 +26,9 @@ const STEPS: u64 = 9;
 
 /// Lets every call fail once, in the part of a run that saves, logs, evaluates and reports.
 pub(crate) fn injected_errors(world: &World) -> Result<Outcome> {
-    if Command::new("strace").arg("-V").output().is_err() {
-        return Ok(Outcome::Left("strace is not installed".to_owned()));
+    let probe = ["-f", "--seccomp-bpf", "-o", "/dev/null", "true"];
+    if !Command::new("strace").args(probe).status().is_ok_and(|status| status.success()) {
+        return Ok(Outcome::Left("strace is not installed, or not allowed".to_owned()));
     }
     let run = world.train("vae", "before", &[&WATCHED[..], &["--steps", "6"]].concat())?;
     let straight = world.train("vae", "straight", &[&WATCHED[..], &["--steps", "9"]].concat())?;
@@ -123,11 +124,11 @@ run=$(echo "$1"/vae/*)
 ls "$run"/checkpoints | sed s/step-// | sort -n | tail -1
 rm -r "$run"/checkpoints/step-3 "$run"/checkpoints/step-6 "$run"/checkpoints/step-9
 last=$(ls "$run"/checkpoints | sed s/step-// | sort -n | tail -1)
-[ -z "$3" ] || : > "$run/checkpoints/step-$last/model.safetensors"
+[ -z "$3" ] || for checkpoint in "$run"/checkpoints/step-*; do : > "$checkpoint/model.safetensors"; done
 "$2" --resume "$run" --quiet --steps $((last + 6)) --set train.keep=1 > again.txt 2>&1
 echo "again $?"
 cat "$run"/STATUS
-ls "$run"/checkpoints
+ls -A "$run"/checkpoints
 "#;
 
 /// Trains until a file system of 16 MiB is full, and goes on after some of it was freed.

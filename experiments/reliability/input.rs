@@ -3,7 +3,7 @@ use std::fs;
 use std::time::Instant;
 
 use anyhow::Result;
-use gumbel_hostile::{FORMATS, Verdict, bombs, format, survey};
+use gumbel_hostile::{FORMATS, Verdict, bombs, format, quietly, survey};
 use gumbel_hub::{Kind, Repository};
 
 use crate::MEMORY;
@@ -16,15 +16,6 @@ fn peak(reset: bool) -> usize {
         MEMORY.reset_peak_usage();
     }
     MEMORY.peak_usage()
-}
-
-/// Readers that catch a panic of a library would print it, thousands of times.
-fn quietly<T>(body: impl FnOnce() -> T) -> T {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = body();
-    std::panic::set_hook(hook);
-    result
 }
 
 /// Thousands of mutations of every format.
@@ -143,7 +134,13 @@ pub(crate) fn wrong_configurations(world: &World) -> Result<Outcome> {
         let (words, expected) = (words(command), expected.trim_end());
         let Some((program, options)) = words.split_first() else { continue };
         let ended = world.run(program, options)?;
-        let said = ended.text.trim_end();
+        // Of the devices that this build has.
+        let lines = ended.text.lines().filter(|line| !line.starts_with("device: "));
+        let said = lines.collect::<Vec<_>>().join("\n");
+        let said = said.trim_end();
+        let keys = options.iter().filter_map(|option| option.split_once('=')).map(|(key, _)| key);
+        let unnamed = keys.filter_map(|key| key.rsplit('.').next()).find(|key| !said.contains(key));
+        complaints.extend(unnamed.map(|key| format!("{command} does not name {key}: {said}")));
         count += 1;
         fresh += &format!("$ {command}\n{said}\n\n");
         let said = if world.sabotage { "nothing" } else { said };

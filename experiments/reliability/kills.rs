@@ -125,6 +125,7 @@ fn same_after_kills(
     complaints.extend((status(&run) != "done").then(|| status(&run)));
     let left = names(&run.join("checkpoints"));
     complaints.extend(left.into_iter().filter(|name| !["step-57", "step-60"].contains(&&**name)));
+    complaints.extend((kills * 2 < moments.len()).then(|| format!("only {kills} kills")));
     let told = complaints.iter().map(|what| format!("{program} {options:?}: {what}"));
     Ok((kills, told.collect()))
 }

@@ -128,11 +128,15 @@ fn text(args: &Args, old: &str, measured: &BTreeMap<usize, String>) -> String {
     let how = if args.quick { " --quick" } else { "" };
     let old = old.lines().filter_map(|line| Some((number_of(line)?, line.to_owned())));
     let rows: BTreeMap<usize, String> = old.chain(measured.clone()).collect();
+    let missing = (1..=ROWS.len()).filter(|number| !rows.contains_key(number));
+    let missing = missing.map(|number| number.to_string()).collect::<Vec<_>>().join(", ");
+    let missing =
+        if missing.is_empty() { missing } else { format!("\nNot measured: {missing}.\n") };
     let rows: Vec<String> = rows.into_values().collect();
     format!(
         "# The reliability scorecard\n\nMade by `just reliability{how}`, row by row ({}). What each row does is in \
          [experiments/reliability](../../experiments/reliability/README.md), what is promised in [reliability.md](../reliability.md).\n\n\
-         | | property | figure to reach | measured | | commit |\n|---|---|---|---|---|---|\n{}\n",
+         | | property | figure to reach | measured | | commit |\n|---|---|---|---|---|---|\n{}\n{missing}",
         Environment::current(1, 1).summary(),
         rows.join("\n")
     )
@@ -152,7 +156,10 @@ mod tests {
         let args = Args::parse_from(["reliability"]);
         let old = text(&args, "", &[(1, "| 1 | a |".into()), (12, "| 12 | b |".into())].into());
         let new = text(&args, &old, &[(2, "| 2 | c |".into()), (12, "| 12 | d |".into())].into());
-        assert!(new.ends_with("|---|\n| 1 | a |\n| 2 | c |\n| 12 | d |\n"), "{new}");
+        assert!(
+            new.contains("|---|\n| 1 | a |\n| 2 | c |\n| 12 | d |\n\nNot measured: 3, 4,"),
+            "{new}"
+        );
     }
 
     #[test]

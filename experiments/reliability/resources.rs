@@ -1,6 +1,5 @@
 //! Rows 12 and 19: too little memory, and whether more and more is taken.
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,9 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
 use crate::scorecard::Outcome;
-use crate::world::{Ended, FOREVER, WATCHED, World, kill, last_step, look_at_checkpoints, send};
+use crate::world::{
+    Ended, FOREVER, WATCHED, World, kill, last_step, lines, look_at_checkpoints, send, wait_until,
+};
 
 /// A number of kibibytes in the status of a process.
 fn kibibytes(child: &Child, name: &str) -> Option<u64> {
@@ -39,15 +40,19 @@ const LARGE: [&str; 14] = [
     "--checkpoint-every=1",
 ];
 
-/// The run with a limit on its address space, and its directory, if it came to have one.
-fn within(world: &World, limit: u64) -> Result<(Ended, Option<PathBuf>)> {
-    world.folder("memory")?;
+/// The program with these options and a limit on its address space.
+fn limited(world: &World, limit: u64, options: &[&str]) -> Result<Ended> {
     let (limit, vae) = (format!("--as={limit}"), world.file_of("vae")?.display().to_string());
-    let limited = [&[limit.as_str(), vae.as_str()], &LARGE[..]].concat();
+    let limited = [&[limit.as_str(), vae.as_str()], options].concat();
     let mut command = world.shielded(Command::new("prlimit"), &limited);
     // What is reserved ahead counts, and is not needed.
-    let ended = command.env("MIMALLOC_ARENA_RESERVE", "0").output()?.into();
-    Ok((ended, world.only_run("vae", "memory")?))
+    Ok(command.env("MIMALLOC_ARENA_RESERVE", "0").output()?.into())
+}
+
+/// The same of a new run.
+fn within(world: &World, limit: u64) -> Result<Ended> {
+    world.folder("memory")?;
+    limited(world, limit, &LARGE)
 }
 
 /// How much address space the run needs, to a sixteenth or so; nothing where the system does not say.
@@ -64,7 +69,7 @@ fn need(world: &World) -> Result<Option<u64>> {
     let mut less = 0;
     while enough - less > enough / world.pick(8, 16) {
         let middle = less + (enough - less) / 2;
-        match within(world, middle)?.0.code {
+        match within(world, middle)?.code {
             Some(0) => enough = middle,
             _ => less = middle,
         }
@@ -82,16 +87,29 @@ pub(crate) fn little_memory(world: &World) -> Result<Outcome> {
     };
     let with = |share: f64| within(world, (need as f64 * share) as u64);
     let mut complaints = Vec::new();
-    let (more, _) = with(if world.sabotage { 0.5 } else { 1.2 })?;
+    let more = with(if world.sabotage { 0.5 } else { 1.2 })?;
     if more.code != Some(0) {
         complaints.push(format!("a fifth more is not enough: {:?} {}", more.code, more.text));
     }
-    let (less, run) = with(0.8)?;
+    // A run that has a checkpoint, and goes on with too little.
+    world.folder("memory")?;
+    let whole = world.run("vae", &LARGE)?;
+    let run = world.only_run("vae", "memory")?;
+    let (Some(0), Some(run)) = (whole.code, run) else {
+        anyhow::bail!("without a limit: {:?} {}", whole.code, whole.text)
+    };
+    let place = run.display().to_string();
+    let resume = ["--quiet", "--threads", "1", "--steps", "2", "--resume", &place];
+    let less = limited(world, (need as f64 * 0.8) as u64, &resume)?;
     let said = less.text.lines().find(|line| line.starts_with("error")).unwrap_or_default();
     if less.code != Some(71) || !said.contains("batch_size") {
         complaints.push(format!("a fifth less: {:?} {}", less.code, less.text));
     }
-    complaints.extend(run.map(|run| look_at_checkpoints(&run).1).unwrap_or_default());
+    let (newest, torn) = look_at_checkpoints(&run);
+    complaints.extend(torn);
+    complaints.extend((newest != Some(1)).then(|| format!("the checkpoint is {newest:?}")));
+    let again = world.run("vae", &resume)?;
+    complaints.extend((again.code != Some(0)).then(|| format!("does not go on: {}", again.text)));
     let figure = format!(
         "{} MiB needed; with 1.2 of that exit 0, with 0.8 exit {} and \"{said}\"",
         need >> 20,
@@ -131,11 +149,11 @@ impl Course {
         quarter(3) / quarter(1) - 1.
     }
 
-    /// The same for the most files that were open.
+    /// The same for the fewest files that were open: those that are not given back stay.
     fn more_files(&self) -> usize {
-        let half = self.files.len() / 2;
-        let most = |part: &[usize]| part.iter().copied().max().unwrap_or(0);
-        most(&self.files[half..]).saturating_sub(most(&self.files[..half]))
+        let (first, second) = self.files.split_at(self.files.len() / 2);
+        let fewest = |part: &[usize]| part.iter().copied().min().unwrap_or(0);
+        fewest(second).saturating_sub(fewest(first))
     }
 }
 
@@ -150,6 +168,8 @@ pub(crate) fn soak(world: &World) -> Result<Outcome> {
     let (mut growth, mut files, mut complaints) = (f64::MIN, 0, Vec::new());
     for number in 0..sessions {
         let mut child = world.spawn("vae", &resume)?;
+        let before = lines(&run).len();
+        wait_until(&mut child, || lines(&run).len() > before + 5)?;
         let course = Course::of(&mut child, session, session / 100)?;
         growth = growth.max(course.growth());
         files = files.max(course.more_files());

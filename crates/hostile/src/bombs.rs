@@ -21,10 +21,10 @@ fn big_endian(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).collect()
 }
 
-/// The header of an IDX file, packed together with `gibibytes` of nothing.
-fn packed(gibibytes: usize) -> std::io::Result<Vec<u8>> {
+/// The header of an IDX file of so many images of 28 × 28, packed together with `gibibytes` of nothing.
+fn packed(images: u32, gibibytes: usize) -> std::io::Result<Vec<u8>> {
     let mut packer = GzEncoder::new(Vec::new(), Compression::best());
-    packer.write_all(&big_endian(&[0x803, u32::MAX, 28, 28]))?;
+    packer.write_all(&big_endian(&[0x803, images, 28, 28]))?;
     let nothing = vec![0; 1 << 20];
     for _ in 0..gibibytes << 10 {
         packer.write_all(&nothing)?;
@@ -46,15 +46,22 @@ fn many_tensors(count: usize) -> Vec<u8> {
 pub fn bombs(gibibytes: usize) -> std::io::Result<Vec<Bomb>> {
     let bomb = |name, format, bytes| Bomb { name, format, valid: false, bytes };
     let mut parquet = include_bytes!("../seeds/parquet/hub").to_vec();
-    let end = parquet.len();
+    let footer = parquet.len().saturating_sub(8);
     // The length of the footer stands before the four bytes at the end.
-    parquet.splice(end - 8..end - 4, 0x7fff_ffff_u32.to_le_bytes());
+    parquet
+        .iter_mut()
+        .skip(footer)
+        .zip(0x7fff_ffff_u32.to_le_bytes())
+        .for_each(|(b, new)| *b = new);
     // A PNG of 2^31-1 x 2^31-1 pixels whose first chunk has the right sum.
     let mut png = include_bytes!("../seeds/png/grey").to_vec();
-    png.splice(16..24, big_endian(&[0x7fff_ffff, 0x7fff_ffff]));
+    let put = |png: &mut Vec<u8>, at: usize, bytes: &[u8]| {
+        png.iter_mut().skip(at).zip(bytes).for_each(|(b, new)| *b = *new);
+    };
+    put(&mut png, 16, &big_endian(&[0x7fff_ffff, 0x7fff_ffff]));
     let mut crc = flate2::Crc::new();
-    crc.update(&png[12..29]);
-    png.splice(29..33, crc.sum().to_be_bytes());
+    crc.update(png.get(12..29).unwrap_or_default());
+    put(&mut png, 29, &crc.sum().to_be_bytes());
     let long_header = [&(100_u64 << 20).to_le_bytes()[..], b"{}"].concat();
     let huge_tensor = {
         let header = r#"{"x":{"dtype":"F32","shape":[4294967295,4294967295],"data_offsets":[0,18446744065119617025]}}"#;
@@ -68,7 +75,8 @@ pub fn bombs(gibibytes: usize) -> std::io::Result<Vec<Bomb>> {
         ),
         bomb("IDX of 2^32-1 labels", "idx-labels", big_endian(&[0x801, u32::MAX])),
         bomb("IDX of images without pixels", "idx-images", big_endian(&[0x803, u32::MAX, 0, 0])),
-        bomb("gzip that unpacks to gibibytes", "idx-gz", packed(gibibytes)?),
+        bomb("gzip that promises gibibytes", "idx-gz", packed(u32::MAX, 0)?),
+        bomb("gzip that goes on for gibibytes", "idx-gz", packed(1, gibibytes)?),
         bomb("parquet whose footer is longer than the file", "parquet", parquet),
         bomb("PNG of 2^31-1 x 2^31-1 pixels", "png", png),
         bomb("safetensors with a header of 100 MiB that is not there", "safetensors", long_header),

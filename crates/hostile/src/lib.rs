@@ -15,4 +15,4 @@ mod survey;
 pub use bombs::{Bomb, bombs};
 pub use format::{FORMATS, Format, Verdict, format};
 pub use mutate::mutated;
-pub use survey::{Survey, survey};
+pub use survey::{Survey, quietly, survey};

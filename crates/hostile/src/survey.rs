@@ -1,6 +1,8 @@
 //! Many mutations of a format, one after the other.
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Once;
 
 use gumbel_kernels::Key;
 
@@ -24,6 +26,29 @@ type Peak<'a> = dyn Fn(bool) -> usize + 'a;
 /// Most bytes for a file: four times what it holds and 64 MiB.
 fn allowed(bytes: &[u8]) -> usize {
     4 * bytes.len() + (64 << 20)
+}
+
+thread_local! {
+    /// Whether panics of this thread are passed over.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does something without a word about panics of this thread: readers that catch one of a library would print it, thousands of
+/// times.
+pub fn quietly<T>(body: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                before(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = body();
+    QUIET.set(false);
+    result
 }
 
 /// Reads `count` mutations of the seeds of a format in `folder`, those numbered from `first` on.

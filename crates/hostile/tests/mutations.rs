@@ -1,7 +1,7 @@
 //! Nothing that is read brings a program down.
 use std::time::{Duration, Instant};
 
-use gumbel_hostile::{FORMATS, Format, Verdict, bombs, format, survey};
+use gumbel_hostile::{FORMATS, Format, Verdict, bombs, format, quietly, survey};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -15,15 +15,6 @@ fn peak(reset: bool) -> usize {
         MEMORY.reset_peak_usage();
     }
     MEMORY.peak_usage()
-}
-
-/// Readers that catch a panic of a library would print it, thousands of times.
-fn quietly<T>(body: impl FnOnce() -> T) -> T {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = body();
-    std::panic::set_hook(hook);
-    result
 }
 
 #[test]
