@@ -4,10 +4,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::run::{copy, differences, look_at_checkpoints, science, tear_newest_checkpoint};
 use crate::scorecard::Outcome;
-use crate::world::{
-    Ended, WATCHED, World, copy, differences, look_at_checkpoints, science, tear_newest_checkpoint,
-};
+use crate::world::{Ended, WATCHED, World};
 
 /// What is made to fail, one call of one of them at a time.
 const CALLS: [&str; 8] =

@@ -7,8 +7,9 @@ use gumbel_hostile::{FORMATS, Verdict, bombs, format, quietly, survey};
 use gumbel_hub::{Kind, Repository};
 
 use crate::MEMORY;
+use crate::run::names;
 use crate::scorecard::Outcome;
-use crate::world::{World, names};
+use crate::world::World;
 
 /// The most memory since it was last asked with true.
 fn peak(reset: bool) -> usize {

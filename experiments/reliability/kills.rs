@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use gumbel_kernels::Key;
 
-use crate::scorecard::Outcome;
-use crate::world::{
-    FOREVER, WATCHED, World, differences, kill, last_step, look_at_checkpoints, names, pause,
-    science, status, tear_newest_checkpoint, wait_until,
+use crate::run::{
+    differences, last_step, look_at_checkpoints, names, science, status, tear_newest_checkpoint,
 };
+use crate::scorecard::Outcome;
+use crate::world::{FOREVER, WATCHED, World, kill, pause, wait_until};
 
 /// Kills a run that saves every fifth step at random moments, from its first instruction on, and looks at what is there.
 pub(crate) fn atomic_checkpoints(world: &World) -> Result<Outcome> {

@@ -7,6 +7,7 @@ mod input;
 mod kills;
 mod numbers;
 mod resources;
+mod run;
 mod scorecard;
 mod signals;
 mod world;

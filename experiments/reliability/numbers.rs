@@ -5,8 +5,9 @@ use anyhow::{Context, Result};
 use candle_core::DType;
 use gumbel_training::checkpoint::Checkpoint;
 
+use crate::run::{differences, lines, science, status};
 use crate::scorecard::Outcome;
-use crate::world::{Ended, World, differences, lines, science, small, status};
+use crate::world::{Ended, World, small};
 
 /// Ways to come to numbers that are not finite, and whether they have to.
 const EXTREMES: [(&str, bool); 6] = [

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
+use crate::run::{last_step, lines, look_at_checkpoints};
 use crate::scorecard::Outcome;
-use crate::world::{
-    Ended, FOREVER, WATCHED, World, kill, last_step, lines, look_at_checkpoints, send, wait_until,
-};
+use crate::world::{Ended, FOREVER, WATCHED, World, kill, send, wait_until};
 
 /// A number of kibibytes in the status of a process.
 fn kibibytes(child: &Child, name: &str) -> Option<u64> {

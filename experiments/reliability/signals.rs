@@ -5,10 +5,9 @@ use anyhow::{Result, ensure};
 use gumbel_kernels::Key;
 use rustix::process::Signal;
 
+use crate::run::{lines, names, status, step_of};
 use crate::scorecard::Outcome;
-use crate::world::{
-    FOREVER, WATCHED, World, kill, lines, names, pause, send, status, step_of, wait_until,
-};
+use crate::world::{FOREVER, WATCHED, World, kill, pause, send, wait_until};
 
 const SIGNALS: [(Signal, &str); 4] = [
     (Signal::INT, "SIGINT"),
