@@ -9,7 +9,7 @@ use crate::world::{Ended, World};
 /// The root of the workspace, where these checks are run.
 const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-fn cargo(arguments: &[&str]) -> Result<Ended> {
+fn cargo(miri_flags: &str, arguments: &[&str]) -> Result<Ended> {
     let mut command = Command::new("cargo");
     // As its user would call it, whatever has started this program.
     for (name, _) in std::env::vars_os() {
@@ -20,6 +20,7 @@ fn cargo(arguments: &[&str]) -> Result<Ended> {
             command.env_remove(name);
         }
     }
+    command.env("MIRIFLAGS", miri_flags);
     Ok(command.args(arguments).current_dir(WORKSPACE).output()?.into())
 }
 
@@ -40,7 +41,7 @@ fn tests(world: &World, arguments: &[&str], what: &str) -> Result<Outcome> {
         return Ok(Outcome::Left("these tests are part of `cargo test --workspace`".to_owned()));
     }
     // All packages, so that what `cargo test --workspace` has built is there.
-    let ended = cargo(&[&["test", "--workspace", "--locked"], arguments].concat())?;
+    let ended = cargo("", &[&["test", "--workspace", "--locked"], arguments].concat())?;
     let (passed, failed) = tally(&ended.text);
     let none = passed == 0 || world.sabotage;
     let complaint = (ended.code != Some(0) || none).then(|| {
@@ -80,12 +81,10 @@ pub(crate) fn unsafe_code(world: &World) -> Result<Outcome> {
     else {
         return Ok(Outcome::Missed("the recipe `miri` is not in the justfile".to_owned()));
     };
-    if cargo(&["+nightly", "miri", "--version"])?.code != Some(0) {
+    if cargo("", &["+nightly", "miri", "--version"])?.code != Some(0) {
         return Ok(Outcome::Left("needs `rustup +nightly component add miri rust-src`".to_owned()));
     }
-    let mut command_line = Command::new("cargo");
-    command_line.env("MIRIFLAGS", flags).current_dir(WORKSPACE);
-    let ended: Ended = command_line.args(command.split(' ')).output()?.into();
+    let ended = cargo(flags, &command.split(' ').collect::<Vec<_>>())?;
     let (passed, failed) = tally(&ended.text);
     let undefined = ended.text.matches("Undefined Behavior").count();
     let bad = ended.code != Some(0) || passed == 0 || world.sabotage;

@@ -118,14 +118,14 @@ fn run(args: &Args) -> Result<bool> {
     }
     if let Some(page) = &args.page {
         let old = std::fs::read_to_string(page).unwrap_or_default();
-        write_whole(page, &text(args, &old, &table))?;
+        write_whole(page, &text(args, &summary, &old, &table))?;
     }
     say(&format!("{missed} of {} rows miss their figure", table.len()));
     Ok(missed == 0)
 }
 
 /// The page: rows that were measured now, and of the others what the page had.
-fn text(args: &Args, old: &str, measured: &BTreeMap<usize, String>) -> String {
+fn text(args: &Args, summary: &str, old: &str, measured: &BTreeMap<usize, String>) -> String {
     let how = if args.quick { " --quick" } else { "" };
     let old = old.lines().filter_map(|line| Some((number_of(line)?, line.to_owned())));
     let rows: BTreeMap<usize, String> = old.chain(measured.clone()).collect();
@@ -135,10 +135,9 @@ fn text(args: &Args, old: &str, measured: &BTreeMap<usize, String>) -> String {
         if missing.is_empty() { missing } else { format!("\nNot measured: {missing}.\n") };
     let rows: Vec<String> = rows.into_values().collect();
     format!(
-        "# The reliability scorecard\n\nMade by `just reliability{how}`, row by row ({}). What each row does is in \
+        "# The reliability scorecard\n\nMade by `just reliability{how}`, row by row ({summary}). What each row does is in \
          [experiments/reliability](../../experiments/reliability/README.md), what is promised in [reliability.md](../reliability.md).\n\n\
          | | property | figure to reach | measured | | commit |\n|---|---|---|---|---|---|\n{}\n{missing}",
-        Environment::current(1, 1).summary(),
         rows.join("\n")
     )
 }
@@ -155,8 +154,10 @@ mod tests {
     #[test]
     fn a_row_that_is_measured_again_takes_the_place_of_the_old_one() {
         let args = Args::parse_from(["reliability"]);
-        let old = text(&args, "", &[(1, "| 1 | a |".into()), (12, "| 12 | b |".into())].into());
-        let new = text(&args, &old, &[(2, "| 2 | c |".into()), (12, "| 12 | d |".into())].into());
+        let old =
+            text(&args, "here", "", &[(1, "| 1 | a |".into()), (12, "| 12 | b |".into())].into());
+        let new =
+            text(&args, "here", &old, &[(2, "| 2 | c |".into()), (12, "| 12 | d |".into())].into());
         assert!(
             new.contains("|---|\n| 1 | a |\n| 2 | c |\n| 12 | d |\n\nNot measured: 3, 4,"),
             "{new}"
