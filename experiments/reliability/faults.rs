@@ -26,7 +26,7 @@ const STEPS: u64 = 9;
 /// Lets every call fail once, in the part of a run that saves, logs, evaluates and reports.
 pub(crate) fn injected_errors(world: &World) -> Result<Outcome> {
     let probe = ["-f", "--seccomp-bpf", "-o", "/dev/null", "true"];
-    if !Command::new("strace").args(probe).status().is_ok_and(|status| status.success()) {
+    if !Command::new("strace").args(probe).output().is_ok_and(|tried| tried.status.success()) {
         return Ok(Outcome::Left("strace is not installed, or not allowed".to_owned()));
     }
     let run = world.train("vae", "before", &[&WATCHED[..], &["--steps", "6"]].concat())?;
