@@ -8,7 +8,7 @@ use gumbel_datasets::{Dataset, ImageSet, in_order};
 use gumbel_metrics::{CodeUsage, Mean, Report, bits_per_dim};
 use gumbel_models::LatentVariableModel;
 use gumbel_report::Page;
-use gumbel_training::{Evaluation, Result, Run};
+use gumbel_training::{Error, Evaluation, Result, Run};
 use serde::Serialize;
 
 use crate::{Data, EvaluationConfig, Names, loaded, print, write_report, write_summary};
@@ -155,35 +155,46 @@ impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
             kl: Mean::new(),
             usage: CodeUsage::new(),
         };
-        for (index, rows) in in_order(set.len(), BATCH).enumerate() {
-            evaluation.check_stop()?;
-            let x = loaded(set.gather(&rows, device))?;
+        let batches: Vec<_> = in_order(set.len(), BATCH).collect();
+        let mut bounds = BoundOf::Nothing;
+        let of = |index: usize| {
+            let rows = &batches[index];
+            let x = loaded(set.gather(rows, device))?;
             let key = key.fold_in(index as u64);
             let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
             let chunk = (ROWS / rows.len()).max(1);
-            averages.bound.push_tensor(&multi_sample_bound(
-                &program,
-                samples,
-                chunk,
-                key.named("bound"),
-            )?)?;
+            let bound = multi_sample_bound(&program, samples, chunk, key.named("bound"))?;
             // One discrete sample: its log-weight is the bound, and its sites have the divergence.
             let one = key.named("elbo").fold_in(0);
             let (log_px, sites) = Trace::run(&program, &mut Independent { samples: 1 }, one)?;
-            averages.elbo.push_tensor(&Iwae.log_weights(&log_px, &sites)?.squeeze(0)?)?;
+            let elbo = Iwae.log_weights(&log_px, &sites)?.squeeze(0)?;
             let surrogate = estimator.surrogate(&program, &*objective, key.named("objective"))?;
-            averages.objective.push_tensor(&surrogate.bound)?;
-            averages.bounds = objective.bounds(&surrogate.sites);
+            bounds = objective.bounds(&surrogate.sites);
             let mut kl = Vec::new();
             for site in &sites {
                 kl.push(site.log_ratio(Divergence::Analytic)?.neg()?.squeeze(0)?);
             }
-            averages.kl.push_tensor(&Tensor::stack(&kl, 0)?.sum(0)?)?;
+            let kl = Tensor::stack(&kl, 0)?.sum(0)?;
+            let mut all = vec![bound, elbo, surrogate.bound.detach(), kl];
             if let Some(site) = sites.first() {
-                averages.usage.push(&code_probs(&site.posterior)?)?;
+                all.push(code_probs(&site.posterior)?);
             }
-        }
-        Ok(averages)
+            Ok(all)
+        };
+        evaluation.share(batches.len(), of, |all| {
+            let [bound, elbo, objective, kl, codes @ ..] = all.as_slice() else {
+                return Err(Error::caller(70, "a batch of an evaluation is not whole"));
+            };
+            averages.bound.push_tensor(bound)?;
+            averages.elbo.push_tensor(elbo)?;
+            averages.objective.push_tensor(objective)?;
+            averages.kl.push_tensor(kl)?;
+            if let Some(codes) = codes.first() {
+                averages.usage.push(codes)?;
+            }
+            Ok(())
+        })?;
+        Ok(Averages { bounds, ..averages })
     }
 
     fn report(&self, averages: &Averages, samples: usize) -> Report {

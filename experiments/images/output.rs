@@ -3,11 +3,16 @@ use std::io::{ErrorKind, Write, stdout};
 use std::path::Path;
 
 use anyhow::Context;
-use gumbel_training::{Error, Result, Run};
+use gumbel_training::{Error, Result, Run, world};
 use serde::Serialize;
 
 /// Writes the result of a run, `summary.json`, and gives it back; where there is none, says that nothing was left to do.
+///
+/// Nothing in a process that only helps another one.
 pub fn write_summary<'a, S: Serialize>(run: &Run, summary: Option<&'a S>) -> Result<Option<&'a S>> {
+    if !run.leads() {
+        return Ok(None);
+    }
     match summary {
         None => print(&format!("nothing was left to do: {}\n", run.directory().display()))?,
         Some(summary) => {
@@ -62,8 +67,11 @@ pub fn told(error: &anyhow::Error) -> String {
     text
 }
 
-/// Prints `text`. A reader that has gone away is no error; a full disk is.
+/// Prints `text`, where several processes train together only from the first. A reader that has gone away is no error; a full disk is.
 pub fn print(text: &str) -> Result<()> {
+    if world().rank() > 0 {
+        return Ok(());
+    }
     let mut out = stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -4,7 +4,7 @@ use gumbel::Key;
 use gumbel::estimators::{Estimator, LeaveOneOut, Objective, Program};
 use gumbel::lab::{self, Reading};
 use gumbel_metrics::Report;
-use gumbel_training::{Params, Result};
+use gumbel_training::{MicroBatch, Params, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::Config;
@@ -57,14 +57,15 @@ pub fn variables(params: &Params) -> Vec<Var> {
 /// Adds the statistics of this step's gradient to the report, at the steps that are due.
 pub fn probe<M>(
     config: &Config<M>,
-    step: u64,
+    micro: MicroBatch,
     (estimator, objective): (&dyn Estimator, &dyn Objective),
     program: &Program<'_>,
     variables: &[Var],
     key: Key,
     report: Report,
 ) -> Result<Report> {
-    let Some(probe) = config.probe.filter(|probe| (step + 1).is_multiple_of(probe.every)) else {
+    let Some(probe) = config.probe.filter(|probe| (micro.step + 1).is_multiple_of(probe.every))
+    else {
         return Ok(report);
     };
     let reference = LeaveOneOut { samples: config.reference_samples(probe.reference_samples) };
@@ -76,7 +77,7 @@ pub fn probe<M>(
             program,
             objective,
             variables,
-            key.named("probe").fold_in(step),
+            key.named("probe").fold_in(micro.index),
         )?;
     let mut report = report.number("gradient_norm", norm).number("gradient_variance", variance);
     // An estimator without noise has no such ratio.

@@ -11,7 +11,7 @@ use gumbel_datasets::text::{
 use gumbel_datasets::{Dataset, Split};
 use gumbel_experiments::{loaded, places};
 use gumbel_models::Sequences;
-use gumbel_training::{Error, Result, Run};
+use gumbel_training::{Error, MicroBatch, Result, Run};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -258,14 +258,14 @@ impl<'a> Batches<'a> {
         key: Key,
         device: &'a Device,
     ) -> Result<Self> {
-        let size = config.batch_size;
+        let size = MicroBatch::first(&config.train).share(config.batch_size)?;
         let order = loaded(LengthBatches::new(data.train.lengths(), size, key))?;
         Ok(Self { corpus: &data.train, order, size, device })
     }
 
-    /// The sequences of a step, and their number over that of a full batch.
-    pub(crate) fn at(&self, step: u64) -> Result<(Sequences, f64)> {
-        let rows = self.order.rows(step);
+    /// The sequences of a micro-batch, and their number over that of a full batch.
+    pub(crate) fn at(&self, index: u64) -> Result<(Sequences, f64)> {
+        let rows = self.order.rows(index);
         let share = rows.len() as f64 / self.size as f64;
         Ok((sequences(self.corpus, &rows, self.device)?, share))
     }

@@ -298,15 +298,16 @@ impl<'a> Evaluator<'a> {
             let mut mean = Mean::new();
             let corpus = &self.data.test;
             let chunk = (*samples).min(20);
-            for (index, rows) in
-                self.batches(corpus, settings.bound_sequences, chunk)?.iter().enumerate()
-            {
-                evaluation.check_stop()?;
-                let x = sequences(corpus, rows, self.device)?;
+            let batches = self.batches(corpus, settings.bound_sequences, chunk)?;
+            let of = |index: usize| {
+                let x = sequences(corpus, &batches[index], self.device)?;
                 let program = |trace: &mut Trace<'_>| self.model.log_likelihood(&x, trace);
                 let key = self.key.named("bound").fold_in(index as u64);
-                mean.push_tensor(&multi_sample_bound(&program, *samples, chunk, key)?)?;
-            }
+                Ok(vec![multi_sample_bound(&program, *samples, chunk, key)?])
+            };
+            evaluation.share(batches.len(), of, |all| {
+                Ok(all.iter().try_for_each(|bound| mean.push_tensor(bound))?)
+            })?;
             bounds.push(Bound {
                 samples: *samples,
                 sequences: mean.count(),

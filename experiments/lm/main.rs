@@ -79,9 +79,10 @@ fn train(args: &Args) -> Result<()> {
         &config.train,
         &params,
         config.batch_size,
-        &mut |step| {
-            let (x, share) = batches.at(step)?; // sequences of one length
-            let noise = key.named("noise").fold_in(step);
+        &mut |micro| {
+            let step = micro.step;
+            let (x, share) = batches.at(micro.index)?; // sequences of one length
+            let noise = key.named("noise").fold_in(micro.index);
             let hidden = config.aids.word_dropout.at(step);
             let x = drop_words(x, hidden, data.train.boundary(), noise.named("words"))?;
             let length = x.targets.dim(1)? as f64;

@@ -14,7 +14,7 @@ use gumbel_experiments::{Data, Evaluator, Judged, loaded, print, probe, variable
 use gumbel_kernels::allocator::Explained;
 use gumbel_metrics::Report;
 use gumbel_models::{LatentVariableModel, StructuredPrediction};
-use gumbel_training::{Params, Result, Run, Step, config::to_toml, launch, parse};
+use gumbel_training::{MicroBatch, Params, Result, Run, Step, config::to_toml, launch, parse};
 use mimalloc::MiMalloc;
 
 use config::Args;
@@ -45,9 +45,11 @@ fn train(args: &Args) -> Result<()> {
     let (bias, base_rate) = model.base_rate_bias()?;
     params.set(&bias, &base_rate)?;
 
-    let batch =
-        |step| loaded(data.train.batch(step, config.batch_size, key.named("data"), &device));
-    let first = batch(0)?;
+    let batch = |micro: MicroBatch| {
+        let size = micro.share(config.batch_size)?;
+        loaded(data.train.batch(micro.index, size, key.named("data"), &device))
+    };
+    let first = batch(MicroBatch::first(&config.train))?;
     let estimators = config.estimator.build(
         &|trace| model.log_likelihood(&first, trace),
         &mut params.clone(),
@@ -71,12 +73,12 @@ fn train(args: &Args) -> Result<()> {
         &config.train,
         &params,
         config.batch_size,
-        &mut |step| {
-            let x = batch(step)?;
+        &mut |micro| {
+            let (x, step) = (batch(micro)?, micro.step);
             let estimator = estimators.at(step);
             let objective = config.objective.at(step);
 
-            let noise = key.named("noise").fold_in(step);
+            let noise = key.named("noise").fold_in(micro.index);
             let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
             let surrogate = estimator.surrogate(&program, &*objective, noise)?;
             surrogate.update_statistics()?; // of an estimator with a running baseline
@@ -87,7 +89,7 @@ fn train(args: &Args) -> Result<()> {
                 report = report.number("temperature", temperature);
             }
             let pair = (&*estimator, &*objective);
-            report = probe(&config, step, pair, &program, &variables, key, report)?;
+            report = probe(&config, micro, pair, &program, &variables, key, report)?;
             let learning_rate = config.learning_rate.at(step);
             Ok(Step { loss: surrogate.loss, learning_rate, report })
         },

@@ -97,24 +97,32 @@ impl Evaluator<'_> {
             objective: Mean::new(),
             bounds: BoundOf::Nothing,
         };
-        for (index, rows) in in_order(set.len(), BATCH).enumerate() {
-            evaluation.check_stop()?;
-            let x = loaded(set.gather(&rows, self.device))?;
-            let labels: Vec<u32> = loaded(set.labels(&rows))?.into_iter().map(u32::from).collect();
+        let batches: Vec<_> = in_order(set.len(), BATCH).collect();
+        let mut bounds = BoundOf::Nothing;
+        let of = |index: usize| {
+            let rows = &batches[index];
+            let x = loaded(set.gather(rows, self.device))?;
+            let labels: Vec<u32> = loaded(set.labels(rows))?.into_iter().map(u32::from).collect();
             let right = Tensor::new(labels, self.device)?;
             let found = self.model.class_logits(&x)?.argmax(D::Minus1)?;
-            averages.accuracy.push_tensor(&found.eq(&right)?.to_dtype(DType::F32)?)?;
+            let accuracy = found.eq(&right)?.to_dtype(DType::F32)?;
             let batch = ImagesWithLabels { x, labels: None };
             let program = |trace: &mut Trace<'_>| self.model.log_likelihood(&batch, trace);
             let key = self.key.fold_in(index as u64);
             let (log_px, sites) = Trace::run(&program, &mut Independent { samples: 1 }, key)?;
             let bound: Tensor = Elbo::default().log_weights(&log_px, &sites)?.squeeze(0)?;
-            averages.elbo.push_tensor(&bound)?;
             let surrogate = estimator.surrogate(&program, &*objective, key.named("objective"))?;
-            averages.objective.push_tensor(&surrogate.bound)?;
-            averages.bounds = objective.bounds(&surrogate.sites);
-        }
-        Ok(averages)
+            bounds = objective.bounds(&surrogate.sites);
+            Ok(vec![accuracy, bound, surrogate.bound.detach()])
+        };
+        evaluation.share(batches.len(), of, |all| {
+            let means = [&mut averages.accuracy, &mut averages.elbo, &mut averages.objective];
+            for (mean, tensor) in means.into_iter().zip(&all) {
+                mean.push_tensor(tensor)?;
+            }
+            Ok(())
+        })?;
+        Ok(Averages { bounds, ..averages })
     }
 
     /// Writes `summary.json` and prints the result and where it is: the last line of a run.

@@ -4,7 +4,7 @@ use gumbel::Key;
 use gumbel_datasets::{Dataset, ImageSet};
 use gumbel_experiments::loaded;
 use gumbel_models::ImagesWithLabels;
-use gumbel_training::{Error, Result};
+use gumbel_training::{Error, MicroBatch, Result};
 
 use crate::config::LabelsConfig;
 
@@ -51,17 +51,17 @@ impl Labelled {
         Ok(Self { rows, classes, batch_size: config.batch_size })
     }
 
-    /// The images with labels of a step: all of them in turn, binarised by `key` where that is done anew.
+    /// The images with labels of a micro-batch: all of them in turn, binarised by `key` where that is done anew.
     pub(crate) fn batch(
         &self,
         set: &ImageSet,
-        step: u64,
+        micro: MicroBatch,
         key: Key,
         device: &Device,
     ) -> Result<ImagesWithLabels> {
         let n = self.rows.len() as u64;
-        let size = self.batch_size as u64;
-        let first = (step % n) * (size % n) % n;
+        let size = micro.share(self.batch_size)? as u64;
+        let first = (micro.index % n) * (size % n) % n;
         let rows: Vec<u32> = (0..size).map(|i| self.rows[((first + i % n) % n) as usize]).collect();
         let x = loaded(set.draw(&rows, key, device))?;
         Ok(ImagesWithLabels { x, labels: Some(one_hot(set, &rows, self.classes, device)?) })

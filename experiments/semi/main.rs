@@ -15,7 +15,7 @@ use gumbel_experiments::{Data, loaded, print};
 use gumbel_kernels::allocator::Explained;
 use gumbel_metrics::Report;
 use gumbel_models::{ImagesWithLabels, LatentVariableModel, SemiSupervisedVae};
-use gumbel_training::{Params, Result, Run, Step, config::to_toml, launch, parse};
+use gumbel_training::{MicroBatch, Params, Result, Run, Step, config::to_toml, launch, parse};
 use mimalloc::MiMalloc;
 
 use config::Args;
@@ -51,12 +51,12 @@ fn train(args: &Args) -> Result<()> {
     let (bias, base_rate) = model.base_rate_bias()?;
     params.set(&bias, &base_rate)?;
 
-    let unlabelled = |step| -> Result<ImagesWithLabels> {
-        let key = key.named("data");
-        let x = loaded(data.train.batch(step, config.batch_size, key, &device))?;
+    let unlabelled = |micro: MicroBatch| -> Result<ImagesWithLabels> {
+        let (key, size) = (key.named("data"), micro.share(config.batch_size)?);
+        let x = loaded(data.train.batch(micro.index, size, key, &device))?;
         Ok(ImagesWithLabels { x, labels: None })
     };
-    let first = unlabelled(0)?;
+    let first = unlabelled(MicroBatch::first(&config.train))?;
     let estimators = config.estimator.build(
         &|trace| model.log_likelihood(&first, trace),
         &mut params.clone(),
@@ -80,18 +80,19 @@ fn train(args: &Args) -> Result<()> {
         &config.train,
         &params,
         config.batch_size + config.labels.batch_size,
-        &mut |step| {
+        &mut |micro| {
+            let step = micro.step;
             let (estimator, objective) = (estimators.at(step), config.objective.at(step));
-            let noise = key.named("noise").fold_in(step);
+            let noise = key.named("noise").fold_in(micro.index);
 
             // The bound of images without labels,
-            let batch = unlabelled(step)?;
+            let batch = unlabelled(micro)?;
             let program = |trace: &mut Trace<'_>| model.log_likelihood(&batch, trace);
             let surrogate = estimator.surrogate(&program, &*objective, noise)?;
             surrogate.update_statistics()?; // of an estimator with a running baseline
 
             // that of images with labels, where nothing discrete is drawn,
-            let batch = labelled.batch(&data.train, step, noise.named("binarise"), &device)?;
+            let batch = labelled.batch(&data.train, micro, noise.named("binarise"), &device)?;
             let program = |trace: &mut Trace<'_>| model.log_likelihood(&batch, trace);
             let noise = noise.named("labelled");
             let (log_px, sites) = Trace::run(&program, &mut Independent { samples: 1 }, noise)?;

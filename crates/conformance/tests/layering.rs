@@ -9,7 +9,14 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Packages from the bottom up. An edge goes to a lower row; dev-dependencies are edges, too.
 const LAYERS: [&[&str]; 6] = [
-    &["gumbel-hub", "gumbel-kernels", "gumbel-metrics", "gumbel-report", "gumbel-sweep"],
+    &[
+        "gumbel-hub",
+        "gumbel-distributed",
+        "gumbel-kernels",
+        "gumbel-metrics",
+        "gumbel-report",
+        "gumbel-sweep",
+    ],
     &["gumbel", "gumbel-datasets"],
     &["gumbel-models", "gumbel-training"],
     &["gumbel-hostile"],

@@ -2,6 +2,7 @@
 use std::io::Read;
 
 use flate2::bufread::GzDecoder;
+use gumbel_kernels::allocator::attempt;
 
 /// First word of an IDX file of byte images: `[rows, height, width]`.
 const IMAGES: u32 = 2051;
@@ -132,7 +133,7 @@ fn parse<const R: usize>(
         .ok_or(IdxError::TooLarge { found: product, limit })?;
     // No more than a part at first: a header of some bytes may promise gigabytes that do not come.
     let mut data = Vec::new();
-    data.try_reserve_exact(size.min(FIRST)).map_err(|_| IdxError::Memory(size))?;
+    attempt(|| data.try_reserve_exact(size.min(FIRST))).map_err(|_| IdxError::Memory(size))?;
     fill(reader, size, &mut data)?;
     if data.len() < size {
         return Err(IdxError::Truncated { part: "data", wanted: size, found: data.len() });

@@ -1,12 +1,13 @@
 //! An allocator that says what can be done where there is no more memory.
 use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
 use std::io::Write;
 
 /// Exit code of a program that the operating system refused memory.
 pub const OUT_OF_MEMORY: u8 = 71;
 
 /// An allocator that ends the program with a message for its user, and exit code [`OUT_OF_MEMORY`], where the one inside has nothing
-/// more to give.
+/// more to give; but for an [`attempt`].
 ///
 /// Without it a program aborts, and says only how many bytes it wanted. Checkpoints are whole at any moment, so that a run can go on
 /// from its last one.
@@ -27,9 +28,29 @@ impl<A> Explained<A> {
     }
 }
 
-/// The memory, or the end of the program.
+thread_local! {
+    /// Whether this thread is told of a refusal, instead of the program's user.
+    static ATTEMPT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Memory that may be refused: within `f` [`Explained`] returns null as any allocator does, and does not end the program.
+///
+/// For `Vec::try_reserve` and its like, whose error has more to say than how many bytes were wanted.
+pub fn attempt<T>(f: impl FnOnce() -> T) -> T {
+    /// Also where `f` panics.
+    struct Back(bool);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            ATTEMPT.set(self.0);
+        }
+    }
+    let _back = Back(ATTEMPT.replace(true));
+    f()
+}
+
+/// The memory; or, where nobody asked to be told of a refusal, the end of the program.
 fn given(memory: *mut u8, wanted: usize) -> *mut u8 {
-    if memory.is_null() {
+    if memory.is_null() && !ATTEMPT.get() {
         refused(wanted);
     }
     memory
@@ -53,8 +74,8 @@ fn refused(wanted: usize) -> ! {
 }
 
 #[expect(unsafe_code, reason = "an allocator hands out memory without a lifetime")]
-// SAFETY: every call is handed on as it came to an allocator that keeps the contract; what it returns is returned, and where it
-// returns nothing the program ends.
+// SAFETY: every call is handed on as it came to an allocator that keeps the contract; what it returns is returned, or the program
+// ends. The flag that is read meanwhile is constant at first and needs no memory.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Explained<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise about the layout is the one that is asked for.
@@ -82,6 +103,26 @@ mod tests {
     use std::alloc::System;
 
     use super::*;
+
+    #[test]
+    #[expect(unsafe_code, reason = "what an allocator hands out is used as its contract says")]
+    fn a_refusal_is_told_to_those_who_ask() {
+        struct Full;
+        // SAFETY: it never hands out memory, which every caller has to expect.
+        unsafe impl GlobalAlloc for Full {
+            unsafe fn alloc(&self, _: Layout) -> *mut u8 {
+                std::ptr::null_mut()
+            }
+            unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+        }
+        let allocator = Explained::new(Full);
+        // SAFETY: the layout is not empty, and nothing is done with what comes back.
+        let refused = || unsafe { allocator.alloc(Layout::new::<[u8; 16]>()) }.is_null();
+        assert!(attempt(|| attempt(refused) && refused()));
+        assert!(!ATTEMPT.get());
+        std::panic::catch_unwind(|| attempt(|| panic!("of `f`"))).unwrap_err();
+        assert!(!ATTEMPT.get());
+    }
 
     #[test]
     #[expect(unsafe_code, reason = "what an allocator hands out is used as its contract says")]

@@ -66,6 +66,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Machine")]
     pub threads: Option<u16>,
 
+    /// Train by this process alone, even where mpirun or srun started several
+    #[arg(long, help_heading = "Machine")]
+    pub no_distributed: bool,
+
     /// Where to compute: auto, cpu, cuda, cuda:N or metal; GPUs need a build for them
     #[arg(long, value_name = "DEVICE", default_value_t, help_heading = "Machine")]
     pub device: DeviceChoice,

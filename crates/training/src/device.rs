@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use candle_core::Device;
 
+use crate::world::place;
 use crate::{Error, Result};
 
 /// Names of devices, for messages.
@@ -17,7 +18,7 @@ pub enum DeviceChoice {
     Auto,
     /// The processor.
     Cpu,
-    /// An NVIDIA GPU by its number.
+    /// An NVIDIA GPU by its number; `cuda` is that of the process among those of its machine, 0 where it is alone.
     Cuda(usize),
     /// The GPU of an Apple computer.
     Metal,
@@ -31,7 +32,7 @@ impl FromStr for DeviceChoice {
         match (name, number) {
             ("auto", _) => Ok(Self::Auto),
             ("cpu", _) => Ok(Self::Cpu),
-            ("cuda", _) => Ok(Self::Cuda(0)),
+            ("cuda", _) => Ok(Self::Cuda(local_rank())),
             ("metal", _) => Ok(Self::Metal),
             (_, Some(Ok(number))) => Ok(Self::Cuda(number)),
             _ => Err(Error::Usage(format!("there is no device `{name}`; use one of {NAMES}"))),
@@ -69,12 +70,18 @@ impl DeviceChoice {
     }
 }
 
+/// Number of this process among those of its machine, each of which has a GPU of its own.
+fn local_rank() -> usize {
+    place().ok().flatten().map_or(0, |place| place.local_rank)
+}
+
 /// A GPU if there is one, else the processor; its name, and why.
 fn fastest() -> (Device, String, String) {
     let mut reasons = Vec::new();
-    for (name, open) in [("cuda:0", cuda(0)), ("metal", metal())] {
+    let number = local_rank();
+    for (name, open) in [(format!("cuda:{number}"), cuda(number)), ("metal".to_owned(), metal())] {
         match open {
-            Ok(device) => return (device, name.to_owned(), "the fastest that is there".to_owned()),
+            Ok(device) => return (device, name, "the fastest that is there".to_owned()),
             Err(error) => reasons.push(error.to_string()),
         }
     }

@@ -1,6 +1,7 @@
 //! From `main` to the training thread and back to an exit code.
 use std::process::ExitCode;
 
+use crate::world::{in_world, place};
 use crate::{Error, Result, RunArgs, logging, progress};
 
 /// Stack of the training thread: gradients are found by recursion over the graph.
@@ -10,7 +11,8 @@ const STACK: usize = 256 << 20;
 ///
 /// For the end of `main`, before which no thread was started: sets how many threads compute, see
 /// [`gumbel_kernels::threads::configure`], and starts the messages, see [`logging::init`]. A panic is exit code 70; for the codes of errors
-/// see [`Error::exit_code`].
+/// see [`Error::exit_code`]. Where a launcher started several processes that can reach one another, they are the [`world`](crate::world) of
+/// `body`, and an error of one ends all.
 ///
 /// ```no_run
 /// use clap::Parser;
@@ -27,8 +29,11 @@ const STACK: usize = 256 << 20;
 #[must_use]
 pub fn launch(args: &RunArgs, body: impl FnOnce() -> Result<()> + Send) -> ExitCode {
     gumbel_kernels::threads::configure(args.threads());
-    logging::init(args.quiet, args.verbose);
-    match on_large_stack(body) {
+    let alone = args.no_distributed;
+    // One process of several speaks for all.
+    let helps = !alone && matches!(place(), Ok(Some(place)) if place.rank > 0);
+    logging::init(args.quiet || helps, args.verbose && !helps);
+    match on_large_stack(|| in_world(alone, body)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::debug!("exit code {}: {error}", error.exit_code());

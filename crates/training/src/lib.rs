@@ -1,7 +1,7 @@
 //! The plumbing around a training step: parameters, optimizers, runs and their checkpoints.
 //!
-//! A program hands [`Run::train`] a closure that computes the loss of step `t`. The run differentiates,
-//! updates, writes what is reported, saves, stops on request and goes on later as if nothing had been.
+//! A program hands [`Run::train`] a closure that computes the loss of a batch. The run differentiates,
+//! averages over the processes of the [`world`], updates, writes what is reported, saves, stops on request and goes on later as if nothing had been.
 //! Invariants: no model, no estimator, no data set; equal configurations give equal bytes in
 //! `metrics.jsonl`, in checkpoints and in samples, however often the run was killed and resumed.
 //!
@@ -31,7 +31,7 @@
 //!     let key = Key::from_seed(config.seed);
 //!     let params = Params::new(key.named("init"), candle_core::DType::F32, &device);
 //!     let x = params.var_builder().get(2, "x")?;
-//!     run.train(&config.train, &params, 1, &mut |_step| {
+//!     run.train(&config.train, &params, 1, &mut |_micro| {
 //!         let loss = (&x - 1.0)?.sqr()?.sum_all()?;
 //!         let report = Report::new().mean("loss", &loss);
 //!         Ok(Step { loss, learning_rate: 0.1, report })
@@ -63,6 +63,7 @@ mod run;
 mod signals;
 mod train;
 mod utc;
+mod world;
 
 pub use cli::{Presets, RunArgs};
 pub use completions::parse;
@@ -75,4 +76,5 @@ pub use optimizer::{Optimizer, OptimizerConfig, OptimizerError, clip_global_norm
 pub use params::{Mismatch, Params, ParamsError};
 pub use run::Run;
 pub use signals::Stop;
-pub use train::{Evaluation, Precision, Step, TrainConfig};
+pub use train::{Evaluation, MicroBatch, Precision, Step, TrainConfig};
+pub use world::{with_world, world};

@@ -1,16 +1,22 @@
 //! Run directories.
 mod events;
+mod follow;
 mod lock;
 mod metrics;
 mod name;
 mod status;
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use gumbel_distributed::Communicator;
 
 use crate::environment::Environment;
 use crate::files::{self, TEMPORARY, write_atomic};
-use crate::{Error, Result, RunArgs, Stop, checkpoint, config, logging};
+use crate::train::drop_samples;
+use crate::{Error, Result, RunArgs, Stop, checkpoint, config, logging, world};
 
 pub(crate) use events::Events;
 pub(crate) use metrics::Metrics;
@@ -60,7 +66,7 @@ const OURS: [&str; 11] = [
 /// | `STATUS` | one line: `running`, `done`, `failed: …`, `interrupted: …` |
 /// | `LOCK` | held by the process that runs, whose number is in it |
 ///
-/// No directory is ever used twice. One process at a time has a run.
+/// No directory is ever used twice. One process at a time has a run, or one [`world`] of processes, of which the first one writes.
 #[derive(Debug)]
 pub struct Run {
     directory: PathBuf,
@@ -68,9 +74,10 @@ pub struct Run {
     pub(crate) fingerprint: String,
     /// The configuration, where it is not yet the one in the directory.
     new_config: Option<String>,
-    pub(crate) metrics: Metrics,
+    /// Absent, as all that writes, in processes that only help the first one of their world.
+    pub(crate) metrics: Option<Metrics>,
     pub(crate) events: Events,
-    pub(crate) timing: File,
+    timing: Option<File>,
     pub(crate) quiet: bool,
     /// Where the parameters come from that a new run starts with, if not from chance.
     pub(crate) init: Option<PathBuf>,
@@ -79,7 +86,8 @@ pub struct Run {
     environment: Environment,
     environment_file: String,
     stop: Stop,
-    _lock: lock::Lock,
+    world: Rc<dyn Communicator>,
+    _lock: Option<lock::Lock>,
 }
 
 impl Run {
@@ -88,6 +96,9 @@ impl Run {
 
     /// Goes on with the run of `--resume`, or creates one.
     pub fn start(experiment: &str, args: &RunArgs, config_toml: &str, seed: u64) -> Result<Self> {
+        if world().rank() > 0 {
+            return follow::follow(args, config_toml, seed);
+        }
         match &args.resume {
             Some(directory) => Self::resume(directory, args, config_toml, seed),
             None => Self::create(experiment, args, config_toml, seed),
@@ -184,9 +195,9 @@ impl Run {
         let run = Self {
             fingerprint,
             new_config: None,
-            metrics: Metrics::open(&directory.join(METRICS))?,
+            metrics: Some(Metrics::open(&directory.join(METRICS))?),
             events: Events::new(directory.join(TENSORBOARD)),
-            timing: append(&directory.join(TIMING))?,
+            timing: Some(append(&directory.join(TIMING))?),
             quiet: args.quiet,
             init: args.init.clone(),
             resumed,
@@ -194,14 +205,16 @@ impl Run {
             environment,
             environment_file,
             stop: Stop::default(),
+            world: world(),
             directory,
-            _lock: lock,
+            _lock: Some(lock),
         };
         if !resumed {
             run.status.write(&run.directory.join(STATUS))?;
         }
         let what = if resumed { "resumed" } else { "run" };
         tracing::info!("{what}: {}", run.directory.display());
+        follow::lead(&run)?;
         Ok(run)
     }
 
@@ -221,6 +234,10 @@ impl Run {
     ///
     /// A resumed run must have the value that it had before; another one is an error.
     pub fn identify(&mut self, name: &str, value: &str) -> Result<()> {
+        follow::same(self, name, value)?;
+        if !self.leads() {
+            return Ok(());
+        }
         let old = self.environment.identity.insert(name.to_owned(), value.to_owned());
         match old {
             Some(old) if old == value => Ok(()),
@@ -248,8 +265,50 @@ impl Run {
             return Err(Error::Usage(format!("{name} is written by the run; choose another name")));
         }
         let path = self.directory.join(name);
-        write_atomic(&path, bytes)?;
+        if self.leads() {
+            write_atomic(&path, bytes)?;
+        }
         Ok(path)
+    }
+
+    /// Whether this process is the one of its world that writes.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.world.rank() == 0
+    }
+
+    /// The processes that train this model together.
+    pub(crate) fn world(&self) -> Rc<dyn Communicator> {
+        Rc::clone(&self.world)
+    }
+
+    /// Who asked this run to stop, by a signal to any of its processes.
+    pub(crate) fn asked_to_stop(&self) -> Result<Option<&'static str>> {
+        if self.world.size() > 1 {
+            let all = self.world.all_gather_bytes(&self.stop.number().to_le_bytes())?;
+            let numbers =
+                all.into_iter().filter_map(|bytes| bytes.try_into().ok().map(u64::from_le_bytes));
+            if let Some(number) = numbers.into_iter().find(|number| *number > 0) {
+                self.stop.adopt(number);
+            }
+        }
+        Ok(self.stop.requested_by())
+    }
+
+    /// Adds a line about time.
+    pub(crate) fn time(&mut self, line: &str) -> Result<()> {
+        let path = self.directory.join(TIMING);
+        let Some(timing) = &mut self.timing else { return Ok(()) };
+        writeln!(timing, "{line}").map_err(Error::io("write", &path))
+    }
+
+    /// Forgets metrics beyond `bytes` and the samples of evaluations at `step` and later.
+    pub(crate) fn forget(&mut self, bytes: Option<u64>, step: u64) -> Result<()> {
+        if let (Some(metrics), Some(bytes)) = (&mut self.metrics, bytes) {
+            metrics.truncate(bytes)?;
+            drop_samples(self, step)?;
+        }
+        Ok(())
     }
 
     /// Says that everything is done: training, evaluation, and what the program made of them.
@@ -262,15 +321,18 @@ impl Run {
 
     /// Adds a line to the metrics, and the same numbers for TensorBoard.
     pub(crate) fn record(&mut self, step: u64, split: &str, scalars: &[(&str, f64)]) -> Result<()> {
-        self.metrics.write(step, split, scalars)?;
+        let Some(metrics) = &mut self.metrics else { return Ok(()) };
+        metrics.write(step, split, scalars)?;
         self.events.scalars(step, split, scalars)
     }
 
     /// Puts a changed configuration into the directory, once it is sure that the run goes on with it.
     pub(crate) fn adopt_config(&mut self) -> Result<()> {
         match self.new_config.take() {
-            Some(config) => write_atomic(&self.directory.join(CONFIG), config.as_bytes()),
-            None => Ok(()),
+            Some(config) if self.leads() => {
+                write_atomic(&self.directory.join(CONFIG), config.as_bytes())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -278,16 +340,14 @@ impl Run {
         self.directory.join(CHECKPOINTS)
     }
 
-    pub(crate) fn timing_path(&self) -> PathBuf {
-        self.directory.join(TIMING)
-    }
-
     pub(crate) fn samples(&self) -> PathBuf {
         self.directory.join(SAMPLES)
     }
 
     pub(crate) fn set_status(&mut self, status: Status) -> Result<()> {
-        status.write(&self.directory.join(STATUS))?;
+        if self.leads() {
+            status.write(&self.directory.join(STATUS))?;
+        }
         self.status = status;
         Ok(())
     }
@@ -393,11 +453,11 @@ pub(crate) mod tests {
         assert_eq!(status(&directory), "failed: ended before it was done\n");
         let run = create(out.path());
         let directory = run.directory().to_path_buf();
-        let panicked = std::thread::spawn(move || {
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
             let _run = run;
             panic!("on purpose");
-        });
-        assert!(panicked.join().is_err());
+        }));
+        assert!(panicked.is_err());
         assert_eq!(status(&directory), "failed: panic\n");
     }
 

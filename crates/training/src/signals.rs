@@ -47,6 +47,18 @@ impl Stop {
     }
 }
 
+impl Stop {
+    /// The request as a number, to tell other processes; 0 is none.
+    pub(crate) fn number(&self) -> u64 {
+        self.0.load(Ordering::SeqCst) as u64
+    }
+
+    /// Makes the request that was told.
+    pub(crate) fn adopt(&self, number: u64) {
+        self.0.store(usize::try_from(number).unwrap_or(REQUEST), Ordering::SeqCst);
+    }
+}
+
 /// While this lives, signals make a request instead of ending the process.
 #[derive(Debug)]
 pub(crate) struct Listening {

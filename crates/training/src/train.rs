@@ -1,9 +1,8 @@
 //! The loop around a training step.
 mod config;
 mod evaluation;
+mod micro;
 mod restore;
-
-use std::io::Write;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
@@ -14,16 +13,18 @@ use crate::checkpoint::{Checkpoint, State};
 use crate::export::import;
 use crate::optimizer::OptimizerError;
 use crate::progress::Progress;
-use crate::run::Status;
+use crate::run::{Metrics, Status};
 use crate::signals::Listening;
 use crate::{Error, Optimizer, Params, Result, Run, clip_global_norm};
 
 pub use config::{Precision, TrainConfig};
 pub use evaluation::Evaluation;
-use evaluation::drop_samples;
-use restore::restore;
+pub(crate) use evaluation::drop_samples;
+use micro::Computed;
+pub use micro::MicroBatch;
+use restore::{restore, share};
 
-/// What one training step returns.
+/// What a micro-batch of a training step, by default the whole batch, returns.
 #[derive(Debug)]
 pub struct Step {
     /// What is to become small, a scalar.
@@ -34,16 +35,17 @@ pub struct Step {
     pub report: Report,
 }
 
-/// Computes the loss of a step; steps are counted from 0.
-type StepFn<'a> = dyn FnMut(u64) -> Result<Step> + 'a;
+/// Computes the loss of a micro-batch.
+type StepFn<'a> = dyn FnMut(MicroBatch) -> Result<Step> + 'a;
 /// Evaluates the model between two steps.
 type EvaluateFn<'a> = dyn FnMut(&mut Evaluation<'_>) -> Result<()> + 'a;
 
 impl Run {
     /// Trains until `config.steps` steps are done, or goes on with that; [`Run::finish`] comes after it.
     ///
-    /// Each step calls `step`, which must depend on the step number and on the parameters alone, then
-    /// differentiates, clips and updates. `evaluate` is called every `evaluate_every` steps and at the
+    /// Each step calls `step` for each of its micro-batches, then differentiates, averages, clips and updates; what `step` returns
+    /// must depend on the micro-batch and on the parameters alone. The processes of a [`world`](crate::world) share the micro-batches, and
+    /// all of them have to call this; only the first of them writes. `evaluate` is called every `evaluate_every` steps and at the
     /// end. Checkpoints are made before evaluations. A resumed run starts from its newest checkpoint,
     /// forgets what was written after it, and gives the same bits as one that was never stopped: the
     /// same parameters, the same `metrics.jsonl`, the same samples.
@@ -60,6 +62,7 @@ impl Run {
         evaluate: &mut EvaluateFn<'_>,
     ) -> Result<()> {
         config.check()?;
+        self.shared(config)?;
         let listening = Listening::start(&self.stop())?;
         let outcome = train(self, config, params, examples_per_step, step, evaluate);
         drop(listening);
@@ -79,6 +82,18 @@ impl Run {
         // The error of the training is the one to know.
         outcome.and(written)
     }
+
+    /// An error unless each process gets as many micro-batches as the others.
+    fn shared(&self, config: &TrainConfig) -> Result<()> {
+        let (size, parts) = (self.world().size(), config.micro_batches);
+        if parts.is_multiple_of(size) {
+            return Ok(());
+        }
+        Err(Error::Usage(format!(
+            "{size} processes cannot share train.micro_batches = {parts}; use a multiple of {size}, for example --set \
+             train.micro_batches={size} (the batch is cut into as many parts, and results do not depend on who computes them)"
+        )))
+    }
 }
 
 fn train(
@@ -90,12 +105,15 @@ fn train(
     evaluate: &mut EvaluateFn<'_>,
 ) -> Result<()> {
     let mut optimizer = Optimizer::new(&config.optimizer, params)?;
-    let start = restore(run, config, params, &mut optimizer)?;
-    let Some(start) = start else { return Ok(()) };
+    let (mut start, mut imported) = (None, false);
+    if run.leads() {
+        start = restore(run, config, params, &mut optimizer)?;
+        imported = start == Some(0) && begin_with_import(run, params)?;
+    }
+    let Some(start) = share(run, start, params, &mut optimizer)? else { return Ok(()) };
     run.adopt_config()?;
     run.set_status(Status::Running)?;
     let progress = Progress::start(run.quiet, start, config.steps, examples_per_step);
-    let imported = start == 0 && begin_with_import(run, params)?;
     let mut training =
         Training { run, config, params, optimizer, progress, done: start, saved: None };
     if imported {
@@ -154,15 +172,21 @@ struct Training<'a> {
 impl Training<'_> {
     /// Whether something that happens every so many steps, and at the end, happens now.
     fn due(&self, every: u64) -> bool {
-        self.done == self.config.steps || (every > 0 && self.done.is_multiple_of(every))
+        self.is_due(self.done, every)
+    }
+
+    fn is_due(&self, done: u64, every: u64) -> bool {
+        done == self.config.steps || (every > 0 && done.is_multiple_of(every))
+    }
+
+    /// Whether the numbers of the step that is computed now will be written.
+    fn reports(&self) -> bool {
+        self.is_due(self.done + 1, self.config.log_every)
     }
 
     fn step(&mut self, step: &mut StepFn<'_>) -> Result<()> {
-        let done = self.done;
-        let Step { loss, learning_rate, mut report } =
-            self.config.precision.compute(|| step(done))?;
-        let value = scalar(&loss)?;
-        if !value.is_finite() {
+        let Computed { loss, learning_rate, mut report, mut grads } = self.compute(step)?;
+        if !loss.is_finite() {
             return Err(self.non_finite_loss(&report));
         }
         if !(learning_rate >= 0. && learning_rate.is_finite()) {
@@ -171,9 +195,6 @@ impl Training<'_> {
                 "the learning rate at step {step} is {learning_rate}, use a finite one, at least 0"
             )));
         }
-        let mut grads = gumbel_kernels::backward(&loss)?;
-        // Frees the activations before the update.
-        drop(loss);
         if let Some(norm) = self.update(&mut grads, learning_rate)? {
             report = report.number("grad_norm", norm);
         }
@@ -181,7 +202,7 @@ impl Training<'_> {
         self.progress.advance(self.done);
         if self.due(self.config.log_every) {
             if report.is_empty() {
-                report = report.number("loss", value);
+                report = report.number("loss", loss);
             }
             self.log(&report)?;
         }
@@ -225,6 +246,9 @@ impl Training<'_> {
     }
 
     fn log(&mut self, report: &Report) -> Result<()> {
+        if !self.run.leads() {
+            return Ok(());
+        }
         let scalars = report.scalars()?;
         self.run.record(self.done, "train", &scalars)?;
         let pace = self.progress.interval(self.done, &scalars);
@@ -233,7 +257,7 @@ impl Training<'_> {
             "seconds": pace.seconds,
             "examples_per_second": pace.examples_per_second,
         });
-        writeln!(self.run.timing, "{line}").map_err(Error::io("write", &self.run.timing_path()))
+        self.run.time(&line.to_string())
     }
 
     /// Writes a checkpoint of the steps done, unless there is one already.
@@ -245,16 +269,18 @@ impl Training<'_> {
             let what = format!("parameter `{name}`");
             return Err(Error::NonFinite { what, step: self.done });
         }
+        self.saved = Some(self.done);
+        let Some(metrics) = self.run.metrics.as_mut() else { return Ok(()) };
         // What the checkpoint says about the file must be true after a power failure, too.
-        self.run.metrics.sync()?;
+        metrics.sync()?;
+        let metrics_bytes = metrics.bytes();
         let fingerprint = self.run.fingerprint.clone();
         let checkpoint = Checkpoint {
-            state: State::new(self.done, self.run.metrics.bytes(), fingerprint),
+            state: State::new(self.done, metrics_bytes, fingerprint),
             model: self.params.tensors()?,
             optimizer: self.optimizer.state()?,
         };
         checkpoint.save(&self.run.checkpoints(), self.config.keep)?;
-        self.saved = Some(self.done);
         tracing::debug!("checkpoint of step {}", self.done);
         Ok(())
     }
@@ -264,13 +290,12 @@ impl Training<'_> {
             return Ok(());
         }
         self.stop_if_asked()?;
-        let before = self.run.metrics.bytes();
+        let before = self.run.metrics.as_ref().map(Metrics::bytes);
         let last = self.done == self.config.steps;
         let outcome = evaluate(&mut Evaluation::new(self.run, self.done, last));
         if let Err(Error::Interrupted { .. }) = outcome {
             // As if the evaluation had not begun; the resumed run begins with it.
-            self.run.metrics.truncate(before)?;
-            drop_samples(self.run, self.done)?;
+            self.run.forget(before, self.done)?;
             self.stop_if_asked()?;
         }
         outcome
@@ -278,8 +303,10 @@ impl Training<'_> {
 
     /// If somebody asked: a checkpoint, and an error that ends the training.
     fn stop_if_asked(&mut self) -> Result<()> {
-        let Some(by) = self.run.stop().requested_by() else { return Ok(()) };
+        let Some(by) = self.run.asked_to_stop()? else { return Ok(()) };
         self.save()?;
+        // Whoever leaves first may end all others, and the checkpoint has to be there by then.
+        self.run.world().barrier()?;
         let dir = self.run.directory().to_path_buf();
         Err(Error::Interrupted { by, step: self.done, dir })
     }

@@ -12,7 +12,7 @@ mod tests {
     use clap::Parser;
     use gumbel_kernels::Key;
     use gumbel_metrics::Report;
-    use gumbel_training::{Params, Result, Run, RunArgs, Step, TrainConfig, config};
+    use gumbel_training::{MicroBatch, Params, Result, Run, RunArgs, Step, TrainConfig, config};
 
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Config {
@@ -40,9 +40,9 @@ mod tests {
         let key = Key::from_seed(config.seed);
         let params = Params::new(key, DType::F32, &Device::Cpu);
         let x = params.var_builder().get(200, "x")?;
-        let mut step = |step| {
+        let mut step = |micro: MicroBatch| {
             std::thread::sleep(Duration::from_millis(1));
-            let noise = key.fold_in(step).normal(200, DType::F32, &Device::Cpu)?;
+            let noise = key.fold_in(micro.index).normal(200, DType::F32, &Device::Cpu)?;
             let loss = (&x - noise)?.sqr()?.mean_all()?;
             let report = Report::new().mean("loss", &loss);
             Ok(Step { loss, learning_rate: 0.01, report })

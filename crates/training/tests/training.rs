@@ -55,10 +55,14 @@ mod tests {
             &config.train,
             &params,
             6,
-            &mut |step| {
+            &mut |micro| {
+                let step = micro.step;
                 fault(At::Step(step), &stop, &params)?;
-                let noise =
-                    key.named("noise").fold_in(step).normal((2, 3), DType::F32, a.device())?;
+                let noise = key.named("noise").fold_in(micro.index).normal(
+                    (2, 3),
+                    DType::F32,
+                    a.device(),
+                )?;
                 let loss = ((&a - noise)?.sqr()?.mean_all()? + b.sqr()?.sqrt()?)?;
                 let report = Report::new().mean("loss", &loss);
                 Ok(Step { loss, learning_rate: 0.1 / (1. + step as f64), report })

@@ -3,6 +3,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
 use candle_nn::Init;
 use candle_nn::init::NormalOrUniform;
 use gumbel_kernels::Key;
+use gumbel_kernels::allocator::attempt;
 
 /// The initial value of a parameter: drawn on the host from the key of its name, then moved.
 ///
@@ -45,7 +46,7 @@ pub(super) fn value(
 /// A shape may come from a configuration file: a size that cannot be had is an error, not an abort.
 fn check_size(name: &str, shape: &Shape) -> Result<()> {
     let product = shape.dims().iter().try_fold(1usize, |n, dim| n.checked_mul(*dim));
-    let room = |n| Vec::<f64>::new().try_reserve_exact(n).is_ok();
+    let room = |n| attempt(|| Vec::<f64>::new().try_reserve_exact(n).is_ok());
     if !product.is_some_and(room) {
         bail!("parameter `{name}` of shape {shape:?} does not fit into memory");
     }

@@ -181,6 +181,13 @@ impl Params {
         self.shared.create(name, false, || Var::from_tensor(&initial.detach()))
     }
 
+    /// All running statistics in name order.
+    #[must_use]
+    pub fn statistics(&self) -> Vec<Var> {
+        let entries = self.shared.entries();
+        entries.values().filter(|entry| !entry.trained).map(|entry| entry.var.clone()).collect()
+    }
+
     /// The parameter or running statistic of that full name, such as `encoder.weight`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Var> {

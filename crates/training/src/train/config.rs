@@ -45,6 +45,11 @@ pub struct TrainConfig {
     /// Steps between checkpoints; 0 saves only at the end. Default 1000.
     #[serde(default = "checkpoint_every")]
     pub checkpoint_every: u64,
+    /// Equal parts into which a batch is cut, at least 1: their gradients are averaged. One process computes them one after the other, which
+    /// takes less memory; several share them. Results depend on how many there are, as each has noise of its own, and not on who computes
+    /// them. Default 1.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub micro_batches: usize,
     /// How many checkpoints to keep, at least 1. Default 2.
     #[serde(default = "keep")]
     pub keep: usize,
@@ -71,6 +76,14 @@ fn keep() -> usize {
     2
 }
 
+fn one() -> usize {
+    1
+}
+
+fn is_one(n: &usize) -> bool {
+    *n == 1
+}
+
 impl TrainConfig {
     /// The defaults, for `steps` steps.
     #[must_use]
@@ -80,6 +93,7 @@ impl TrainConfig {
             log_every: log_every(),
             evaluate_every: 0,
             checkpoint_every: checkpoint_every(),
+            micro_batches: 1,
             keep: keep(),
             clip_norm: None,
             precision: Precision::Single,
@@ -91,6 +105,9 @@ impl TrainConfig {
     pub fn check(&self) -> Result<()> {
         if self.keep == 0 {
             return Err(Error::Usage("train.keep is 0, keep at least 1 checkpoint".into()));
+        }
+        if self.micro_batches == 0 {
+            return Err(Error::Usage("train.micro_batches is 0, use at least 1".into()));
         }
         match self.clip_norm {
             Some(norm) if !(norm > 0. && norm.is_finite()) => Err(Error::Usage(format!(
@@ -143,6 +160,7 @@ mod tests {
             bad(f64::NAN),
             bad(f64::INFINITY),
             TrainConfig { keep: 0, ..bad(1.) },
+            TrainConfig { micro_batches: 0, ..bad(1.) },
         ] {
             assert_eq!(config.check().unwrap_err().exit_code(), 2, "{config:?}");
         }

@@ -1,6 +1,8 @@
 //! What an evaluation may do with its run.
+use candle_core::Tensor;
 use gumbel_metrics::Report;
 
+use crate::checkpoint::{decode, encode};
 use crate::files::{self, write_atomic};
 use crate::progress::significant;
 use crate::run::check_name;
@@ -36,6 +38,9 @@ impl<'a> Evaluation<'a> {
 
     /// Writes a report to `metrics.jsonl`; `split` names the data, such as `valid` or `test`.
     pub fn record(&mut self, split: &str, report: &Report) -> Result<()> {
+        if !self.run.leads() {
+            return Ok(());
+        }
         let scalars = report.scalars()?;
         self.run.record(self.step, split, &scalars)?;
         let numbers: Vec<String> =
@@ -47,6 +52,9 @@ impl<'a> Evaluation<'a> {
     /// Writes an image to `samples/step-<step>-<name>.png`, see [`crate::png::grid`].
     pub fn sample(&mut self, name: &str, png: &[u8]) -> Result<()> {
         check_name(name)?;
+        if !self.run.leads() {
+            return Ok(());
+        }
         let file = format!("{STEP}{:09}-{name}.png", self.step);
         write_atomic(&self.run.samples().join(file), png)?;
         self.run.events.picture(self.step, name, png)
@@ -54,9 +62,9 @@ impl<'a> Evaluation<'a> {
 
     /// An error if somebody asked the run to stop; call it now and then in a long evaluation.
     ///
-    /// What this evaluation wrote is forgotten then, and the resumed run starts with it.
+    /// What this evaluation wrote is forgotten then, and the resumed run starts with it. All processes of a world have to call it as often.
     pub fn check_stop(&self) -> Result<()> {
-        match self.run.stop().requested_by() {
+        match self.run.asked_to_stop()? {
             None => Ok(()),
             Some(by) => {
                 let dir = self.run.directory().to_path_buf();
@@ -66,8 +74,41 @@ impl<'a> Evaluation<'a> {
     }
 }
 
+impl Evaluation<'_> {
+    /// Computes `of(0)` to `of(count - 1)`, shared by the processes of the world, and hands each result to `take`, in order and on every
+    /// process: what is made of them has the same bits for any number of processes. Looks before each round whether somebody asked to stop.
+    ///
+    /// # Errors
+    /// That of `of` or `take`, or [`Error::Interrupted`].
+    pub fn share(
+        &self,
+        count: usize,
+        mut of: impl FnMut(usize) -> Result<Vec<Tensor>>,
+        mut take: impl FnMut(Vec<Tensor>) -> Result<()>,
+    ) -> Result<()> {
+        let world = self.run.world();
+        for first in (0..count).step_by(world.size()) {
+            self.check_stop()?;
+            let own = first + world.rank();
+            let result = if own < count { of(own)? } else { Vec::new() };
+            if world.size() == 1 {
+                take(result)?;
+                continue;
+            }
+            // Names that sort as their numbers.
+            let named = (0..).map(|i| format!("{i:06}")).zip(result).collect();
+            let all = world.all_gather_bytes(&encode(&named)?)?;
+            for one in all.iter().take(count - first) {
+                let tensors = decode(one).map_err(|reason| Error::caller(70, reason))?;
+                take(tensors.into_values().collect())?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Removes the samples of evaluations at `step` and later.
-pub(super) fn drop_samples(run: &Run, step: u64) -> Result<()> {
+pub(crate) fn drop_samples(run: &Run, step: u64) -> Result<()> {
     let directory = run.samples();
     for name in files::names(&directory)? {
         let number = name.strip_prefix(STEP).and_then(|rest| rest.split('-').next());

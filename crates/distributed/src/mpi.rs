@@ -1,0 +1,124 @@
+//! Processes that MPI connects.
+use candle_core::{DType, Tensor};
+use mpi::datatype::PartitionMut;
+use mpi::environment::Universe;
+use mpi::topology::SimpleCommunicator;
+use mpi::traits::*;
+
+use crate::{Communicator, Error, Result};
+
+/// Bytes of one message: counts of MPI have 31 bits.
+const MESSAGE: usize = 1 << 30;
+
+/// A process that `mpirun`, `srun --mpi=pmix` or another launcher of MPI started.
+///
+/// An error of MPI itself ends all processes, as MPI does by default. All calls come from the thread that called [`Mpi::init`].
+pub struct Mpi {
+    world: SimpleCommunicator,
+    /// Ends MPI when it is dropped: after the communicator.
+    _universe: Universe,
+}
+
+impl std::fmt::Debug for Mpi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mpi({} of {})", self.rank(), self.size())
+    }
+}
+
+impl Mpi {
+    /// Starts MPI in this process, which can be done once.
+    ///
+    /// # Errors
+    /// If it was started before.
+    pub fn init() -> Result<Self> {
+        let (universe, _) = mpi::initialize_with_threading(mpi::Threading::Funneled)
+            .ok_or_else(|| Error::Engine("it was started before in this process".to_owned()))?;
+        Ok(Self { world: universe.world(), _universe: universe })
+    }
+}
+
+/// The numbers of a tensor through `exchange`, which is given as many places as `dims` has elements.
+macro_rules! exchanged {
+    ($tensor:expr, $dims:expr, $exchange:expr, $($dtype:ident $real:ty),*) => {{
+        let flat = $tensor.flatten_all()?;
+        let dims: &[usize] = &$dims;
+        match $tensor.dtype() {
+            $(DType::$dtype => {
+                let send = flat.to_vec1::<$real>()?;
+                let mut receive = vec![0 as $real; dims.iter().product()];
+                $exchange(&send[..], &mut receive[..]);
+                Ok(Tensor::from_vec(receive, dims, $tensor.device())?)
+            })*
+            dtype => Err(Error::Type(dtype)),
+        }
+    }};
+}
+
+impl Communicator for Mpi {
+    fn rank(&self) -> usize {
+        self.world.rank().unsigned_abs() as usize
+    }
+
+    fn size(&self) -> usize {
+        self.world.size().unsigned_abs() as usize
+    }
+
+    fn all_to_all(&self, blocks: &Tensor) -> Result<Tensor> {
+        let dims = blocks.dims().to_vec();
+        exchanged!(blocks, dims, |send, receive| self.world.all_to_all_into(send, receive), F32 f32, F64 f64)
+    }
+
+    fn all_gather(&self, part: &Tensor) -> Result<Tensor> {
+        let dims = [self.size(), part.elem_count()];
+        exchanged!(part, dims, |send, receive| self.world.all_gather_into(send, receive), F32 f32, F64 f64)
+    }
+
+    fn all_gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let mut lengths = vec![0u64; self.size()];
+        self.world.all_gather_into(&(bytes.len() as u64), &mut lengths[..]);
+        let total: u64 = lengths.iter().sum();
+        if total >= MESSAGE as u64 {
+            let text = format!("{total} bytes at once from all ranks, use less than {MESSAGE}");
+            return Err(candle_core::Error::Msg(text).into());
+        }
+        let counts: Vec<i32> = lengths.iter().map(|length| *length as i32).collect();
+        let starts: Vec<i32> = counts
+            .iter()
+            .scan(0, |end, count| {
+                let start = *end;
+                *end += count;
+                Some(start)
+            })
+            .collect();
+        let mut all = vec![0u8; total as usize];
+        let mut places = PartitionMut::new(&mut all[..], counts, starts);
+        self.world.all_gather_varcount_into(bytes, &mut places);
+        let mut rest = &all[..];
+        let of_each = lengths.iter().map(|length| {
+            let (own, after) = rest.split_at(*length as usize);
+            rest = after;
+            own.to_vec()
+        });
+        Ok(of_each.collect())
+    }
+
+    fn broadcast_bytes(&self, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let root = self.world.process_at_rank(0);
+        let mut length = bytes.len() as u64;
+        root.broadcast_into(&mut length);
+        bytes.resize(length as usize, 0);
+        for part in bytes.chunks_mut(MESSAGE) {
+            root.broadcast_into(part);
+        }
+        Ok(bytes)
+    }
+
+    fn barrier(&self) -> Result<()> {
+        self.world.barrier();
+        Ok(())
+    }
+
+    fn abort(&self, code: u8) -> ! {
+        self.world.abort(code.into())
+    }
+}
