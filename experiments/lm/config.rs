@@ -271,7 +271,8 @@ impl Config {
         }?;
         self.estimator.check().map_err(|error| Error::Usage(format!("estimator: {error}")))?;
         self.objective.check().map_err(|error| Error::Usage(format!("objective: {error}")))?;
-        self.train.check()
+        self.train.check()?;
+        self.train.check_batch(self.batch_size)
     }
 }
 

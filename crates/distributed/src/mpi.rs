@@ -3,7 +3,7 @@ use candle_core::{DType, Tensor};
 use mpi::datatype::PartitionMut;
 use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
-use mpi::traits::*;
+use mpi::traits::{Communicator as _, CommunicatorCollectives as _, Root as _};
 
 use crate::{Communicator, Error, Result};
 

@@ -64,7 +64,7 @@ mod tests {
     /// Numbers whose sums depend on the order.
     fn part(i: usize) -> Tensor {
         let numbers: Vec<f32> =
-            (0..7).map(|j| (1. + (i * 7 + j) as f32).sin() * 1e3f32.powi(j % 3)).collect();
+            (0..7).map(|j| (1. + (i * 7 + j) as f32).sin() * 1e3f32.powi((j % 3) as i32)).collect();
         Tensor::from_vec(numbers, 7, &Device::Cpu).unwrap()
     }
 

@@ -32,7 +32,11 @@ pub fn launch(args: &RunArgs, body: impl FnOnce() -> Result<()> + Send) -> ExitC
     let alone = args.no_distributed;
     // One process of several speaks for all.
     let helps = !alone && matches!(place(), Ok(Some(place)) if place.rank > 0);
-    logging::init(args.quiet || helps, args.verbose && !helps);
+    if helps {
+        logging::init_helper();
+    } else {
+        logging::init(args.quiet, args.verbose);
+    }
     match on_large_stack(|| in_world(alone, body)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

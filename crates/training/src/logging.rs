@@ -31,16 +31,24 @@ enum Sink {
 /// or what `RUST_LOG` says, in colour on a terminal unless `NO_COLOR` is set. `log.txt` of the run has
 /// everything from `debug` on, with the time, messages from before the run included.
 pub fn init(quiet: bool, verbose: bool) {
-    // A subscriber that is set already is the caller's choice.
-    let _ = subscriber(quiet, verbose).try_init();
-}
-
-fn subscriber(quiet: bool, verbose: bool) -> impl Subscriber + Send + Sync {
-    let level = match (quiet, verbose) {
+    init_from(match (quiet, verbose) {
         (true, _) => LevelFilter::WARN,
         (_, true) => LevelFilter::DEBUG,
         _ => LevelFilter::INFO,
-    };
+    });
+}
+
+/// The same for a process that helps another one, which says all that both would say: nothing but errors.
+pub(crate) fn init_helper() {
+    init_from(LevelFilter::ERROR);
+}
+
+fn init_from(level: LevelFilter) {
+    // A subscriber that is set already is the caller's choice.
+    let _ = subscriber(level).try_init();
+}
+
+fn subscriber(level: LevelFilter) -> impl Subscriber + Send + Sync {
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let person = tracing_subscriber::fmt::layer()
@@ -138,7 +146,7 @@ mod tests {
     fn the_file_has_debug_messages_and_those_from_before_it_existed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.txt");
-        tracing::subscriber::with_default(subscriber(true, false), || {
+        tracing::subscriber::with_default(subscriber(LevelFilter::WARN), || {
             tracing::debug!(step = 3, "before");
             attach(File::create(&path).unwrap()).unwrap();
             tracing::info!("after");

@@ -62,7 +62,6 @@ impl Run {
         evaluate: &mut EvaluateFn<'_>,
     ) -> Result<()> {
         config.check()?;
-        self.shared(config)?;
         let listening = Listening::start(&self.stop())?;
         let outcome = train(self, config, params, examples_per_step, step, evaluate);
         drop(listening);
@@ -81,18 +80,6 @@ impl Run {
         let written = if self.status == status { Ok(()) } else { self.set_status(status) };
         // The error of the training is the one to know.
         outcome.and(written)
-    }
-
-    /// An error unless each process gets as many micro-batches as the others.
-    fn shared(&self, config: &TrainConfig) -> Result<()> {
-        let (size, parts) = (self.world().size(), config.micro_batches);
-        if parts.is_multiple_of(size) {
-            return Ok(());
-        }
-        Err(Error::Usage(format!(
-            "{size} processes cannot share train.micro_batches = {parts}; use a multiple of {size}, for example --set \
-             train.micro_batches={size} (the batch is cut into as many parts, and results do not depend on who computes them)"
-        )))
     }
 }
 

@@ -121,7 +121,7 @@ mod tests {
             let ends = on(ranks, &["--out", out.path().to_str().unwrap()], &plain);
             let directory = ends[0].clone().unwrap();
             assert!(ends.iter().all(|end| *end == Ok(directory.clone())), "{ends:?}");
-            assert_eq!(directories(out.path()), [directory.clone()]);
+            assert_eq!(directories(out.path()), std::slice::from_ref(&directory));
             all.push(science(&directory));
         }
         assert_eq!(all[0], all[1]);

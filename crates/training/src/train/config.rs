@@ -1,7 +1,7 @@
 //! How long to train, and what to do how often.
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, OptimizerConfig, Result};
+use crate::{Error, MicroBatch, OptimizerConfig, Result, world};
 
 /// What a training step computes in; parameters and their updates are in single precision in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,13 +101,25 @@ impl TrainConfig {
         }
     }
 
-    /// An error unless every value makes sense.
+    /// An error unless a batch of so many examples can be cut into [`micro_batches`](Self::micro_batches).
+    pub fn check_batch(&self, batch_size: usize) -> Result<()> {
+        MicroBatch::first(self).share(batch_size).map(drop)
+    }
+
+    /// An error unless every value makes sense, and the processes of this [`world`] can share the work.
     pub fn check(&self) -> Result<()> {
         if self.keep == 0 {
             return Err(Error::Usage("train.keep is 0, keep at least 1 checkpoint".into()));
         }
         if self.micro_batches == 0 {
             return Err(Error::Usage("train.micro_batches is 0, use at least 1".into()));
+        }
+        let (size, parts) = (world().size(), self.micro_batches);
+        if !parts.is_multiple_of(size) {
+            return Err(Error::Usage(format!(
+                "{size} processes cannot share train.micro_batches = {parts}; use a multiple of {size}, for example --set \
+                 train.micro_batches={size} (the batch is cut into as many parts, and results do not depend on who computes them)"
+            )));
         }
         match self.clip_norm {
             Some(norm) if !(norm > 0. && norm.is_finite()) => Err(Error::Usage(format!(
