@@ -5,26 +5,17 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 bin=$(realpath "${1:-target/release}")
 
-for program in slurmctld slurmd munged sbatch; do
-    if ! command -v "$program" >/dev/null && [[ ! -x /usr/sbin/$program ]]; then
-        echo "skipped: there is no $program (Debian: apt-get install slurm-wlm munge)"
-        exit 0
-    fi
-done
-if ((EUID)); then
-    echo "skipped: the daemons of Slurm are started as root, and this is not"
+source experiments/sweep/one-node-slurm.sh
+missing=$(slurm_missing)
+if [[ $missing ]]; then
+    echo "skipped: $missing"
     exit 0
 fi
 
 work=$(mktemp -d)
-export PATH=$PATH:/usr/sbin SLURM_CONF=$work/slurm.conf
-munge_was_there=$(pgrep -x munged || true)
 finish() {
     status=$?
-    for daemon in slurmd slurmctld; do
-        [[ -f $work/$daemon.pid ]] && kill "$(<"$work/$daemon.pid")" 2>/dev/null || true
-    done
-    [[ $munge_was_there ]] || pkill -x munged || true
+    slurm_stop "$work"
     if ((status)); then
         tail -n 5 "$work"/*.log "$work"/runs/slurm/sweep/*.log 2>/dev/null || true
         echo "FAILED; everything is in $work" >&2
@@ -34,50 +25,9 @@ finish() {
 }
 trap finish EXIT
 
-node=$(hostname -s)
-mkdir -p "$work"/{state,spool} /run/munge
-chown munge:munge /run/munge
-[[ $munge_was_there ]] || runuser -u munge -- "$(command -v munged)" --force
-cat >"$SLURM_CONF" <<CONF
-ClusterName=local
-SlurmctldHost=$node(127.0.0.1)
-AuthType=auth/munge
-CredType=cred/munge
-SlurmUser=root
-SlurmdUser=root
-SlurmctldPort=16817
-SlurmdPort=16818
-StateSaveLocation=$work/state
-SlurmdSpoolDir=$work/spool
-SlurmctldPidFile=$work/slurmctld.pid
-SlurmdPidFile=$work/slurmd.pid
-SlurmctldLogFile=$work/slurmctld.log
-SlurmdLogFile=$work/slurmd.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-MpiDefault=none
-ReturnToService=2
-SwitchType=switch/none
-MailProg=/bin/true
-SchedulerParameters=sched_interval=1,requeue_setup_env_fail
-NodeName=$node NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
-PartitionName=low Nodes=ALL Default=YES PriorityTier=1 GraceTime=60 MaxTime=INFINITE State=UP
-PartitionName=high Nodes=ALL PriorityTier=9 PreemptMode=OFF MaxTime=INFINITE State=UP
-CONF
-slurmctld -f "$SLURM_CONF"
-sleep 1
-slurmd -f "$SLURM_CONF"
-for _ in {1..30}; do
-    [[ $(sinfo -h -o %T -p low) == idle ]] && break
-    sleep 1
-done
-sinfo -p low
+slurm_start "$work" \
+    "low Nodes=ALL Default=YES PriorityTier=1 GraceTime=60 MaxTime=INFINITE State=UP" \
+    "high Nodes=ALL PriorityTier=9 PreemptMode=OFF MaxTime=INFINITE State=UP"
 
 cat >"$work/sweep.toml" <<SWEEP
 program = "$bin/vae"

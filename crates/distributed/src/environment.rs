@@ -14,11 +14,14 @@ pub struct Launched {
     pub local_rank: usize,
 }
 
+/// Name of launchers that say nothing of themselves, such as `torchrun`.
+pub(crate) const OTHER: &str = "a launcher";
+
 /// Launchers with their variables for rank, size, and rank on this machine. Those of the innermost one come first: Slurm's are also
 /// there where `mpirun` runs within a job.
 const LAUNCHERS: [(&str, [&str; 3]); 3] = [
     ("mpirun", ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"]),
-    ("a launcher", ["RANK", "WORLD_SIZE", "LOCAL_RANK"]),
+    (OTHER, ["RANK", "WORLD_SIZE", "LOCAL_RANK"]),
     // Of a step of a job: the script of a job with many tasks is itself one process.
     ("srun", ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"]),
 ];

@@ -1,11 +1,13 @@
 //! Several processes that train one model: who they are, and what they tell one another.
 //!
 //! A process is a *rank* of a *world*. [`join`] finds out from the launcher's environment which one this process is, and connects it
-//! to the others through an engine that exists (MPI, with the feature `mpi`); alone it is [`Single`]. Sums over all ranks are made in
+//! to the others through an engine that exists (MPI with the feature `mpi`, NCCL with `nccl`); alone it is [`Single`]. Sums over all ranks are made in
 //! a fixed order, see [`sum`], so that they have the same bits for however many ranks compute them.
 mod environment;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "nccl")]
+mod nccl;
 mod single;
 mod sum;
 mod threads;
@@ -18,6 +20,8 @@ use candle_core::{DType, Tensor};
 pub use environment::{Launched, launched};
 #[cfg(feature = "mpi")]
 pub use mpi::Mpi;
+#[cfg(feature = "nccl")]
+pub use nccl::Nccl;
 pub use single::Single;
 pub use sum::{halves, sum};
 pub use threads::{Threads, on_threads};
@@ -62,8 +66,8 @@ pub enum Error {
         /// Its value.
         value: String,
     },
-    /// The engine does not start.
-    #[error("MPI does not start: {0}")]
+    /// The engine does not start, or fails.
+    #[error("the processes cannot be connected: {0}")]
     Engine(String),
     /// A tensor of a type that is not sent.
     #[error("tensors between processes are of type F32 or F64, not {0:?}")]
@@ -108,29 +112,55 @@ pub trait Communicator: Debug {
 
 /// Connects this process to the others that its launcher started; [`Single`] if there are none.
 ///
-/// Everything that is done with the result has to happen on the thread that called this, once in a process.
+/// `gpu` says whether the model is on a GPU. Everything that is done with the result has to happen on the thread that called this, once in
+/// a process.
 ///
 /// # Errors
 /// If there are others, and they cannot be reached.
-pub fn join() -> Result<Rc<dyn Communicator>> {
-    match launched(|name| std::env::var(name).ok())? {
-        None => Ok(Rc::new(Single)),
-        Some(launched) => connect(launched),
-    }
+pub fn join(gpu: bool) -> Result<Rc<dyn Communicator>> {
+    let Some(launched) = launched(|name| std::env::var(name).ok())? else {
+        return Ok(Rc::new(Single));
+    };
+    let Launched { launcher, rank, size, .. } = launched;
+    let connected = through_gpus(launched, through_mpi(launched)?, gpu)?;
+    connected.ok_or(Error::NotBuilt { launcher, rank, size })
 }
 
 #[cfg(feature = "mpi")]
-fn connect(launched: Launched) -> Result<Rc<dyn Communicator>> {
+fn through_mpi(launched: Launched) -> Result<Option<Rc<dyn Communicator>>> {
+    if cfg!(feature = "nccl") && launched.launcher == environment::OTHER {
+        return Ok(None);
+    }
     let world = Mpi::init()?;
     if world.size() != launched.size {
         let Launched { launcher, size, .. } = launched;
         return Err(Error::NotConnected { launcher, size, found: world.size() });
     }
-    Ok(Rc::new(world))
+    Ok(Some(Rc::new(world)))
 }
 
 #[cfg(not(feature = "mpi"))]
-fn connect(launched: Launched) -> Result<Rc<dyn Communicator>> {
-    let Launched { launcher, rank, size, .. } = launched;
-    Err(Error::NotBuilt { launcher, rank, size })
+fn through_mpi(_: Launched) -> Result<Option<Rc<dyn Communicator>>> {
+    Ok(None)
+}
+
+#[cfg(feature = "nccl")]
+fn through_gpus(
+    launched: Launched,
+    hosts: Option<Rc<dyn Communicator>>,
+    gpu: bool,
+) -> Result<Option<Rc<dyn Communicator>>> {
+    if !gpu || !Nccl::has_gpus() {
+        return Ok(hosts);
+    }
+    Ok(Some(Rc::new(Nccl::init(launched, hosts)?)))
+}
+
+#[cfg(not(feature = "nccl"))]
+fn through_gpus(
+    _: Launched,
+    hosts: Option<Rc<dyn Communicator>>,
+    _: bool,
+) -> Result<Option<Rc<dyn Communicator>>> {
+    Ok(hosts)
 }

@@ -32,7 +32,7 @@ impl Mpi {
     /// If it was started before.
     pub fn init() -> Result<Self> {
         let (universe, _) = mpi::initialize_with_threading(mpi::Threading::Funneled)
-            .ok_or_else(|| Error::Engine("it was started before in this process".to_owned()))?;
+            .ok_or_else(|| Error::Engine("MPI was started before in this process".to_owned()))?;
         Ok(Self { world: universe.world(), _universe: universe })
     }
 }

@@ -2,7 +2,7 @@
 use std::process::ExitCode;
 
 use crate::world::{in_world, place};
-use crate::{Error, Result, RunArgs, logging, progress};
+use crate::{DeviceChoice, Error, Result, RunArgs, logging, progress};
 
 /// Stack of the training thread: gradients are found by recursion over the graph.
 const STACK: usize = 256 << 20;
@@ -29,7 +29,7 @@ const STACK: usize = 256 << 20;
 #[must_use]
 pub fn launch(args: &RunArgs, body: impl FnOnce() -> Result<()> + Send) -> ExitCode {
     gumbel_kernels::threads::configure(args.threads());
-    let alone = args.no_distributed;
+    let (alone, gpu) = (args.no_distributed, args.device != DeviceChoice::Cpu);
     // One process of several speaks for all.
     let helps = !alone && matches!(place(), Ok(Some(place)) if place.rank > 0);
     if helps {
@@ -37,7 +37,7 @@ pub fn launch(args: &RunArgs, body: impl FnOnce() -> Result<()> + Send) -> ExitC
     } else {
         logging::init(args.quiet, args.verbose);
     }
-    match on_large_stack(|| in_world(alone, body)) {
+    match on_large_stack(|| in_world(alone, gpu, body)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::debug!("exit code {}: {error}", error.exit_code());

@@ -40,7 +40,7 @@ pub(crate) fn place() -> Result<Option<Launched>> {
 }
 
 /// Joins the others, calls `body`, and ends all of them together where it fails.
-pub(crate) fn in_world(alone: bool, body: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn in_world(alone: bool, gpu: bool, body: impl FnOnce() -> Result<()>) -> Result<()> {
     /// Ranks that wait for one that panics wait for ever.
     struct Ended(Rc<dyn Communicator>);
     impl Drop for Ended {
@@ -50,7 +50,7 @@ pub(crate) fn in_world(alone: bool, body: impl FnOnce() -> Result<()>) -> Result
             }
         }
     }
-    let world = if alone { Rc::new(Single) } else { join().map_err(refused)? };
+    let world = if alone { Rc::new(Single) } else { join(gpu).map_err(refused)? };
     let ended = Ended(Rc::clone(&world));
     let (rank, size) = (world.rank(), world.size());
     if size > 1 && rank == 0 {
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn alone_errors_come_back() {
-        let error = in_world(true, || Err(Error::caller(69, "no data"))).unwrap_err();
+        let error = in_world(true, false, || Err(Error::caller(69, "no data"))).unwrap_err();
         assert_eq!(error.exit_code(), 69);
     }
 }
