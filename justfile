@@ -52,6 +52,15 @@ test-slurm:
     cargo build --release --locked --bin vae --bin sweep
     bash experiments/sweep/slurm-test.sh target/release
 
+# Prove training by several processes under mpirun and Slurm; `just test-mpi --install` gets Debian's Open MPI first
+test-mpi *ARGS:
+    bash experiments/scaling/mpi-test.sh "$@"
+
+# Measure how cost grows with categories, variables, samples, batch and processes; writes docs/results/scaling.md (needs Open MPI)
+scaling *ARGS:
+    cargo build --release --locked -p gumbel-experiments --features mpi --bin vae --bin lm --bin scaling
+    target/release/scaling "$@"
+
 # Time every operation beside its twin and the limits of the machine; `just bench --help` has the options
 bench *ARGS:
     cargo run --release --locked --bin bench -- "$@"
