@@ -27,6 +27,8 @@ pub(crate) fn write(
             "\n**Not complete: {left} measurements and models are still to be computed; the same command goes on.**"
         );
     }
+    let page = folder.join("temperature.md");
+    text.push_str(&answers(&std::fs::read_to_string(&page).unwrap_or_default()));
     for section in [
         tables::gradients(view),
         tables::laws(view),
@@ -46,10 +48,18 @@ pub(crate) fn write(
         write_whole(&folder.join(&name), &svg(&figure.panels, &figure.axes)?)?;
         let _ = write!(text, "\n![{}]({name})\n\n{}\n", figure.name, figure.caption);
     }
-    let page = folder.join("temperature.md");
     write_whole(&page, &text)?;
     say(&format!("the result is in {}", page.display()));
     Ok(())
+}
+
+/// What somebody wrote about the results, which stays on the page when it is made again: the section of that name.
+fn answers(page: &str) -> String {
+    const HEADING: &str = "\n## Answers\n";
+    let Some(start) = page.find(HEADING) else { return String::new() };
+    let rest = &page[start + HEADING.len()..];
+    let end = rest.find("\n## ").unwrap_or(rest.len());
+    page[start..start + HEADING.len() + end].to_owned()
 }
 
 fn head(budget: Budget, setting: Setting<'_>, environment: &str) -> String {
@@ -81,4 +91,17 @@ fn head(budget: Budget, setting: Setting<'_>, environment: &str) -> String {
         sizes.replicates,
         sizes.batch,
     )
+}
+
+#[cfg(test)]
+mod tests_of_this {
+    use super::*;
+
+    #[test]
+    fn what_was_written_about_the_results_stays_on_the_page() {
+        let written = "\n## Answers\n\nIt is warm.\n\n### Why\n\nSo.\n";
+        assert_eq!(answers(&format!("# T\n{written}\n## Tables\n")), written);
+        assert_eq!(answers(&format!("# T\n{written}")), written);
+        assert_eq!(answers("# T\n\n## Tables\n"), "");
+    }
 }

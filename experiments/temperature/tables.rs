@@ -56,7 +56,7 @@ fn optimal(points: &[Point], examples: f64) -> String {
     let least = points.iter().map(|p| p.relative_error(examples)).fold(f64::INFINITY, f64::min);
     let at = match found.end {
         None => format!("{value:.2} ± {error:.2}"),
-        end => format!("{}{value}", End::mark(end)),
+        end => format!("{}{value:.2}", End::mark(end)),
     };
     format!("{at} ({})", digits(least))
 }
