@@ -197,7 +197,7 @@ impl<M: Serialize + DeserializeOwned> Config<M> {
             )));
         }
         config.train.check()?;
-        config.train.check_batch(config.batch_size)?;
+        config.train.check_batch("batch_size", config.batch_size)?;
         Ok(config)
     }
 }

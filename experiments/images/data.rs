@@ -1,9 +1,11 @@
 //! The images of a run, and what its numbers are called.
 use std::sync::Arc;
 
+use candle_core::{Device, Tensor};
+use gumbel::Key;
 use gumbel::estimators::BoundOf;
 use gumbel_datasets::{ImageSet, Images, Split, load, load_own};
-use gumbel_training::{Error, Result, Run};
+use gumbel_training::{Error, MicroBatch, Result, Run};
 
 use crate::{DataArgs, DataConfig, places};
 
@@ -98,6 +100,17 @@ impl Data {
         run.identify("data.train", self.train.identity())?;
         run.identify("data.valid", self.valid.identity())?;
         run.identify("data.test", self.test.identity())
+    }
+
+    /// The training images of a micro-batch, of a batch of so many.
+    pub fn batch(
+        &self,
+        micro: MicroBatch,
+        batch_size: usize,
+        key: Key,
+        device: &Device,
+    ) -> Result<Tensor> {
+        loaded(self.train.batch(micro.index, micro.share(batch_size)?, key.named("data"), device))
     }
 
     /// Whether the images are drawn by the program.

@@ -272,7 +272,7 @@ impl Config {
         self.estimator.check().map_err(|error| Error::Usage(format!("estimator: {error}")))?;
         self.objective.check().map_err(|error| Error::Usage(format!("objective: {error}")))?;
         self.train.check()?;
-        self.train.check_batch(self.batch_size)
+        self.train.check_batch("batch_size", self.batch_size)
     }
 }
 

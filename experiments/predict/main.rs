@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use candle_core::{DType, Tensor};
 use gumbel::Key;
 use gumbel::estimators::Trace;
-use gumbel_experiments::{Data, Evaluator, Judged, loaded, print, probe, variables};
+use gumbel_experiments::{Data, Evaluator, Judged, print, probe, variables};
 use gumbel_kernels::allocator::Explained;
 use gumbel_metrics::Report;
 use gumbel_models::{LatentVariableModel, StructuredPrediction};
@@ -45,10 +45,7 @@ fn train(args: &Args) -> Result<()> {
     let (bias, base_rate) = model.base_rate_bias()?;
     params.set(&bias, &base_rate)?;
 
-    let batch = |micro: MicroBatch| {
-        let size = micro.share(config.batch_size)?;
-        loaded(data.train.batch(micro.index, size, key.named("data"), &device))
-    };
+    let batch = |micro| data.batch(micro, config.batch_size, key, &device);
     let first = batch(MicroBatch::first(&config.train))?;
     let estimators = config.estimator.build(
         &|trace| model.log_likelihood(&first, trace),

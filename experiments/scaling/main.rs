@@ -34,7 +34,10 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    gumbel_kernels::threads::configure(std::thread::available_parallelism().map_or(1, usize::from));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // Processes beside each other have a thread each.
+    let threads = if args.one.as_deref() == Some("link") { 1 } else { cores };
+    gumbel_kernels::threads::configure(threads);
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

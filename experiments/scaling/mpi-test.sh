@@ -70,11 +70,13 @@ long=($small --set train.evaluate_every=1000 --set train.micro_batches=4 --steps
 launcher=$!
 until compgen -G "$work/killed/vae/*/checkpoints/step-*" >/dev/null; do sleep 0.1; done
 start=$SECONDS
-kill -9 "$(pgrep -P "$launcher" -x vae | tail -n 1)"
+mapfile -t both < <(pgrep -P "$launcher" -x vae)
+[[ ${#both[@]} == 2 ]]
+kill -9 "${both[1]}"
 if wait "$launcher"; then exit 1; fi
 took=$((SECONDS - start))
 ((took <= 30))
-if pgrep -P "$launcher"; then exit 1; fi
+if kill -0 "${both[0]}" 2>/dev/null; then exit 1; fi
 echo "all ended within $took s; the checkpoint is $(ls "$(only "$work/killed")/checkpoints")"
 "$bin/vae" --no-distributed --quiet --resume "$(only "$work/killed")" >/dev/null
 "$bin/vae" --no-distributed "${long[@]}" --out "$work/alone" >/dev/null

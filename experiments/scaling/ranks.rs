@@ -48,7 +48,7 @@ const MODELS: [(&str, &str, &[&str]); 2] = [
 /// Measures what is between this process and another one, and prints it.
 pub(crate) fn link() -> Result<()> {
     const MESSAGES: u32 = 2000;
-    let world = join(false)?;
+    let world = join(None)?;
     for _ in 0..100 {
         world.all_gather_bytes(&[1; 8])?;
     }

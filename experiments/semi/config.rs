@@ -118,8 +118,8 @@ impl Args {
             ));
         }
         config.train.check()?;
-        config.train.check_batch(config.batch_size)?;
-        config.train.check_batch(config.labels.batch_size)?;
+        config.train.check_batch("batch_size", config.batch_size)?;
+        config.train.check_batch("labels.batch_size", config.labels.batch_size)?;
         Ok(config)
     }
 }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use candle_core::{DType, Tensor};
 use gumbel::Key;
 use gumbel::estimators::{Independent, Trace};
-use gumbel_experiments::{Data, loaded, print};
+use gumbel_experiments::{Data, print};
 use gumbel_kernels::allocator::Explained;
 use gumbel_metrics::Report;
 use gumbel_models::{ImagesWithLabels, LatentVariableModel, SemiSupervisedVae};
@@ -52,8 +52,7 @@ fn train(args: &Args) -> Result<()> {
     params.set(&bias, &base_rate)?;
 
     let unlabelled = |micro: MicroBatch| -> Result<ImagesWithLabels> {
-        let (key, size) = (key.named("data"), micro.share(config.batch_size)?);
-        let x = loaded(data.train.batch(micro.index, size, key, &device))?;
+        let x = data.batch(micro, config.batch_size, key, &device)?;
         Ok(ImagesWithLabels { x, labels: None })
     };
     let first = unlabelled(MicroBatch::first(&config.train))?;

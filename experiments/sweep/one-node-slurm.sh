@@ -19,11 +19,13 @@ slurm_start() { # <directory> <lines of partitions...>
     local work=$1 node
     shift
     export SLURM_CONF=$work/slurm.conf
-    munge_was_there=$(pgrep -x munged || true)
     node=$(hostname -s)
     mkdir -p "$work"/{state,spool} /run/munge
     chown munge:munge /run/munge
-    [[ $munge_was_there ]] || runuser -u munge -- "$(command -v munged)" --force
+    if ! pgrep -x munged >/dev/null; then
+        runuser -u munge -- "$(command -v munged)" --force
+        munge_is_ours=1
+    fi
     cat >"$SLURM_CONF" <<CONF
 ClusterName=local
 SlurmctldHost=$node(127.0.0.1)
@@ -70,5 +72,5 @@ slurm_stop() { # <directory>
     for daemon in slurmd slurmctld; do
         [[ -f $1/$daemon.pid ]] && kill "$(<"$1/$daemon.pid")" 2>/dev/null || true
     done
-    [[ ${munge_was_there-} ]] || pkill -x munged || true
+    [[ ! ${munge_is_ours-} ]] || pkill -x munged || true
 }

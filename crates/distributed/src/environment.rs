@@ -10,8 +10,20 @@ pub struct Launched {
     pub rank: usize,
     /// How many processes there are, at least 2.
     pub size: usize,
-    /// Number of this process among those on this machine, which chooses its GPU.
+    /// Number of this process among those on this machine.
     pub local_rank: usize,
+}
+
+impl Launched {
+    /// Number of this process's GPU among the `visible` ones, a list as in `CUDA_VISIBLE_DEVICES`; none: all of its machine.
+    #[must_use]
+    pub fn gpu(&self, visible: Option<&str>) -> usize {
+        // A launcher may show each process its own GPU alone.
+        match visible.map(|list| list.split(',').filter(|one| !one.trim().is_empty()).count()) {
+            None | Some(0) => self.local_rank,
+            Some(count) => self.local_rank % count,
+        }
+    }
 }
 
 /// Name of launchers that say nothing of themselves, such as `torchrun`.
@@ -19,8 +31,9 @@ pub(crate) const OTHER: &str = "a launcher";
 
 /// Launchers with their variables for rank, size, and rank on this machine. Those of the innermost one come first: Slurm's are also
 /// there where `mpirun` runs within a job.
-const LAUNCHERS: [(&str, [&str; 3]); 3] = [
+const LAUNCHERS: [(&str, [&str; 3]); 4] = [
     ("mpirun", ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"]),
+    ("mpiexec", ["PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"]),
     (OTHER, ["RANK", "WORLD_SIZE", "LOCAL_RANK"]),
     // Of a step of a job: the script of a job with many tasks is itself one process.
     ("srun", ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"]),
@@ -36,21 +49,16 @@ pub fn launched(value: impl Fn(&str) -> Option<String>) -> Result<Option<Launche
         value.parse().map(Some).map_err(|_| Error::Environment { name, value })
     };
     for (launcher, [rank, size, local_rank]) in LAUNCHERS {
-        let (Some(number_of_ranks), Some(of_this)) = (number(size)?, number(rank)?) else {
-            continue;
-        };
+        let Some(number_of_ranks) = number(size)? else { continue };
+        let Some(of_this) = number(rank)? else { continue };
+        if number_of_ranks == 1 {
+            return Ok(None);
+        }
         if of_this >= number_of_ranks {
             return Err(Error::Environment { name: rank, value: of_this.to_string() });
         }
-        if number_of_ranks > 1 {
-            let local_rank = number(local_rank)?.unwrap_or(0);
-            return Ok(Some(Launched {
-                launcher,
-                rank: of_this,
-                size: number_of_ranks,
-                local_rank,
-            }));
-        }
+        let local_rank = number(local_rank)?.unwrap_or(0);
+        return Ok(Some(Launched { launcher, rank: of_this, size: number_of_ranks, local_rank }));
     }
     Ok(None)
 }
@@ -91,10 +99,21 @@ mod tests {
             [("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4")],
             [("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "1")],
             [("RANK", "0"), ("WORLD_SIZE", "1")],
-            [("RANK", "3"), ("OTHER", "4")],
+            [("RANK", "x"), ("OTHER", "4")],
         ] {
             assert_eq!(found(&alone).unwrap(), None, "{alone:?}");
         }
+        // One process under mpirun in a step of many.
+        let inner = [("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "1")];
+        let outer = [("SLURM_PROCID", "1"), ("SLURM_STEP_NUM_TASKS", "2")];
+        assert_eq!(found(&[inner, outer].concat()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_process_has_the_gpu_of_its_rank_among_those_it_sees() {
+        let third = Launched { launcher: OTHER, rank: 7, size: 8, local_rank: 3 };
+        let seen = [None, Some(""), Some("0,1,2,3"), Some("5"), Some("0,1")];
+        assert_eq!(seen.map(|visible| third.gpu(visible)), [3, 3, 3, 0, 1]);
     }
 
     #[test]

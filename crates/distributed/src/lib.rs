@@ -112,12 +112,12 @@ pub trait Communicator: Debug {
 
 /// Connects this process to the others that its launcher started; [`Single`] if there are none.
 ///
-/// `gpu` says whether the model is on a GPU. Everything that is done with the result has to happen on the thread that called this, once in
+/// `gpu` is the number of the GPU that the model is on, if it is on one. Everything that is done with the result has to happen on the thread that called this, once in
 /// a process.
 ///
 /// # Errors
 /// If there are others, and they cannot be reached.
-pub fn join(gpu: bool) -> Result<Rc<dyn Communicator>> {
+pub fn join(gpu: Option<usize>) -> Result<Rc<dyn Communicator>> {
     let Some(launched) = launched(|name| std::env::var(name).ok())? else {
         return Ok(Rc::new(Single));
     };
@@ -148,19 +148,19 @@ fn through_mpi(_: Launched) -> Result<Option<Rc<dyn Communicator>>> {
 fn through_gpus(
     launched: Launched,
     hosts: Option<Rc<dyn Communicator>>,
-    gpu: bool,
+    gpu: Option<usize>,
 ) -> Result<Option<Rc<dyn Communicator>>> {
-    if !gpu || !Nccl::has_gpus() {
-        return Ok(hosts);
+    match gpu.filter(|_| Nccl::has_gpus()) {
+        None => Ok(hosts),
+        Some(gpu) => Ok(Some(Rc::new(Nccl::init(launched, gpu, hosts)?))),
     }
-    Ok(Some(Rc::new(Nccl::init(launched, hosts)?)))
 }
 
 #[cfg(not(feature = "nccl"))]
 fn through_gpus(
     _: Launched,
     hosts: Option<Rc<dyn Communicator>>,
-    _: bool,
+    _: Option<usize>,
 ) -> Result<Option<Rc<dyn Communicator>>> {
     Ok(hosts)
 }

@@ -37,21 +37,24 @@ impl Nccl {
         CudaContext::device_count().is_ok_and(|count| count > 0)
     }
 
-    /// Connects this process, with the GPU of its rank on its machine; all processes meet where rank 0 says, through `hosts` or, without
+    /// Connects this process, with the GPU of that number; all processes meet where rank 0 says, through `hosts` or, without
     /// them, at the address in `NCCL_COMM_ID`.
     ///
     /// # Errors
     /// If there is no such GPU, or NCCL does not find the others.
-    pub fn init(launched: Launched, hosts: Option<Rc<dyn Communicator>>) -> Result<Self> {
-        let Launched { rank, size, local_rank, .. } = launched;
+    pub fn init(
+        launched: Launched,
+        gpu: usize,
+        hosts: Option<Rc<dyn Communicator>>,
+    ) -> Result<Self> {
+        let Launched { rank, size, .. } = launched;
         if hosts.is_none() && std::env::var_os(MEETING).is_none() {
             return Err(Error::Engine(format!(
                 "set {MEETING}=HOST:PORT to an address of the machine of rank 0, the same for all, or build with --features mpi"
             )));
         }
-        let stream = CudaContext::new(local_rank)
-            .and_then(|context| context.new_stream())
-            .map_err(failed)?;
+        let stream =
+            CudaContext::new(gpu).and_then(|context| context.new_stream()).map_err(failed)?;
         // With an address in the environment every rank gets the same one.
         let own =
             if hosts.is_none() || rank == 0 { Some(Id::new().map_err(failed)?) } else { None };

@@ -52,6 +52,15 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
+    /// Number of the NVIDIA GPU that this may be.
+    pub(crate) fn gpu(self) -> Option<usize> {
+        match self {
+            Self::Auto => Some(local_rank()),
+            Self::Cuda(number) => Some(number),
+            Self::Cpu | Self::Metal => None,
+        }
+    }
+
     /// Opens the device and says in one line of the log which it is and why.
     ///
     /// # Errors
@@ -70,9 +79,10 @@ impl DeviceChoice {
     }
 }
 
-/// Number of this process among those of its machine, each of which has a GPU of its own.
+/// Number of the GPU of this process, where each of those on its machine has one of its own.
 fn local_rank() -> usize {
-    place().ok().flatten().map_or(0, |place| place.local_rank)
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    place().ok().flatten().map_or(0, |place| place.gpu(visible.as_deref()))
 }
 
 /// A GPU if there is one, else the processor; its name, and why.

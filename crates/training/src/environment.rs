@@ -6,6 +6,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::utc::Utc;
+use crate::world;
 
 /// Most bytes of a patch that is kept.
 const LARGEST_PATCH: usize = 1 << 20;
@@ -27,6 +28,9 @@ pub struct Environment {
     cpu: Option<String>,
     cores: usize,
     threads: usize,
+    /// Processes that train together.
+    #[serde(default)]
+    processes: usize,
     hostname: Option<String>,
     argv: Vec<String>,
     seed: u64,
@@ -64,6 +68,7 @@ impl Environment {
             cpu: fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| cpu_model(&text)),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads,
+            processes: world().size(),
             hostname: hostname(),
             argv: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
             seed,
@@ -88,7 +93,12 @@ impl Environment {
 }
 
 fn features() -> Vec<String> {
-    let all = [("cuda", cfg!(feature = "cuda")), ("metal", cfg!(feature = "metal"))];
+    let all = [
+        ("cuda", cfg!(feature = "cuda")),
+        ("metal", cfg!(feature = "metal")),
+        ("mpi", cfg!(feature = "mpi")),
+        ("nccl", cfg!(feature = "nccl")),
+    ];
     all.into_iter().filter(|(_, built)| *built).map(|(name, _)| name.to_owned()).collect()
 }
 

@@ -2,7 +2,7 @@
 use std::process::ExitCode;
 
 use crate::world::{in_world, place};
-use crate::{DeviceChoice, Error, Result, RunArgs, logging, progress};
+use crate::{Error, Result, RunArgs, logging, progress};
 
 /// Stack of the training thread: gradients are found by recursion over the graph.
 const STACK: usize = 256 << 20;
@@ -29,7 +29,7 @@ const STACK: usize = 256 << 20;
 #[must_use]
 pub fn launch(args: &RunArgs, body: impl FnOnce() -> Result<()> + Send) -> ExitCode {
     gumbel_kernels::threads::configure(args.threads());
-    let (alone, gpu) = (args.no_distributed, args.device != DeviceChoice::Cpu);
+    let (alone, gpu) = (args.no_distributed, args.device.gpu());
     // One process of several speaks for all.
     let helps = !alone && matches!(place(), Ok(Some(place)) if place.rank > 0);
     if helps {
@@ -40,11 +40,18 @@ pub fn launch(args: &RunArgs, body: impl FnOnce() -> Result<()> + Send) -> ExitC
     match on_large_stack(|| in_world(alone, gpu, body)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::debug!("exit code {}: {error}", error.exit_code());
-            progress::say(&format!("error: {}", for_a_person(&error)));
+            if !helps {
+                tell(&error, "");
+            }
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Says what went wrong, and `who` says so, where there are several.
+pub(crate) fn tell(error: &Error, who: &str) {
+    tracing::debug!("exit code {}: {error}", error.exit_code());
+    progress::say(&format!("error{who}: {}", for_a_person(error)));
 }
 
 /// The message without the backtrace that a tensor error carries where `RUST_BACKTRACE` is set; the log

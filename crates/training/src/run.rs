@@ -114,7 +114,7 @@ impl Run {
         if let Some(folder) = &args.init {
             crate::export::check(folder)?;
         }
-        let fingerprint = config::fingerprint(config_toml)?;
+        config::fingerprint(config_toml)?;
         let environment = Environment::current(seed, args.threads());
         let directory = name::create_directory(&args.out.join(experiment), &args.name, seed)?;
         let lock = lock::acquire(&directory)?;
@@ -123,7 +123,8 @@ impl Run {
             fs::create_dir(&path).map_err(Error::io("create", &path))?;
         }
         write_atomic(&directory.join(CONFIG), config_toml.as_bytes())?;
-        Self::open(directory, lock, fingerprint, environment, ENVIRONMENT.to_owned(), args, false)
+        let file = ENVIRONMENT.to_owned();
+        Self::open(directory, lock, config_toml, environment, file, args, false)
     }
 
     /// Goes on with the run in `directory`.
@@ -170,7 +171,7 @@ impl Run {
             ENVIRONMENT.to_owned()
         };
         let mut run =
-            Self::open(directory.to_path_buf(), lock, fingerprint, environment, file, args, true)?;
+            Self::open(directory.to_path_buf(), lock, config_toml, environment, file, args, true)?;
         run.new_config = (stored != config_toml).then(|| config_toml.to_owned());
         Ok(run)
     }
@@ -179,7 +180,7 @@ impl Run {
     fn open(
         directory: PathBuf,
         lock: lock::Lock,
-        fingerprint: String,
+        config_toml: &str,
         environment: Environment,
         environment_file: String,
         args: &RunArgs,
@@ -193,7 +194,7 @@ impl Run {
         logging::attach(append(&log)?).map_err(Error::io("write", &log))?;
         let status = if resumed { Status::read(&directory.join(STATUS)) } else { Status::Running };
         let run = Self {
-            fingerprint,
+            fingerprint: config::fingerprint(config_toml)?,
             new_config: None,
             metrics: Some(Metrics::open(&directory.join(METRICS))?),
             events: Events::new(directory.join(TENSORBOARD)),
@@ -214,7 +215,7 @@ impl Run {
         }
         let what = if resumed { "resumed" } else { "run" };
         tracing::info!("{what}: {}", run.directory.display());
-        follow::lead(&run)?;
+        follow::lead(&run, config_toml)?;
         Ok(run)
     }
 
@@ -235,9 +236,11 @@ impl Run {
     /// A resumed run must have the value that it had before; another one is an error.
     pub fn identify(&mut self, name: &str, value: &str) -> Result<()> {
         follow::same(self, name, value)?;
-        if !self.leads() {
-            return Ok(());
-        }
+        if self.leads() { self.record_identity(name, value) } else { Ok(()) }
+    }
+
+    /// The same without a look at the other processes.
+    pub(crate) fn record_identity(&mut self, name: &str, value: &str) -> Result<()> {
         let old = self.environment.identity.insert(name.to_owned(), value.to_owned());
         match old {
             Some(old) if old == value => Ok(()),
@@ -288,8 +291,10 @@ impl Run {
             let all = self.world.all_gather_bytes(&self.stop.number().to_le_bytes())?;
             let numbers =
                 all.into_iter().filter_map(|bytes| bytes.try_into().ok().map(u64::from_le_bytes));
-            if let Some(number) = numbers.into_iter().find(|number| *number > 0) {
-                self.stop.adopt(number);
+            // What was asked since then is for the next time: all of them have to see the same.
+            match numbers.into_iter().find(|number| *number > 0) {
+                Some(number) => self.stop.adopt(number),
+                None => return Ok(None),
             }
         }
         Ok(self.stop.requested_by())

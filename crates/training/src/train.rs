@@ -29,7 +29,7 @@ use restore::{restore, share};
 pub struct Step {
     /// What is to become small, a scalar.
     pub loss: Tensor,
-    /// The learning rate of this step.
+    /// The learning rate of this step, the same for each of its micro-batches.
     pub learning_rate: f64,
     /// Numbers to write where this step ends an interval.
     pub report: Report,
@@ -78,6 +78,10 @@ impl Run {
             Err(error) => Status::Failed(error.to_string()),
         };
         let written = if self.status == status { Ok(()) } else { self.set_status(status) };
+        if let Err(Error::Interrupted { .. }) = &outcome {
+            // All of them stop, and the one that leaves first may take the others with it.
+            self.world().barrier()?;
+        }
         // The error of the training is the one to know.
         outcome.and(written)
     }
@@ -131,7 +135,7 @@ fn begin_with_import(run: &mut Run, params: &Params) -> Result<bool> {
     match run.init.clone() {
         Some(folder) => {
             params.load(&import(&folder)?)?;
-            run.identify(IDENTITY, &folder.display().to_string())?;
+            run.record_identity(IDENTITY, &folder.display().to_string())?;
             tracing::info!("starting from {}", folder.display());
             Ok(true)
         }
@@ -292,8 +296,6 @@ impl Training<'_> {
     fn stop_if_asked(&mut self) -> Result<()> {
         let Some(by) = self.run.asked_to_stop()? else { return Ok(()) };
         self.save()?;
-        // Whoever leaves first may end all others, and the checkpoint has to be there by then.
-        self.run.world().barrier()?;
         let dir = self.run.directory().to_path_buf();
         Err(Error::Interrupted { by, step: self.done, dir })
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use gumbel_distributed::{Communicator, Launched, Single, join, launched};
 
-use crate::{Error, Result, progress};
+use crate::launch::tell;
+use crate::{Error, Result};
 
 /// How long a rank waits, before it ends all with its own error, for rank 0 to do that: most errors are found by all ranks at once, and
 /// rank 0 is the one that has something to save.
@@ -40,7 +41,11 @@ pub(crate) fn place() -> Result<Option<Launched>> {
 }
 
 /// Joins the others, calls `body`, and ends all of them together where it fails.
-pub(crate) fn in_world(alone: bool, gpu: bool, body: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn in_world(
+    alone: bool,
+    gpu: Option<usize>,
+    body: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     /// Ranks that wait for one that panics wait for ever.
     struct Ended(Rc<dyn Communicator>);
     impl Drop for Ended {
@@ -57,15 +62,21 @@ pub(crate) fn in_world(alone: bool, gpu: bool, body: impl FnOnce() -> Result<()>
         tracing::info!("{size} processes train together");
     }
     let outcome = with_world(world, body);
-    if let (Err(error), true) = (&outcome, size > 1) {
-        if rank > 0 {
-            std::thread::sleep(PATIENCE);
+    match &outcome {
+        Ok(()) => outcome,
+        // All stop by agreement, and end as they would alone.
+        Err(Error::Interrupted { .. }) => outcome,
+        Err(_) if size == 1 => outcome,
+        Err(error) => {
+            if rank > 0 {
+                std::thread::sleep(PATIENCE);
+                tell(error, &format!(" (process {rank} of {size})"));
+            } else {
+                tell(error, "");
+            }
+            ended.0.abort(error.exit_code())
         }
-        let who = if rank > 0 { format!(" (process {rank} of {size})") } else { String::new() };
-        progress::say(&format!("error{who}: {error}"));
-        ended.0.abort(error.exit_code());
     }
-    outcome
 }
 
 /// Exit code 2: how a program is started is up to the user.
@@ -104,7 +115,7 @@ mod tests {
 
     #[test]
     fn alone_errors_come_back() {
-        let error = in_world(true, false, || Err(Error::caller(69, "no data"))).unwrap_err();
+        let error = in_world(true, None, || Err(Error::caller(69, "no data"))).unwrap_err();
         assert_eq!(error.exit_code(), 69);
     }
 }

@@ -170,6 +170,58 @@ mod tests {
     }
 
     #[test]
+    fn a_finished_run_has_nothing_to_do_and_parameters_may_come_from_it() {
+        let out = tempfile::tempdir().unwrap();
+        let out = out.path().to_str().unwrap();
+        let run = on(2, &["--out", out], &plain).remove(0).unwrap();
+        let before = science(&run);
+        for ranks in [2, 1] {
+            let ends = on(ranks, &["--resume", run.to_str().unwrap()], &plain);
+            assert!(ends.iter().all(Result::is_ok), "{ends:?}");
+        }
+        assert_eq!(science(&run), before);
+
+        let exported = format!("{out}/exported");
+        gumbel_training::export(&run, Path::new(&exported), "").unwrap();
+        let start = ["--init", &exported, "--steps", "0", "--out"];
+        let runs = [1, 4].map(|ranks| {
+            let elsewhere = format!("{out}/from-{ranks}");
+            let ends = on(ranks, &[&start[..], &[&elsewhere]].concat(), &plain);
+            let run = ends[0].clone().unwrap();
+            assert!(ends.iter().all(|end| *end == Ok(run.clone())), "{ends:?}");
+            fs::read(run.join("checkpoints/step-0/model.safetensors")).unwrap()
+        });
+        assert_eq!(runs[0], runs[1]);
+        assert_eq!(runs[0], fs::read(run.join("checkpoints/step-12/model.safetensors")).unwrap());
+    }
+
+    #[test]
+    fn all_need_the_same_options() {
+        let out = tempfile::tempdir().unwrap();
+        let out = out.path().to_str().unwrap();
+        let ends = on_threads(2, |world| {
+            let steps = ["12", "13"][world.rank()];
+            // The first one would wait for the other, which does not come.
+            if world.rank() == 0 {
+                with_world(Rc::new(world.clone()), || {
+                    let args =
+                        Args::parse_from(["toy", "--quiet", "--out", out, "--steps", steps]).run;
+                    let config: Config = args.config(&[("default", DEFAULT)]).unwrap();
+                    Run::start("toy", &args, &config::to_toml(&config).unwrap(), 3).map(drop)
+                })
+                .map_err(|error| error.to_string())
+            } else {
+                let options = ["--out", out, "--steps", steps];
+                train(Rc::new(world.clone()), &options, &plain)
+                    .map(drop)
+                    .map_err(|error| error.to_string())
+            }
+        });
+        assert_eq!(ends[0], Ok(()));
+        assert!(ends[1].as_ref().unwrap_err().contains("same options"), "{ends:?}");
+    }
+
+    #[test]
     fn the_gradient_is_the_mean_over_micro_batches() {
         let norms = |micro_batches: &str| {
             let out = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use crate::{Error, Result, Run, RunArgs, Stop, config, world};
 #[derive(Serialize, Deserialize)]
 struct Lead {
     directory: PathBuf,
-    fingerprint: String,
+    config: String,
     resumed: bool,
     done: bool,
 }
@@ -21,10 +21,10 @@ fn broken(error: serde_json::Error) -> Error {
 }
 
 /// Tells the other processes which run they help with.
-pub(super) fn lead(run: &Run) -> Result<()> {
+pub(super) fn lead(run: &Run, config_toml: &str) -> Result<()> {
     let lead = Lead {
         directory: run.directory.clone(),
-        fingerprint: run.fingerprint.clone(),
+        config: config_toml.to_owned(),
         resumed: run.resumed,
         done: run.status == Status::Done,
     };
@@ -37,15 +37,14 @@ pub(super) fn follow(args: &RunArgs, config_toml: &str, seed: u64) -> Result<Run
     let world = world();
     let told = world.broadcast_bytes(Vec::new())?;
     let lead: Lead = serde_json::from_slice(&told).map_err(broken)?;
-    let fingerprint = config::fingerprint(config_toml)?;
-    if fingerprint != lead.fingerprint {
+    if lead.config != config_toml {
         return Err(Error::Usage(format!(
             "process {} has another configuration than process 0; start all with the same options",
             world.rank()
         )));
     }
     Ok(Run {
-        fingerprint,
+        fingerprint: config::fingerprint(config_toml)?,
         new_config: None,
         metrics: None,
         events: Events::new(lead.directory.join(TENSORBOARD)),

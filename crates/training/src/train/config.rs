@@ -101,9 +101,10 @@ impl TrainConfig {
         }
     }
 
-    /// An error unless a batch of so many examples can be cut into [`micro_batches`](Self::micro_batches).
-    pub fn check_batch(&self, batch_size: usize) -> Result<()> {
-        MicroBatch::first(self).share(batch_size).map(drop)
+    /// An error unless a batch of `key` examples can be cut into [`micro_batches`](Self::micro_batches).
+    pub fn check_batch(&self, key: &str, batch_size: usize) -> Result<()> {
+        let share = MicroBatch::first(self).share(batch_size);
+        share.map(drop).map_err(|error| Error::Usage(format!("{key}: {error}")))
     }
 
     /// An error unless every value makes sense, and the processes of this [`world`] can share the work.

@@ -78,7 +78,7 @@ impl Training<'_> {
         let each = parts / world.size();
         let own = world.rank() * each..(world.rank() + 1) * each;
         let statistics = Statistics::of(self.params)?;
-        let (mut told, mut last) = (Vec::new(), None);
+        let (mut told, mut first) = (Vec::new(), None);
         let of = &mut |part| {
             statistics.restore()?;
             let micro = MicroBatch::new(self.config, self.done, part);
@@ -100,7 +100,8 @@ impl Training<'_> {
                 statistics: statistics.now()?,
                 with_gradient,
             });
-            last = Some((learning_rate, report));
+            // Of the first process that is the first of all, however many there are.
+            first.get_or_insert((learning_rate, report));
             Ok::<_, Error>(flat)
         };
         let flat = halves(own, of, &mut |a, b| Ok((a + b)?))?;
@@ -110,7 +111,7 @@ impl Training<'_> {
         for said in said {
             all.append(&mut serde_json::from_slice::<Vec<Told>>(&said).map_err(broken)?);
         }
-        let Some((learning_rate, report)) = last else {
+        let Some((learning_rate, report)) = first else {
             return Err(Error::caller(70, "no micro-batch for this process"));
         };
         statistics.adopt(&all)?;
@@ -149,7 +150,9 @@ fn averaged(report: &Report, all: &[Told]) -> Result<Report> {
     for (name, _) in report.scalars()? {
         let found = |told: &Told| told.report.iter().find(|(n, _)| n == name).map(|(_, x)| *x);
         let numbers: Vec<u64> = all.iter().filter_map(found).collect();
-        averaged = averaged.number(name, mean(numbers.into_iter()));
+        if !numbers.is_empty() {
+            averaged = averaged.number(name, mean(numbers.into_iter()));
+        }
     }
     Ok(averaged)
 }
