@@ -16,7 +16,8 @@ pub struct AdaptiveConfig {
     /// Length of an adjustment in `ln τ`, where its direction is certain.
     pub rate: f64,
     /// Gradients that an optimizer averages, by which the variance counts less than in a single one: 1 for the gradient
-    /// itself, `(1 + β₁) / (1 - β₁)` for the first moment of Adam, more for what becomes of a parameter over many small steps.
+    /// itself, `(1 + β₁) / (1 - β₁)` for the first moment of Adam, more for what becomes of a parameter over many small steps. With 100 the
+    /// models of `docs/results/temperature.md` come closest to the best fixed temperature; 10 is too hot for relaxed draws.
     pub averaged: f64,
     /// Samples of the unbiased reference, at least 2.
     pub samples: usize,
@@ -28,7 +29,7 @@ pub struct AdaptiveConfig {
 
 impl Default for AdaptiveConfig {
     fn default() -> Self {
-        Self { start: 1., every: 10, rate: 0.02, averaged: 10., samples: 4, least: 0.05, most: 5. }
+        Self { start: 1., every: 10, rate: 0.02, averaged: 100., samples: 4, least: 0.05, most: 5. }
     }
 }
 
