@@ -26,8 +26,8 @@ const DRAWS: [&str; 3] = ["gumbel-softmax", "straight-through", "log-softmax"];
 pub(crate) fn section() -> Result<String> {
     let mut text = format!(
         "\n## A draw and its gradient\n\nForward and backward of one operation in single precision: nanoseconds per element (fastest of five), and bytes per element \
-         that the process had at most beyond its start, logits (4), draw (4), and both gradients (8) among them. Each number is of a \
-         process of its own.\n\nMore categories, {ELEMENTS} elements in all:\n"
+         that the process had at most beyond its start, logits (4), draw (4), and both gradients (8) among them, and what a process has anyway, which shows where there are few. Each number is of \
+         a process of its own. Logits for the softmax are repeated for each sample.\n\nMore categories, {ELEMENTS} elements in all:\n"
     );
     let sizes = CATEGORIES.map(|k| [1, ELEMENTS / k, 1, k]);
     text.push_str(&rows(&CATEGORIES.map(|k| format!("K = {k}")), &sizes)?);

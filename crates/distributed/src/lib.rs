@@ -2,7 +2,7 @@
 //!
 //! A process is a *rank* of a *world*. [`join`] finds out from the launcher's environment which one this process is, and connects it
 //! to the others through an engine that exists (MPI with the feature `mpi`, NCCL with `nccl`); alone it is [`Single`]. Sums over all ranks are made in
-//! a fixed order, see [`sum`], so that they have the same bits for however many ranks compute them.
+//! a fixed order, see [`Communicator::sum`], so that they have the same bits for however many ranks compute them.
 mod environment;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -23,7 +23,7 @@ pub use mpi::Mpi;
 #[cfg(feature = "nccl")]
 pub use nccl::Nccl;
 pub use single::Single;
-pub use sum::{halves, sum};
+pub use sum::halves;
 pub use threads::{Threads, on_threads};
 
 /// What can go wrong between ranks.
@@ -102,6 +102,18 @@ pub trait Communicator: Debug {
 
     /// What rank 0 has to say; the `bytes` of the others are not looked at.
     fn broadcast_bytes(&self, bytes: Vec<u8>) -> Result<Vec<u8>>;
+
+    /// The sum of the tensors of all ranks, on every rank; of one shape, in single or double precision.
+    ///
+    /// Each rank sums a stretch of the elements, in the order of [`halves`], and then they are put together: `2 (W - 1) / W` of the tensor
+    /// leave each of `W` ranks, which is no more than a ring needs, but the order in which numbers are added does not depend on who adds
+    /// them.
+    ///
+    /// # Errors
+    /// If the tensor is of another type.
+    fn sum(&self, tensor: &Tensor) -> Result<Tensor> {
+        sum::of_tensors(self, tensor)
+    }
 
     /// Waits until every rank is here.
     fn barrier(&self) -> Result<()>;

@@ -1,11 +1,17 @@
 //! Processes that MPI connects.
+use std::ops::AddAssign;
+
 use candle_core::{DType, Tensor};
 use mpi::datatype::PartitionMut;
 use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
-use mpi::traits::{Communicator as _, CommunicatorCollectives as _, Root as _};
+use mpi::traits::{Communicator as _, CommunicatorCollectives as _, Equivalence, Root as _};
 
+use crate::sum::of_rows;
 use crate::{Communicator, Error, Result};
+
+/// Elements of a sum that are on their way at a time: they stay in the cache.
+const PIECE: usize = 1 << 17;
 
 /// Bytes of one message: counts of MPI have 31 bits.
 const MESSAGE: usize = 1 << 30;
@@ -34,6 +40,28 @@ impl Mpi {
         let (universe, _) = mpi::initialize_with_threading(mpi::Threading::Funneled)
             .ok_or_else(|| Error::Engine("MPI was started before in this process".to_owned()))?;
         Ok(Self { world: universe.world(), _universe: universe })
+    }
+
+    /// The sum over all ranks, in place.
+    fn sum_in_place<T: Equivalence + Copy + Default + AddAssign>(&self, values: &mut [T]) {
+        let size = self.size();
+        let mut received = vec![T::default(); PIECE.next_multiple_of(size)];
+        let mut add = |piece: &mut [T]| {
+            let received = &mut received[..piece.len()];
+            let stretch = piece.len() / size;
+            self.world.all_to_all_into(&piece[..], &mut received[..]);
+            of_rows(received, stretch);
+            self.world.all_gather_into(&received[..stretch], piece);
+        };
+        let whole = values.len() - values.len() % size;
+        let (pieces, rest) = values.split_at_mut(whole);
+        pieces.chunks_mut(PIECE.next_multiple_of(size)).for_each(&mut add);
+        if !rest.is_empty() {
+            let mut padded = vec![T::default(); size];
+            padded[..rest.len()].copy_from_slice(rest);
+            add(&mut padded);
+            rest.copy_from_slice(&padded[..rest.len()]);
+        }
     }
 }
 
@@ -71,6 +99,23 @@ impl Communicator for Mpi {
     fn all_gather(&self, part: &Tensor) -> Result<Tensor> {
         let dims = [self.size(), part.elem_count()];
         exchanged!(part, dims, |send, receive| self.world.all_gather_into(send, receive), F32 f32, F64 f64)
+    }
+
+    fn sum(&self, tensor: &Tensor) -> Result<Tensor> {
+        let (flat, shape, device) = (tensor.flatten_all()?, tensor.shape(), tensor.device());
+        Ok(match tensor.dtype() {
+            DType::F32 => {
+                let mut values = flat.to_vec1::<f32>()?;
+                self.sum_in_place(&mut values);
+                Tensor::from_vec(values, shape, device)?
+            }
+            DType::F64 => {
+                let mut values = flat.to_vec1::<f64>()?;
+                self.sum_in_place(&mut values);
+                Tensor::from_vec(values, shape, device)?
+            }
+            dtype => return Err(Error::Type(dtype)),
+        })
     }
 
     fn all_gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {

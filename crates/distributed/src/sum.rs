@@ -26,14 +26,8 @@ pub fn halves<T, E>(
     add(first, second)
 }
 
-/// The sum of the tensors of all ranks, on every rank; of one shape, in single or double precision.
-///
-/// Each rank sums a stretch of the elements, in the order of [`halves`], and then they are put together: `2 (W - 1) / W` of the tensor leave
-/// each of `W` ranks, which is no more than a ring needs, but the order in which numbers are added does not depend on who adds them.
-///
-/// # Errors
-/// If the tensor is of another type.
-pub fn sum(world: &dyn Communicator, tensor: &Tensor) -> Result<Tensor> {
+/// [`Communicator::sum`] by operations on tensors, wherever they are.
+pub(crate) fn of_tensors<C: Communicator + ?Sized>(world: &C, tensor: &Tensor) -> Result<Tensor> {
     let size = world.size();
     if size == 1 {
         return Ok(tensor.clone());
@@ -52,6 +46,21 @@ pub fn sum(world: &dyn Communicator, tensor: &Tensor) -> Result<Tensor> {
         pieces.push(whole.narrow(0, 0, length)?);
     }
     Ok(Tensor::cat(&pieces, 0)?.reshape(tensor.shape())?)
+}
+
+/// The same sum over rows of `length` numbers each, which lie one after the other; it ends up in the first of them.
+#[cfg(any(feature = "mpi", test))]
+pub(crate) fn of_rows<T: Copy + std::ops::AddAssign>(rows: &mut [T], length: usize) {
+    let count = rows.len() / length.max(1);
+    if count <= 1 {
+        return;
+    }
+    let (first, second) = rows.split_at_mut(count / 2 * length);
+    of_rows(first, length);
+    of_rows(second, length);
+    for (sum, other) in first.iter_mut().zip(second).take(length) {
+        *sum += *other;
+    }
 }
 
 #[cfg(test)]
@@ -87,7 +96,7 @@ mod tests {
             let own =
                 halves(own, &mut |i| Ok::<_, crate::Error>(part(i)), &mut |a, b| Ok((a + b)?))
                     .unwrap();
-            bits(&sum(world, &own.reshape((7, 1)).unwrap()).unwrap())
+            bits(&world.sum(&own.reshape((7, 1)).unwrap()).unwrap())
         })
     }
 
@@ -110,6 +119,22 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_summed_in_the_same_order() {
+        for count in [1, 2, 3, 5, 8] {
+            let mut rows: Vec<f32> =
+                (0..count).flat_map(|i| part(i).to_vec1::<f32>().unwrap()).collect();
+            of_rows(&mut rows, 7);
+            let whole =
+                halves(0..count, &mut |i| Ok::<_, crate::Error>(part(i)), &mut |a, b| Ok((a + b)?));
+            assert_eq!(
+                rows[..7].iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+                bits(&whole.unwrap()),
+                "{count}"
+            );
+        }
+    }
+
+    #[test]
     fn the_order_matters_to_the_numbers_of_this_test() {
         let one_by_one = (1..8).fold(part(0), |sum, i| (sum + part(i)).unwrap());
         assert_ne!(bits(&one_by_one), summed(8, 1)[0]);
@@ -119,8 +144,8 @@ mod tests {
     fn double_precision_is_summed_and_integers_are_refused() {
         on_threads(2, |world| {
             let x = Tensor::full(world.rank() as f64 + 0.5, 3, &Device::Cpu).unwrap();
-            assert_eq!(sum(world, &x).unwrap().to_vec1::<f64>().unwrap(), [2.; 3]);
-            assert!(sum(world, &x.to_dtype(DType::U32).unwrap()).is_err());
+            assert_eq!(world.sum(&x).unwrap().to_vec1::<f64>().unwrap(), [2.; 3]);
+            assert!(world.sum(&x.to_dtype(DType::U32).unwrap()).is_err());
         });
     }
 }

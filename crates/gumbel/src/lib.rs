@@ -51,3 +51,8 @@ pub use schedule::Schedule;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The lessons for beginners, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/learn.md")]
+struct Learn;

@@ -1,7 +1,7 @@
 //! Steps whose batch is computed in parts, by one process or by several.
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
-use gumbel_distributed::{halves, sum};
+use gumbel_distributed::halves;
 use gumbel_metrics::Report;
 use serde::{Deserialize, Serialize};
 
@@ -119,7 +119,7 @@ impl Training<'_> {
         let report = averaged(&report, &all)?;
         let mut grads = GradStore::default();
         if loss.is_finite() {
-            let flat = (sum(&*world, &flat)? * (1. / parts as f64))?;
+            let flat = (world.sum(&flat)? * (1. / parts as f64))?;
             split(self.params, &flat, &all, &mut grads)?;
         }
         Ok(Computed { loss, learning_rate, report, grads })
