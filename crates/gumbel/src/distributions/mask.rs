@@ -96,12 +96,6 @@ impl Support {
         Tensor::from_vec(values, shape, like.device())?.to_dtype(like.dtype())
     }
 
-    /// Whether the masked coordinates of `y` are `-∞`, as those of every sample are.
-    pub(crate) fn holds(&self, y: &Tensor) -> Result<bool> {
-        let impossible = zero_masked(&y.ne(f64::NEG_INFINITY)?, &self.mask.eq(0u8)?)?;
-        Ok(impossible.flatten_all()?.max(0)?.to_scalar::<u8>()? == 0)
-    }
-
     /// Whether two laws mask the same categories.
     pub(crate) fn same(a: Option<&Self>, b: Option<&Self>) -> Result<bool> {
         match (a, b) {
