@@ -376,7 +376,8 @@ impl Sizes {
         format!(
             "{VERSION} {batch} {replicates} {learning_rate} {:?} {:?} {:?} {models:?} {methods:?} {measured:?}",
             self.learning_rates(),
-            AdaptiveConfig::default(),
+            // How many gradients are averaged is in the name of a row.
+            AdaptiveConfig { averaged: 10., ..AdaptiveConfig::default() },
             OptimizerConfig::default(),
         )
     }
