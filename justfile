@@ -112,7 +112,7 @@ check-metal:
 
 # Check licences, sources and banned crates (needs cargo-deny)
 deny:
-    cargo deny --config .cargo/deny.toml check bans licenses sources
+    cargo deny --locked --config .cargo/deny.toml check bans licenses sources
 
 # Run the unsafe code of the kernels under Miri (needs `rustup +nightly component add miri rust-src`)
 miri:
