@@ -91,12 +91,6 @@ pub trait Communicator: Debug {
     /// How many processes there are.
     fn size(&self) -> usize;
 
-    /// Row `i` of `blocks`, `[size, n]`, goes to rank `i`; row `i` of the result came from there.
-    fn all_to_all(&self, blocks: &Tensor) -> Result<Tensor>;
-
-    /// The `part`, `[n]`, of every rank: `[size, n]`.
-    fn all_gather(&self, part: &Tensor) -> Result<Tensor>;
-
     /// What every rank has to say, in their order.
     fn all_gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>>;
 
@@ -111,9 +105,7 @@ pub trait Communicator: Debug {
     ///
     /// # Errors
     /// If the tensor is of another type.
-    fn sum(&self, tensor: &Tensor) -> Result<Tensor> {
-        sum::of_tensors(self, tensor)
-    }
+    fn sum(&self, tensor: &Tensor) -> Result<Tensor>;
 
     /// Waits until every rank is here.
     fn barrier(&self) -> Result<()>;

@@ -65,23 +65,6 @@ impl Mpi {
     }
 }
 
-/// The numbers of a tensor through `exchange`, which is given as many places as `dims` has elements.
-macro_rules! exchanged {
-    ($tensor:expr, $dims:expr, $exchange:expr, $($dtype:ident $real:ty),*) => {{
-        let flat = $tensor.flatten_all()?;
-        let dims: &[usize] = &$dims;
-        match $tensor.dtype() {
-            $(DType::$dtype => {
-                let send = flat.to_vec1::<$real>()?;
-                let mut receive = vec![0 as $real; dims.iter().product()];
-                $exchange(&send[..], &mut receive[..]);
-                Ok(Tensor::from_vec(receive, dims, $tensor.device())?)
-            })*
-            dtype => Err(Error::Type(dtype)),
-        }
-    }};
-}
-
 impl Communicator for Mpi {
     fn rank(&self) -> usize {
         self.world.rank().unsigned_abs() as usize
@@ -89,16 +72,6 @@ impl Communicator for Mpi {
 
     fn size(&self) -> usize {
         self.world.size().unsigned_abs() as usize
-    }
-
-    fn all_to_all(&self, blocks: &Tensor) -> Result<Tensor> {
-        let dims = blocks.dims().to_vec();
-        exchanged!(blocks, dims, |send, receive| self.world.all_to_all_into(send, receive), F32 f32, F64 f64)
-    }
-
-    fn all_gather(&self, part: &Tensor) -> Result<Tensor> {
-        let dims = [self.size(), part.elem_count()];
-        exchanged!(part, dims, |send, receive| self.world.all_gather_into(send, receive), F32 f32, F64 f64)
     }
 
     fn sum(&self, tensor: &Tensor) -> Result<Tensor> {

@@ -11,6 +11,7 @@ use candle_core::cuda_backend::{CudaDType, CudaStorage};
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Device, Storage, Tensor};
 
+use crate::sum::{Exchange, of_tensors};
 use crate::{Communicator, Error, Launched, Result};
 
 /// Where processes without MPI find the first one; NCCL itself reads it.
@@ -130,6 +131,16 @@ impl Nccl {
     }
 }
 
+impl Exchange for Nccl {
+    fn all_to_all(&self, blocks: &Tensor) -> Result<Tensor> {
+        Ok(self.typed(blocks, false)?.reshape(blocks.shape())?)
+    }
+
+    fn all_gather(&self, part: &Tensor) -> Result<Tensor> {
+        self.typed(part, true)
+    }
+}
+
 impl Communicator for Nccl {
     fn rank(&self) -> usize {
         self.comm.rank()
@@ -139,12 +150,8 @@ impl Communicator for Nccl {
         self.comm.world_size()
     }
 
-    fn all_to_all(&self, blocks: &Tensor) -> Result<Tensor> {
-        Ok(self.typed(blocks, false)?.reshape(blocks.shape())?)
-    }
-
-    fn all_gather(&self, part: &Tensor) -> Result<Tensor> {
-        self.typed(part, true)
+    fn sum(&self, tensor: &Tensor) -> Result<Tensor> {
+        of_tensors(self, tensor)
     }
 
     fn all_gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {

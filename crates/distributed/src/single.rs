@@ -16,12 +16,8 @@ impl Communicator for Single {
         1
     }
 
-    fn all_to_all(&self, blocks: &Tensor) -> Result<Tensor> {
-        Ok(blocks.clone())
-    }
-
-    fn all_gather(&self, part: &Tensor) -> Result<Tensor> {
-        Ok(part.unsqueeze(0)?)
+    fn sum(&self, tensor: &Tensor) -> Result<Tensor> {
+        Ok(tensor.clone())
     }
 
     fn all_gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {

@@ -26,8 +26,17 @@ pub fn halves<T, E>(
     add(first, second)
 }
 
+/// What [`of_tensors`] asks of an engine.
+pub(crate) trait Exchange: Communicator {
+    /// Row `i` of `blocks`, `[size, n]`, goes to rank `i`; row `i` of the result came from there.
+    fn all_to_all(&self, blocks: &Tensor) -> Result<Tensor>;
+
+    /// The `part`, `[n]`, of every rank: `[size, n]`.
+    fn all_gather(&self, part: &Tensor) -> Result<Tensor>;
+}
+
 /// [`Communicator::sum`] by operations on tensors, wherever they are.
-pub(crate) fn of_tensors<C: Communicator + ?Sized>(world: &C, tensor: &Tensor) -> Result<Tensor> {
+pub(crate) fn of_tensors(world: &impl Exchange, tensor: &Tensor) -> Result<Tensor> {
     let size = world.size();
     if size == 1 {
         return Ok(tensor.clone());

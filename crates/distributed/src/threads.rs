@@ -3,6 +3,7 @@ use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 
+use crate::sum::{Exchange, of_tensors};
 use crate::{Communicator, Error, Result};
 
 /// What the ranks have in common.
@@ -51,15 +52,7 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     })
 }
 
-impl Communicator for Threads {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn size(&self) -> usize {
-        self.size
-    }
-
+impl Exchange for Threads {
     fn all_to_all(&self, blocks: &Tensor) -> Result<Tensor> {
         let all = self.all_gather_bytes(&bytes(blocks)?)?;
         let own = all.iter().flat_map(|blocks| {
@@ -78,6 +71,20 @@ impl Communicator for Threads {
             &[self.size, part.elem_count()],
             &Device::Cpu,
         )?)
+    }
+}
+
+impl Communicator for Threads {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn sum(&self, tensor: &Tensor) -> Result<Tensor> {
+        of_tensors(self, tensor)
     }
 
     fn all_gather_bytes(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {

@@ -114,7 +114,7 @@ impl Run {
         if let Some(folder) = &args.init {
             crate::export::check(folder)?;
         }
-        config::fingerprint(config_toml)?;
+        let fingerprint = config::fingerprint(config_toml)?;
         let environment = Environment::current(seed, args.threads());
         let directory = name::create_directory(&args.out.join(experiment), &args.name, seed)?;
         let lock = lock::acquire(&directory)?;
@@ -124,7 +124,9 @@ impl Run {
         }
         write_atomic(&directory.join(CONFIG), config_toml.as_bytes())?;
         let file = ENVIRONMENT.to_owned();
-        Self::open(directory, lock, config_toml, environment, file, args, false)
+        let run = Self::open(directory, lock, fingerprint, environment, file, args, false)?;
+        follow::lead(&run, config_toml)?;
+        Ok(run)
     }
 
     /// Goes on with the run in `directory`.
@@ -171,7 +173,8 @@ impl Run {
             ENVIRONMENT.to_owned()
         };
         let mut run =
-            Self::open(directory.to_path_buf(), lock, config_toml, environment, file, args, true)?;
+            Self::open(directory.to_path_buf(), lock, fingerprint, environment, file, args, true)?;
+        follow::lead(&run, config_toml)?;
         run.new_config = (stored != config_toml).then(|| config_toml.to_owned());
         Ok(run)
     }
@@ -180,7 +183,7 @@ impl Run {
     fn open(
         directory: PathBuf,
         lock: lock::Lock,
-        config_toml: &str,
+        fingerprint: String,
         environment: Environment,
         environment_file: String,
         args: &RunArgs,
@@ -194,7 +197,7 @@ impl Run {
         logging::attach(append(&log)?).map_err(Error::io("write", &log))?;
         let status = if resumed { Status::read(&directory.join(STATUS)) } else { Status::Running };
         let run = Self {
-            fingerprint: config::fingerprint(config_toml)?,
+            fingerprint,
             new_config: None,
             metrics: Some(Metrics::open(&directory.join(METRICS))?),
             events: Events::new(directory.join(TENSORBOARD)),
@@ -215,7 +218,6 @@ impl Run {
         }
         let what = if resumed { "resumed" } else { "run" };
         tracing::info!("{what}: {}", run.directory.display());
-        follow::lead(&run, config_toml)?;
         Ok(run)
     }
 

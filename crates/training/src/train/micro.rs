@@ -71,7 +71,7 @@ impl Training<'_> {
     /// Loss, report and mean gradient over the micro-batches of this step, the same on every rank.
     pub(super) fn compute(&self, step: &mut StepFn<'_>) -> Result<Computed> {
         if self.config.micro_batches == 1 {
-            return self.whole(step);
+            return self.part(0, step);
         }
         let world = self.run.world();
         let parts = self.config.micro_batches;
@@ -81,21 +81,12 @@ impl Training<'_> {
         let (mut told, mut first) = (Vec::new(), None);
         let of = &mut |part| {
             statistics.restore()?;
-            let micro = MicroBatch::new(self.config, self.done, part);
-            let Step { loss, learning_rate, report } =
-                self.config.precision.compute(|| step(micro))?;
-            let value = scalar(&loss)?;
-            let grads = if value.is_finite() {
-                gumbel_kernels::backward(&loss)?
-            } else {
-                // All ranks find out before it is used.
-                GradStore::default()
-            };
+            let Computed { loss, learning_rate, report, grads } = self.part(part, step)?;
             let (flat, with_gradient) = flatten(self.params, &grads)?;
             let numbers =
-                if self.reports() || !value.is_finite() { report.scalars()? } else { vec![] };
+                if self.reports() || !loss.is_finite() { report.scalars()? } else { vec![] };
             told.push(Told {
-                loss: value.to_bits(),
+                loss: loss.to_bits(),
                 report: numbers.iter().map(|(n, x)| ((*n).to_owned(), x.to_bits())).collect(),
                 statistics: statistics.now()?,
                 with_gradient,
@@ -125,9 +116,9 @@ impl Training<'_> {
         Ok(Computed { loss, learning_rate, report, grads })
     }
 
-    /// A step of one part, by a process alone.
-    fn whole(&self, step: &mut StepFn<'_>) -> Result<Computed> {
-        let micro = MicroBatch::new(self.config, self.done, 0);
+    /// Loss, report and gradient of one micro-batch. There is none of a loss that is not finite: that ends the run before it is used.
+    fn part(&self, part: usize, step: &mut StepFn<'_>) -> Result<Computed> {
+        let micro = MicroBatch::new(self.config, self.done, part);
         let Step { loss, learning_rate, report } = self.config.precision.compute(|| step(micro))?;
         let value = scalar(&loss)?;
         let grads =
