@@ -1,5 +1,8 @@
 //! A process that trains is killed, or asked to stop, at any moment.
 #[cfg(test)]
+mod support;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
@@ -12,19 +15,9 @@ mod tests {
     use clap::Parser;
     use gumbel_kernels::Key;
     use gumbel_metrics::Report;
-    use gumbel_training::{MicroBatch, Params, Result, Run, RunArgs, Step, TrainConfig, config};
+    use gumbel_training::{MicroBatch, Params, Result, Run, Step, config};
 
-    #[derive(serde::Serialize, serde::Deserialize)]
-    struct Config {
-        seed: u64,
-        train: TrainConfig,
-    }
-
-    #[derive(Parser)]
-    struct Args {
-        #[command(flatten)]
-        run: RunArgs,
-    }
+    use crate::support::{Args, Config};
 
     /// Command line of the child; the other side of every test here.
     const CHILD: &str = "GUMBEL_TEST_KILL_CHILD";

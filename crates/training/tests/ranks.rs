@@ -1,5 +1,8 @@
 //! Several processes train one model; here they are threads.
 #[cfg(test)]
+mod support;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
@@ -11,21 +14,9 @@ mod tests {
     use gumbel_distributed::{Communicator, Single, on_threads};
     use gumbel_kernels::Key;
     use gumbel_metrics::Report;
-    use gumbel_training::{
-        Error, Params, Result, Run, RunArgs, Step, Stop, TrainConfig, config, with_world,
-    };
+    use gumbel_training::{Error, Params, Result, Run, Step, Stop, config, with_world};
 
-    #[derive(serde::Serialize, serde::Deserialize)]
-    struct Config {
-        seed: u64,
-        train: TrainConfig,
-    }
-
-    #[derive(Parser)]
-    struct Args {
-        #[command(flatten)]
-        run: RunArgs,
-    }
+    use crate::support::{Args, Config};
 
     const DEFAULT: &str = "seed = 3\n[train]\nsteps = 12\nlog_every = 2\nevaluate_every = 5\n\
                            checkpoint_every = 4\nclip_norm = 0.5\nmicro_batches = 4\n";

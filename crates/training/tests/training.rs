@@ -1,5 +1,8 @@
 //! The loop as a whole: stopped anywhere and resumed, a run gives the bits of one never stopped.
 #[cfg(test)]
+mod support;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
@@ -9,22 +12,10 @@ mod tests {
     use clap::Parser;
     use gumbel_kernels::Key;
     use gumbel_metrics::Report;
-    use gumbel_training::{Error, Params, Result, Run, RunArgs, Step, Stop, TrainConfig};
+    use gumbel_training::{Error, Params, Result, Run, Step, Stop};
     use gumbel_training::{config, png};
-    use serde::{Deserialize, Serialize};
 
-    #[derive(Debug, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Config {
-        seed: u64,
-        train: TrainConfig,
-    }
-
-    #[derive(Parser)]
-    struct Args {
-        #[command(flatten)]
-        run: RunArgs,
-    }
+    use crate::support::{Args, Config};
 
     const STEPS: u64 = 13;
     const DEFAULT: &str = "seed = 3\n[train]\nsteps = 13\nlog_every = 2\nevaluate_every = 4\n\
