@@ -82,6 +82,10 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --locked -- -D warnings
 
+# Write down what each library offers, after a change that is meant; look at the difference
+api:
+    GUMBEL_API_WRITE=1 cargo test -p gumbel-conformance --locked --test api
+
 # Build the documentation; warnings are errors
 doc *ARGS:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked "$@"

@@ -1,6 +1,6 @@
 //! Structured output prediction: the lower half of an image from the upper one, through layers of discrete units.
 //!
-//! Jang, Gu, Poole (2017), section 4.1; Maddison, Mnih, Teh (2017), section 5.2: on any estimator of the library.
+//! Jang, Gu, Poole (2017), section 4.1; Maddison, Mnih, Teh (2017), section 5.3: on any estimator of the library.
 //! `configs/` has those of the papers, README.md says how to run them.
 mod config;
 mod pictures;

@@ -24,7 +24,7 @@ pub enum Binarisation {
     /// (Burda et al. 2015). Evaluation uses the draw of [`Binarisation::Fixed`].
     #[default]
     Dynamic,
-    /// 1 if `p > 127`, else 0 (Jang et al. 2016 among others).
+    /// 1 if `p > 127`, else 0.
     Threshold,
     /// `p / 255`: no binarisation, values in `[0, 1]`.
     Grey,

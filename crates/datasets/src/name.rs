@@ -19,7 +19,7 @@ pub enum DatasetName {
     FashionMnist,
     /// MNIST with the fixed binarisation of Larochelle and Murray (2011); no labels.
     BinarizedMnist,
-    /// Characters of 50 alphabets at 28x28, a reconstruction of the files of Burda et al. (2015).
+    /// Characters of 50 alphabets at 28x28, a reconstruction of the files of Burda et al. (2016).
     Omniglot,
     /// Images of a user's own, see [`load_own`](crate::load_own).
     Own,

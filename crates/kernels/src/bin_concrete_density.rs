@@ -18,7 +18,7 @@ const NAME: &str = "bin_concrete_log_density";
 /// `logits: [.., N]`, `v: [.., N]` → `[..]`, shapes broadcast (logits `[1, 1, N]` of a prior, samples `[S, B, N]` give
 /// `[S, B]`). Differentiable in both; finite wherever both are.
 ///
-/// Source: Maddison, Mnih, Teh (2017), eq. 26.
+/// Source: Maddison, Mnih, Teh (2017), appendix C.3, after eq. 26.
 ///
 /// # Errors
 /// If `temperature` is not positive and finite, or the shapes do not broadcast.

@@ -18,7 +18,7 @@ const NAME: &str = "exp_concrete_log_density";
 /// `logits: [.., N, K]`, `y: [.., N, K]` → `[..]`, shapes broadcast (logits `[1, 1, N, K]` of a prior, samples
 /// `[S, B, N, K]` give `[S, B]`). Of finite numbers only: no category is masked. Differentiable in both.
 ///
-/// Source: Maddison, Mnih, Teh (2017), eq. 24.
+/// Source: Maddison, Mnih, Teh (2017), appendix C.3.
 ///
 /// # Errors
 /// If `temperature` is not positive and finite, or the shapes have fewer than two axes or do not broadcast.

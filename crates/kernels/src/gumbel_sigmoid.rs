@@ -16,7 +16,7 @@ const NAME: &str = "gumbel_sigmoid";
 /// `logits: [S | 1, ..]` → `[S, ..]` with `S = samples`: a leading axis of 1 is shared by all samples. Differentiable;
 /// nothing but the result is stored.
 ///
-/// Source: Maddison, Mnih, Teh (2017), eq. 4. With [`Forward::Hard`] it is the straight-through estimator of
+/// Source: Maddison, Mnih, Teh (2017), eq. 16. With [`Forward::Hard`] it is the straight-through estimator of
 /// Jang et al. (2017), section 2.2, for bits: 1 where the soft bit is above ½, with the gradient of the soft one,
 /// which is biased.
 ///

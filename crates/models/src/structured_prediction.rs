@@ -50,7 +50,7 @@ impl StructuredPredictionConfig {
 /// samples is `E log (1/m) Σ_i p(lower|z^i)`. Parameters are named `layer_1.*`, …, `output.*`; sites are `("z", 0)` to
 /// `("z", L - 1)`.
 ///
-/// Source: Raiko et al. (2015); Jang, Gu, Poole (2017), section 4.1; Maddison, Mnih, Teh (2017), section 5.2.
+/// Source: Raiko et al. (2015); Jang, Gu, Poole (2017), section 4.1; Maddison, Mnih, Teh (2017), section 5.3.
 #[derive(Clone, Debug)]
 pub struct StructuredPrediction {
     latents: Latents,

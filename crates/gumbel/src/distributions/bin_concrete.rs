@@ -15,7 +15,7 @@ use super::{Temperature, closed_form};
 ///
 /// `logits: [S | 1, B, N]` (log-odds `log α`), temperature a number or a tensor that broadcasts to them.
 /// Samples come in the dtype of the logits; half precision is computed in `f32`, and everything else returned
-/// in it. Source: Maddison, Mnih, Teh (2017), appendix B and eq. 26–27.
+/// in it. Source: Maddison, Mnih, Teh (2017), appendix B and eq. 26.
 #[derive(Clone, Debug)]
 pub struct BinConcrete {
     logits: Tensor,

@@ -15,7 +15,7 @@ const MASKED: f64 = -1e30;
 /// the logits; exact at logits of any size. Averaged over the law of `one_hot`, the result has that of
 /// `logits + G`.
 ///
-/// Source: Maddison, Tarlow, Minka (2014); Paulus, Maddison, Krause (2021), eq. 7.
+/// Source: Maddison, Tarlow, Minka (2014); Paulus, Maddison, Krause (2021), section 3.
 pub fn conditional_gumbel(logits: &Tensor, one_hot: &Tensor, noise: &Tensor) -> Result<Tensor> {
     in_single([logits, one_hot, noise], |[logits, one_hot, noise]| {
         let (top, excess) = parts(logits, one_hot, noise)?;

@@ -13,7 +13,8 @@ use crate::distributions::Discrete;
 /// with `(z - p)(z - z̄)ᵀ` backward. **Biased**, because this baseline depends on the draw and the correction
 /// for that is left out; exact for bits if `f` is quadratic in each of them.
 ///
-/// Source: Gregor, Danihelka, Mnih, Blundell, Wierstra (2014); for categories, Jang et al. (2017), section 3.2.
+/// Source: Gregor, Danihelka, Mnih, Blundell, Wierstra (2014); Jang et al. (2017), section 3.2. Both
+/// treat bits; the form for categories is ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Darn {
     /// Number of samples `S`.

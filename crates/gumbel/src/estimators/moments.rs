@@ -37,7 +37,7 @@ impl SignalConfig {
 ///
 /// The moments are those of the signals *before* this step, so that centring leaves the gradient unbiased.
 /// Scaling divides by `max(1, σ)`, which is a choice of step size: what is estimated is the gradient over that
-/// number (Mnih and Gregor 2014, section 2.3.4). It is all of the gradient in the posteriors that is divided, that
+/// number (Mnih and Gregor 2014, section 2.3). It is all of the gradient in the posteriors that is divided, that
 /// of a divergence in closed form included: were only the signals, the divergence would outweigh them by `σ` and
 /// the posterior collapse to the prior.
 #[derive(Clone, Debug, Default)]

@@ -16,7 +16,7 @@ use super::{
 /// a factor where signals are scaled). The networks are trained by their squared error, which is part of
 /// the loss and has no gradient in the model.
 ///
-/// Source: Mnih and Gregor (2014), sections 2.3.1 to 2.3.4. There the baseline reads the input itself.
+/// Source: Mnih and Gregor (2014), section 2.3, without local signals. There the baseline reads the input itself.
 #[derive(Clone, Debug)]
 pub struct Nvil {
     samples: usize,

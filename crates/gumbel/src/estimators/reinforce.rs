@@ -11,7 +11,7 @@ use super::{Estimator, Independent, Objective, Program, RunningMoments, Surrogat
 /// the bound is a sum over the samples, and `b` the average of earlier steps. **Unbiased** (up to a factor
 /// where signals are scaled), and of high variance: it asks nothing of the model.
 ///
-/// Source: Williams (1992); Glynn (1990).
+/// Source: Williams (1992).
 #[derive(Clone, Debug)]
 pub struct Reinforce {
     /// Number of samples `S`.

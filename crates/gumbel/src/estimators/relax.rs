@@ -12,7 +12,7 @@ use super::{Estimator, Objective, Program, SiteDraw, Store, Surrogate};
 /// one hidden layer that starts at 0. **Unbiased** for every `η`, `τ` and `r`, which all descend the squared
 /// size of the gradient in the site's logits; see [`Rebar`](super::Rebar) for dependent sites and the cost.
 ///
-/// Source: Grathwohl, Choi, Wu, Roeder, Duvenaud (2018), eq. 8 and section 3.3.
+/// Source: Grathwohl, Choi, Wu, Roeder, Duvenaud (2018), section 3.
 #[derive(Clone, Debug)]
 pub struct Relax(RelaxedControl);
 

@@ -10,7 +10,7 @@ use crate::distributions::Discrete;
 /// `z + (q - stop_gradient(q))` with `z ~ q`: the gradient treats sampling as the identity on the vector
 /// of probabilities. **Biased**, except where the objective is linear in `z`.
 ///
-/// Source: Bengio, Léonard, Courville (2013); for categories, Jang et al. (2017), section 3.1.
+/// Source: Bengio, Léonard, Courville (2013); Jang et al. (2017), section 3.1. Both treat bits; the form for categories is ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StraightThrough {
     /// Number of samples `S`.

@@ -48,7 +48,7 @@ impl ContextConfig {
 ///
 /// A code need then say only what the neighbours do not.
 ///
-/// Source: Chen et al. (2017), Variational Lossy Autoencoder, section 2.2, a decoder that sees a small part of the
+/// Source: Chen et al. (2017), Variational Lossy Autoencoder, section 3.1, a decoder that sees a small part of the
 /// pixels; `f` is a multi-layer perceptron here.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
