@@ -86,9 +86,10 @@ lint:
 api:
     GUMBEL_API_WRITE=1 cargo test -p gumbel-conformance --locked --test api
 
-# Build the documentation; warnings are errors
+# Build the documentation, formulas set; warnings are errors
 doc *ARGS:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked "$@"
+    cargo run --locked -p gumbel-formulas -- "${CARGO_TARGET_DIR:-target}/doc"
 
 # Hold a device against the processor, operation by operation: `just device-check --device cuda:0`
 device-check *ARGS:

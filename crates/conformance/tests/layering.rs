@@ -12,6 +12,7 @@ const LAYERS: [&[&str]; 6] = [
     &[
         "gumbel-hub",
         "gumbel-distributed",
+        "gumbel-formulas",
         "gumbel-kernels",
         "gumbel-metrics",
         "gumbel-report",
