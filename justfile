@@ -43,7 +43,7 @@ sweep *ARGS:
     cargo build --release --locked --bin vae --bin predict --bin semi --bin lm --bin sweep
     cargo run --release --locked --bin sweep -- "$@"
 
-# Test what is put into repositories of a hub; 180 crates more
+# Test what is put into repositories of a hub; 148 crates more
 test-hub:
     cargo test -p gumbel-hub --features push --locked
 
