@@ -125,7 +125,7 @@ fn functions_and_distributions_refuse_a_temperature_that_is_none() -> Result<()>
         names_value("sinkhorn", bad, sinkhorn(&square, bad, 2));
         names_value("gumbel_sinkhorn", bad, gumbel_sinkhorn(&square, bad, 1., 2, 1, key));
         let order = PlackettLuce::new(&logits)?;
-        names_value("PlackettLuce", bad, order.relaxed_top_k(2, bad, false, 1, key));
+        names_value("PlackettLuce", bad, order.relaxed_top_k(2, bad, Forward::Soft, 1, key));
     }
     Ok(())
 }

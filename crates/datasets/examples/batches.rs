@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use gumbel_datasets::languages::{Language, Mixture};
-use gumbel_datasets::{Binarisation, ImageSet, Result, Split, strokes};
+use gumbel_datasets::{Binarisation, Error, ImageSet, Result, Split, strokes};
 use gumbel_kernels::Key;
 
 const BATCH: usize = 32;
@@ -52,15 +52,15 @@ fn main() -> Result<()> {
 
 #[test]
 fn a_batch_is_a_function_of_its_step() -> Result<()> {
-    let values = |set: &ImageSet, step| batch(set, step)?.0.to_vec2::<f32>().map_err(Into::into);
-    let (one, resumed): (_, Result<Vec<Vec<f32>>>) = (digits()?, values(&digits()?, 41));
-    let before: Vec<Vec<f32>> = values(&one, 40)?;
-    assert!(values(&one, 41)? == resumed? && values(&one, 41)? != before);
-    // The same rows in another epoch are drawn anew: 500 batches of 32 are 32 epochs.
+    let values = |set: &ImageSet, step| Ok::<_, Error>(batch(set, step)?.0.to_vec2::<f32>()?);
+    let (set, resumed) = (digits()?, digits()?);
+    let (before, here) = (values(&set, 40)?, values(&set, 41)?);
+    assert!(here == values(&resumed, 41)? && here != before);
+    // 500 batches of 32 are 32 epochs, and each has each of the 500 digits once.
     let key = Key::from_seed(1).named("data");
     let mut counts = [0; 500];
     for step in 0..500 {
-        one.batch_rows(step, BATCH, key)?.iter().for_each(|row| counts[*row as usize] += 1);
+        set.batch_rows(step, BATCH, key)?.iter().for_each(|row| counts[*row as usize] += 1);
     }
     assert_eq!(counts, [32; 500]);
     Ok(())

@@ -16,6 +16,7 @@ const FIXED_SEED: u64 = 0x6269_6e61_7269_7365;
 /// 0 or 1 under every regime, so that a set that was binary on disk passes through unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Binarisation {
     /// `Bernoulli(p / 255)` drawn once for the life of the data set, the same in every run
     /// (Salakhutdinov and Murray 2008).

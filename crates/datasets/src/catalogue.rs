@@ -7,6 +7,7 @@ use crate::{DatasetName, Split};
 
 /// A file of a data set, with its only accepted content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DataFile {
     /// The name of the file, inside the folder of the set.
     pub name: &'static str,
@@ -18,6 +19,7 @@ pub struct DataFile {
 
 /// Where the rows of a split are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Part {
     /// The file of images.
     pub images: DataFile,
@@ -33,6 +35,7 @@ pub struct Part {
 
 /// A parquet file on a model hub. Its bytes may change, what is in it may not.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct HubFile {
     /// Its path in the repository.
     pub path: &'static str,
@@ -46,6 +49,7 @@ pub struct HubFile {
 
 /// A set as a data set of a model hub.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct HubSet {
     /// `owner/name`.
     pub repository: &'static str,
@@ -67,6 +71,7 @@ impl HubSet {
 
 /// What is known about a data set that is read from files.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Entry {
     /// The name of the set and of its folder.
     pub name: DatasetName,

@@ -7,6 +7,7 @@ use crate::{DatasetName, Error, Result, Split, catalogue};
 
 /// Where images came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Origin {
     /// Drawn by this program: SYNTHETIC.
     Drawn,

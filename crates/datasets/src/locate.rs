@@ -19,6 +19,7 @@ pub struct Places {
 
 /// A directory that was looked into, and what was there.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Looked {
     /// The folder of the set.
     pub directory: PathBuf,

@@ -3,6 +3,7 @@ use crate::{Error, Result};
 
 /// What a launcher says of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Launched {
     /// The program that started it.
     pub launcher: &'static str,

@@ -9,6 +9,7 @@
 #![allow(clippy::print_stdout, reason = "an example reports to its reader")]
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use gumbel::Key;
+use gumbel::kernels::Forward;
 use gumbel::structured::{PlackettLuce, Subset};
 
 const CPU: &Device = &Device::Cpu;
@@ -61,7 +62,7 @@ fn simple(logits: &Tensor, key: Key) -> Result<Tensor> {
 }
 
 fn straight_through_top_k(logits: &Tensor, key: Key) -> Result<Tensor> {
-    PlackettLuce::new(logits)?.relaxed_top_k(SIZE, 0.5, true, SAMPLES, key)
+    PlackettLuce::new(logits)?.relaxed_top_k(SIZE, 0.5, Forward::Hard, SAMPLES, key)
 }
 
 fn main() -> Result<()> {

@@ -2,7 +2,13 @@
 use candle_core::{Result, Tensor};
 use gumbel_kernels::in_single;
 
-/// The vector of each group that `weights` selects, or the weighted mean of its vectors: `Σ_v weights_gv codebook_gv`.
+/// The vector of each group that `weights` selects, or the weighted mean of its vectors.
+///
+/// Of group `g`, with entries `v`:
+///
+/// ```math
+/// \sum_v \mathrm{weights}_{gv}\, \mathrm{codebook}_{gv}
+/// ```
 ///
 /// `weights: [.., G, V]` (one-hot or relaxed, as [`gumbel_softmax()`](crate::gumbel_softmax()) gives them along the
 /// last axis), `codebook: [G, V, D]` → `[.., G, D]`: `G` groups of `V` entries with `D` numbers each. One matrix

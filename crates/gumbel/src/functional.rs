@@ -8,10 +8,16 @@ use crate::distributions::{ExpConcrete, Temperature};
 
 /// A Gumbel-Softmax sample of `logits` along the axis `dim`, as PyTorch's function of that name.
 ///
-/// `softmax((logits + G) / tau)` with Gumbel noise `G`; same shape and dtype as `logits` (any float; half
-/// precision is computed in `f32`). With `hard` the value is the one-hot vector of the largest entry, and the
-/// gradient that of the soft sample (straight-through, biased). All noise comes from `key`: derive one per
-/// call (`key.fold_in(step)`). Impossible categories are masked by [`mask_logits`](crate::mask_logits).
+/// With independent Gumbel noise `G` and the temperature `tau`, entry `k` along the axis is:
+///
+/// ```math
+/// \frac{\exp\bigl((\mathrm{logits}_k + G_k) / \tau\bigr)}{\sum_j \exp\bigl((\mathrm{logits}_j + G_j) / \tau\bigr)}
+/// ```
+///
+/// Same shape and dtype as `logits` (any float; half precision is computed in `f32`). With `hard` the value is the
+/// one-hot vector of the largest entry, and the gradient that of the soft sample (straight-through, biased). All
+/// noise comes from `key`: derive one per call (`key.fold_in(step)`). Impossible categories are masked by
+/// [`mask_logits`](crate::mask_logits).
 ///
 /// `tau` is a number, or a tensor that broadcasts to the shape of `logits` without the axis `dim`, or with that
 /// axis kept as 1: for `logits: [n, K]`, both `[n]` and `[n, 1]` are one temperature for each row. Then it has a
@@ -84,6 +90,7 @@ fn temperature_of_rows(tau: &Tensor, logits: &Tensor, dim: usize) -> Result<Tens
 /// How [`sample_categorical`] turns logits into a vector of categories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum SampleMode {
     /// A relaxed sample, with noise: Gumbel-Softmax.
     Train,

@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// In a configuration it is a table with a `kind`, or a number for a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields, remote = "Self")]
+#[non_exhaustive]
 pub enum Schedule {
     /// `value` at every step.
     Constant {
@@ -57,7 +58,13 @@ pub enum Schedule {
         #[serde(default = "half")]
         ramp: f64,
     },
-    /// `max(floor, start · exp(-rate · t))` with `t` the step rounded down to a multiple of `every`.
+    /// From `start` by exponential decay, which stops at `floor`.
+    ///
+    /// With `t` the step, rounded down to a multiple of `every`, the value is:
+    ///
+    /// ```math
+    /// \max\bigl(\mathrm{floor},\ \mathrm{start} \cdot e^{-\mathrm{rate} \cdot t}\bigr)
+    /// ```
     Exponential {
         /// Value at step 0.
         start: f64,
@@ -106,9 +113,11 @@ impl Schedule {
         if low >= 0. && high <= most {
             return Ok(());
         }
-        Err(format!(
-            "{key} runs through [{low}, {high}]; use finite numbers from 0 on, for a share up to 1"
-        ))
+        let wanted = match most {
+            f64::MAX => "finite numbers from 0 on".to_owned(),
+            most => format!("numbers from 0 to {most}"),
+        };
+        Err(format!("{key} runs through [{low}, {high}]; use {wanted}"))
     }
 
     /// The value at `step`.
@@ -256,6 +265,22 @@ mod tests {
         assert!(Schedule::constant(f64::NAN).range().0.is_nan());
         let wrong = Schedule::Cyclical { start: 0., end: 2., steps: 7, cycles: 3, ramp: -0.5 };
         assert!(wrong.range().0.is_nan());
+    }
+
+    #[test]
+    fn what_is_negative_too_large_or_without_end_is_refused_with_what_is_allowed() {
+        let ramp = |end| Schedule::Linear { start: 1., end, steps: 10 };
+        let refused = |schedule: Schedule, most| schedule.check("rate", most).unwrap_err();
+        assert_eq!(ramp(2.).check("rate", f64::MAX), Ok(()));
+        for (end, range) in
+            [(f64::INFINITY, "[1, inf]"), (-1., "[-1, 1]"), (f64::NAN, "[NaN, NaN]")]
+        {
+            let expected = format!("rate runs through {range}; use finite numbers from 0 on");
+            assert_eq!(refused(ramp(end), f64::MAX), expected);
+        }
+        let growing = Schedule::Exponential { start: 1., floor: 0., rate: -1., every: 1 };
+        assert!(refused(growing, f64::MAX).contains("[0, inf]"));
+        assert_eq!(refused(ramp(2.), 1.), "rate runs through [1, 2]; use numbers from 0 to 1");
     }
 
     #[test]

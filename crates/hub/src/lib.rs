@@ -12,6 +12,7 @@ mod get;
 mod hub;
 #[cfg(any(test, feature = "mock"))]
 pub mod mock;
+#[doc(hidden)] // for `gumbel-datasets`; speaks ureq
 pub mod network;
 #[cfg(feature = "push")]
 mod push;
@@ -19,6 +20,8 @@ mod repository;
 
 pub use environment::offline;
 pub use hub::{Hub, Progress};
+#[cfg(feature = "push")]
+pub use push::Visibility;
 pub use repository::{Kind, Repository};
 
 /// Why there is no file.

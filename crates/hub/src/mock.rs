@@ -18,6 +18,7 @@ pub const COMMIT: &str = "0123456789012345678901234567890123456789";
 
 /// What is wrong with an answer.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Fault {
     /// A status and no file.
     Status(u16),

@@ -10,12 +10,26 @@ use crate::{Error, Hub, Repository, Result};
 /// Time that a push may take.
 const LONGEST: Duration = Duration::from_secs(6 * 3600);
 
+/// Who sees a repository that is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visibility {
+    /// Everybody.
+    Public,
+    /// Those whom the hub lets.
+    Private,
+}
+
 impl Hub {
     /// Makes a commit of the files of a folder, in a repository of a model that is created if it is not there.
     ///
     /// # Errors
     /// [`Error::Usage`] without a token, [`Error::Unavailable`] with what the hub says.
-    pub fn push(&self, folder: &Path, repository: &Repository, private: bool) -> Result<()> {
+    pub fn push(
+        &self,
+        repository: &Repository,
+        folder: &Path,
+        visibility: Visibility,
+    ) -> Result<()> {
         self.reachable()?;
         let Some(token) = &self.token else {
             return Err(Error::Usage("a push needs a token: set HF_TOKEN".into()));
@@ -31,7 +45,7 @@ impl Hub {
         let (folder, repository) = (folder.to_owned(), repository.clone());
         let (endpoint, token) = (self.endpoint.clone(), token.clone());
         std::thread::spawn(move || {
-            send.send(commit(&folder, &repository, private, endpoint, token))
+            send.send(commit(&folder, &repository, visibility, endpoint, token))
         });
         let said = |why: String| Error::Unavailable(format!("{}: {why}", self.host()));
         let hours = LONGEST.as_secs() / 3600;
@@ -49,7 +63,7 @@ impl Hub {
 fn commit(
     folder: &Path,
     repository: &Repository,
-    private: bool,
+    visibility: Visibility,
     endpoint: String,
     token: String,
 ) -> Result<(), String> {
@@ -60,7 +74,7 @@ fn commit(
         .create_repository()
         .repo_id(repository.name())
         .repo_type(hf_hub::RepoTypeModel)
-        .private(private)
+        .private(visibility == Visibility::Private)
         .exist_ok(true)
         .send()
         .map_err(refused)?;

@@ -5,6 +5,7 @@ use crate::{Error, Result};
 
 /// What a repository holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// A model.
     Model,

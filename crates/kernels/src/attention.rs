@@ -19,6 +19,7 @@ const QUERIES: usize = 64;
 
 /// Which places a place sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AttentionMask {
     /// All.
     Full,
@@ -39,7 +40,13 @@ impl AttentionMask {
     }
 }
 
-/// Self-attention `softmax(Q Kᵀ / √size) V` of several heads, each place over those that the mask lets it see.
+/// Self-attention of several heads, each place over those that the mask lets it see.
+///
+/// Of a head, where what the mask hides has the score `-∞`:
+///
+/// ```math
+/// \operatorname{softmax}\Bigl(\frac{Q K^\top}{\sqrt{\mathrm{size}}}\Bigr) V
+/// ```
 ///
 /// `qkv: [B, T, 3·D]` → `[B, T, D]`. A row holds the queries of all heads, then their keys, then their values; each
 /// of the three has `D = heads · size` numbers, those of a head side by side. Differentiable. The scores of a block

@@ -64,8 +64,15 @@ impl Drop for Outer {
     }
 }
 
-/// The gradients `Σ_i g_i ∂y_i/∂v` of all variables `v` that `y` depends on, where `g = gradient` has the shape of `y`:
-/// those of the loss `Σ y g`, without computing it.
+/// The gradients of all variables that `y` depends on, from the gradient of `y`.
+///
+/// Of a variable `v`, where `g = gradient` has the shape of `y`:
+///
+/// ```math
+/// \sum_i g_i \frac{\partial y_i}{\partial v}
+/// ```
+///
+/// They are those of the loss `Σ y g`, without computing it.
 ///
 /// # Errors
 /// If the shapes or the types of numbers differ, and those of `y.backward()`.

@@ -8,7 +8,13 @@ use crate::rows::{align_rows, cyclic, make_rows, numbers_of_both};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
-/// `Σ_d log Bernoulli(x_d; σ(l_d)) = Σ_d (x_d l_d - ln(1 + e^{l_d}))` over the last axis, in nats.
+/// Log-probability of bits `x` under independent Bernoulli variables, summed over the last axis, in nats.
+///
+/// With `l` for the logits:
+///
+/// ```math
+/// \sum_d \log \mathrm{Bernoulli}(x_d; \sigma(l_d)) = \sum_d \bigl( x_d l_d - \ln(1 + e^{l_d}) \bigr)
+/// ```
 ///
 /// `logits: [.., D]`, `x: [.., D]` → `[..]`, shapes broadcast (logits `[S, B, D]`, data `[B, D]` give
 /// `[S, B]`). `x` may lie anywhere in `[0, 1]` (grey levels); then it is the expected log-likelihood of a

@@ -11,8 +11,13 @@ use crate::{Key, Real, compute_dtype, in_single, noise};
 
 const NAME: &str = "bin_concrete";
 
-/// Samples `v = (logits + L) / temperature` with `L ~ Logistic(0, 1)` independent per entry: binary Concrete
-/// variables in logit coordinates, whose relaxed bit is `σ(v)`.
+/// Samples of binary Concrete variables in logit coordinates, whose relaxed bit is `σ(v)`.
+///
+/// With `L ~ Logistic(0, 1)` independent per entry, and `τ = temperature`:
+///
+/// ```math
+/// v = \frac{\mathrm{logits} + L}{\tau}
+/// ```
 ///
 /// `logits: [S | 1, ..]` → `[S, ..]` with `S = samples`: a leading axis of 1 is shared by all samples. Entry `i` of
 /// the result, in row-major order, uses element `i` of the stream `key`. Differentiable; the noise is not stored.
@@ -45,9 +50,14 @@ pub fn bin_concrete(logits: &Tensor, samples: usize, temperature: f64, key: Key)
 
 /// The sample `v: [S, .., N]` of [`bin_concrete`] and its log-density `[S, ..]` in nats, summed over the last axis.
 ///
-/// Along the path of a sample the density is a function of the noise alone, `ln τ + ln u + ln(1 - u)` per variable
-/// for the uniform number `u` that the noise is made of, and so has no gradient. Of logits in half precision both
-/// are in `f32`: a sample that is rounded has another density.
+/// Along the path of a sample the density is a function of the noise alone, and so has no gradient. With the uniform
+/// numbers `u` that the noise is made of, it is:
+///
+/// ```math
+/// \sum_n \bigl[ \ln \tau + \ln u_n + \ln(1 - u_n) \bigr]
+/// ```
+///
+/// Of logits in half precision both are in `f32`: a sample that is rounded has another density.
 ///
 /// # Errors
 /// Those of [`bin_concrete`]; logits of one axis.

@@ -12,8 +12,13 @@ use crate::{Real, in_single};
 
 const NAME: &str = "bin_concrete_log_density";
 
-/// `Σ_n ln τ + d_n - 2 ln(1 + e^{d_n})`, `d = logits - τ v`, over the last axis: the log-density in nats of binary
-/// Concrete variables in logit coordinates.
+/// Log-density of binary Concrete variables in logit coordinates, summed over the last axis, in nats.
+///
+/// With `d = logits - τ v` and `τ = temperature`:
+///
+/// ```math
+/// \sum_n \bigl[ \ln \tau + d_n - 2 \ln(1 + e^{d_n}) \bigr]
+/// ```
 ///
 /// `logits: [.., N]`, `v: [.., N]` → `[..]`, shapes broadcast (logits `[1, 1, N]` of a prior, samples `[S, B, N]` give
 /// `[S, B]`). Differentiable in both; finite wherever both are.

@@ -8,7 +8,13 @@ use crate::log_softmax::{categories, forward as log_softmax};
 
 const NAME: &str = "categorical_entropy";
 
-/// `H = -Σ_k q_k log q_k` over the last axis, in nats.
+/// Entropy of categorical variables over the last axis, in nats.
+///
+/// With `q = softmax(logits)`:
+///
+/// ```math
+/// H = -\sum_k q_k \log q_k
+/// ```
 ///
 /// `logits: [.., K]` (unnormalised) → `[..]`. Masked categories (`-∞`) contribute 0. Differentiable.
 ///

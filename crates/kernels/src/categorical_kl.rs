@@ -10,7 +10,13 @@ use crate::{Real, in_single};
 
 const NAME: &str = "categorical_kl";
 
-/// `KL(q ‖ p) = Σ_k q_k (log q_k - log p_k)` over the last axis, in nats.
+/// Divergence between categorical variables over the last axis, in nats.
+///
+/// With `q` and `p` the softmax of either logits:
+///
+/// ```math
+/// \mathrm{KL}(q \,\|\, p) = \sum_k q_k (\log q_k - \log p_k)
+/// ```
 ///
 /// `q_logits, p_logits: [.., K]` (unnormalised, leading shapes broadcast) → `[..]`. A category masked in
 /// `q` (`-∞`) contributes 0; one masked in `p` but not in `q` makes the divergence `+∞`. Differentiable in

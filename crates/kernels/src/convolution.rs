@@ -17,7 +17,13 @@ pub struct Window {
 }
 
 impl Window {
-    /// Positions along a side of `pixels`: `⌊(pixels + 2 padding - size) / stride⌋ + 1`.
+    /// Number of positions along a side of `pixels`.
+    ///
+    /// With the frame at both ends:
+    ///
+    /// ```math
+    /// \Bigl\lfloor \frac{\mathrm{pixels} + 2\, \mathrm{padding} - \mathrm{size}}{\mathrm{stride}} \Bigr\rfloor + 1
+    /// ```
     ///
     /// # Errors
     /// If the window is larger than the framed image, or its size or stride is 0.

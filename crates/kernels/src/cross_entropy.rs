@@ -8,7 +8,13 @@ use crate::rows::make_rows;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
-/// Negative log-likelihood of categories, in nats: `ln Σ_j exp x_j - x_target` for each row.
+/// Negative log-likelihood of categories, in nats.
+///
+/// For each row `x` of logits:
+///
+/// ```math
+/// \ln \sum_j e^{x_j} - x_{\mathrm{target}}
+/// ```
 ///
 /// `logits: [.., K]`, `targets: [..]` of `u32` → `[..]`. A `-∞` logit is a masked category; one that is the target
 /// costs `+∞`. Differentiable in the logits; the backward pass makes one tensor of their size, the forward pass none.

@@ -12,8 +12,13 @@ use crate::{Key, Real, compute_dtype, in_single, noise};
 
 const NAME: &str = "exp_concrete";
 
-/// Samples `y = log_softmax((logits + G) / temperature)` with `G ~ Gumbel(0, 1)` independent per entry: the logarithm
-/// of a Concrete variable.
+/// Samples of the logarithm of Concrete variables.
+///
+/// With `G ~ Gumbel(0, 1)` independent per entry, and `τ = temperature`:
+///
+/// ```math
+/// y = \log \operatorname{softmax}\Bigl(\frac{\mathrm{logits} + G}{\tau}\Bigr)
+/// ```
 ///
 /// `logits: [S | 1, .., K]` → `[S, .., K]` with `S = samples`: a leading axis of 1 is shared by all samples. Entry `i` of
 /// the result, in row-major order, uses element `i` of the stream `key`. A `-∞` logit masks a category, whose
@@ -48,10 +53,15 @@ pub fn exp_concrete(logits: &Tensor, samples: usize, temperature: f64, key: Key)
 
 /// The sample `y: [S, .., N, K]` of [`exp_concrete`] and its log-density `[S, ..]` in nats, summed over the variables.
 ///
-/// Along the path of a sample the density is a function of the noise alone,
-/// `ln Γ(K) + (K-1) ln τ - Σ_k G_k - K ln Σ_k exp(-G_k)` per variable, and so has no gradient. It is meant for logits
-/// without masks: the noise of a masked category counts. Of logits in half precision both are in `f32`: a sample that
-/// is rounded has another density.
+/// Along the path of a sample the density is a function of the noise alone, and so has no gradient. For each variable
+/// it is:
+///
+/// ```math
+/// \ln \Gamma(K) + (K - 1) \ln \tau - \sum_k G_k - K \ln \sum_k e^{-G_k}
+/// ```
+///
+/// It is meant for logits without masks: the noise of a masked category counts. Of logits in half precision both are in
+/// `f32`: a sample that is rounded has another density.
 ///
 /// # Errors
 /// Those of [`exp_concrete`]; logits of fewer than three axes.

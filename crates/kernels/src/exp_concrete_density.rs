@@ -12,8 +12,13 @@ use crate::{Real, in_single};
 
 const NAME: &str = "exp_concrete_log_density";
 
-/// `Σ_n ln Γ(K) + (K-1) ln τ + Σ_k t_k - K ln Σ_k exp t_k`, `t = logits - τ y`, over the last two axes: the log-density
-/// in nats of Concrete variables in log-coordinates.
+/// Log-density of Concrete variables in log-coordinates, summed over the last axis but one, in nats.
+///
+/// With `t = logits - τ y` and `τ = temperature`:
+///
+/// ```math
+/// \sum_n \Bigl[ \ln \Gamma(K) + (K - 1) \ln \tau + \sum_k t_{nk} - K \ln \sum_k e^{t_{nk}} \Bigr]
+/// ```
 ///
 /// `logits: [.., N, K]`, `y: [.., N, K]` → `[..]`, shapes broadcast (logits `[1, 1, N, K]` of a prior, samples
 /// `[S, B, N, K]` give `[S, B]`). Of finite numbers only: no category is masked. Differentiable in both.

@@ -17,7 +17,14 @@ const NAME: &str = "expert_log_probs";
 /// The least sum of products that has all its digits in `f32`.
 const LEAST: f64 = f32::MIN_POSITIVE as f64;
 
-/// `log p_k(target)` of `K` products of experts: `p_k(v) ∝ exp((x Wᵀ)_v + experts_kv)`.
+/// Log-probability of a symbol under each of `K` products of experts, `log p_k(target)`.
+///
+/// Of symbol `v` under expert `k`, the probability is:
+///
+/// ```math
+/// p_k(v) = \frac{\exp\bigl((x W^\top)_v + \mathrm{experts}_{kv}\bigr)}
+/// {\sum_u \exp\bigl((x W^\top)_u + \mathrm{experts}_{ku}\bigr)}
+/// ```
 ///
 /// `x: [.., D]`, `weight: [V, D]`, `experts: [K, V]`, `targets: [..]` of `u32` → `[.., K]`, in nats. Differentiable in
 /// all but the targets.

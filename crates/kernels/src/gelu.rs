@@ -15,11 +15,15 @@ const CUBIC: f64 = 0.044_715;
 /// Beyond this the unit is `x` or 0, in single and in double precision; its cube would overflow much later.
 const FLAT: f64 = 30.;
 
-/// The Gaussian error linear unit in its tanh approximation, `½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))`,
+/// The Gaussian error linear unit in its tanh approximation,
 /// elementwise: what PyTorch computes with `approximate="tanh"`, *not* its default. Differentiable.
 ///
-/// Computed as `x σ(√(8/π) (x + 0.044715 x³))`, which is the same and keeps its relative precision where `tanh`
-/// is close to -1.
+/// It is computed in the second form, which keeps its relative precision where `tanh` is close to -1:
+///
+/// ```math
+/// \frac{x}{2} \Bigl( 1 + \tanh\Bigl( \sqrt{2 / \pi}\, (x + 0.044715\, x^3) \Bigr) \Bigr)
+/// = x\, \sigma\Bigl( \sqrt{8 / \pi}\, (x + 0.044715\, x^3) \Bigr)
+/// ```
 ///
 /// Source: Hendrycks and Gimpel (2016), section 2.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {

@@ -10,8 +10,13 @@ use crate::{Forward, Key, Real, bin_concrete, in_single, noise};
 
 const NAME: &str = "gumbel_sigmoid";
 
-/// Samples `σ((logits + L) / temperature)` with `L ~ Logistic(0, 1)` independent per entry: the relaxed bit of
-/// [`bin_concrete()`] under the same key, or the bit that it rounds to.
+/// Samples of relaxed bits, those of [`bin_concrete()`] under the same key; or the bits that they round to.
+///
+/// With `L ~ Logistic(0, 1)` independent per entry, and `τ = temperature`:
+///
+/// ```math
+/// \sigma\Bigl(\frac{\mathrm{logits} + L}{\tau}\Bigr)
+/// ```
 ///
 /// `logits: [S | 1, ..]` → `[S, ..]` with `S = samples`: a leading axis of 1 is shared by all samples. Differentiable;
 /// nothing but the result is stored.

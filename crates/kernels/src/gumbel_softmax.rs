@@ -20,7 +20,14 @@ pub enum Forward {
     Hard,
 }
 
-/// Samples `softmax((logits + G) / temperature)` with `G ~ Gumbel(0, 1)` independent per entry.
+/// Samples of relaxed one-hot vectors, or the one-hot vectors that they round to.
+///
+/// With `G ~ Gumbel(0, 1)` independent per entry, and `τ = temperature`:
+///
+/// ```math
+/// \operatorname{softmax}\Bigl(\frac{\mathrm{logits} + G}{\tau}\Bigr)_k
+/// = \frac{\exp\bigl((\mathrm{logits}_k + G_k) / \tau\bigr)}{\sum_j \exp\bigl((\mathrm{logits}_j + G_j) / \tau\bigr)}
+/// ```
 ///
 /// `logits: [S | 1, .., K]` → `[S, .., K]` with `S = samples`: a leading axis of 1 is shared by all samples.
 /// Entry `i` of the result, in row-major order, uses element `i` of the stream `key`. The noise is made in

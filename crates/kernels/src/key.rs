@@ -25,7 +25,7 @@ const RUN: usize = 512;
 /// let noise = key.named("noise").fold_in(41); // for step 41
 /// assert_ne!(noise.word(0), key.named("noise").fold_in(42).word(0));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     key: [u32; 2],
     nonce: [u32; 2],

@@ -11,7 +11,13 @@ use crate::{Real, in_single};
 
 const NAME: &str = "layer_norm";
 
-/// Layer normalisation over the last axis: `(x - mean) / √(variance + ε) · scale + shift`.
+/// Layer normalisation over the last axis.
+///
+/// With the moments of a row, and `ε = epsilon`:
+///
+/// ```math
+/// y_i = \frac{x_i - \mathrm{mean}}{\sqrt{\mathrm{variance} + \varepsilon}} \cdot \mathrm{scale}_i + \mathrm{shift}_i
+/// ```
 ///
 /// `x: [.., D]`, `scale: [D]`, `shift: [D]` → `[.., D]`. Mean and variance are those of the `D` numbers of a row,
 /// the variance without Bessel's correction. Differentiable in all three; the backward pass takes the moments

@@ -10,6 +10,7 @@ use crate::{Real, in_single};
 
 /// The nonlinearity that ends a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Activation {
     /// None: the layer is affine.
     #[default]
@@ -20,7 +21,13 @@ pub enum Activation {
     Tanh,
 }
 
-/// `y = x Wᵀ + b`.
+/// The affine map of a layer.
+///
+/// With the weights `W` and the bias `b`, for each row `x`:
+///
+/// ```math
+/// y = x W^\top + b
+/// ```
 ///
 /// `x: [.., I]`, `weight: [O, I]`, `bias: [O]` → `[.., O]`. Differentiable in all three; no gradient of `x`
 /// is computed where `x` does not need one, which saves a third of the backward pass of a first layer.
@@ -28,7 +35,13 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     linear_with_activation(x, weight, bias, Activation::Identity)
 }
 
-/// `y = f(x Wᵀ + b)`: [`linear`] and a nonlinearity in one node of the graph, whose slope is taken from `y`.
+/// [`linear`] and a nonlinearity in one node of the graph, whose slope is taken from the result.
+///
+/// With the nonlinearity `f`:
+///
+/// ```math
+/// y = f(x W^\top + b)
+/// ```
 pub fn linear_with_activation(
     x: &Tensor,
     weight: &Tensor,

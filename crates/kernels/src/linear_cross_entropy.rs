@@ -19,8 +19,13 @@ const ROWS: (usize, usize) = (64, 1024);
 
 /// Mean negative log-likelihood of categories with the logits `x Wᵀ`, in nats.
 ///
-/// `x: [.., D]`, `weight: [V, D]`, `targets: [..]` of `u32` → a scalar: the mean over all rows of
-/// `ln Σ_j exp (x Wᵀ)_j - (x Wᵀ)_target`. Differentiable in `x` and `weight`.
+/// Over all rows `x_n`, of which there are `N`, with their targets `t_n`:
+///
+/// ```math
+/// \frac{1}{N} \sum_{n=1}^{N} \Bigl[ \ln \sum_j e^{(x_n W^\top)_j} - (x_n W^\top)_{t_n} \Bigr]
+/// ```
+///
+/// `x: [.., D]`, `weight: [V, D]`, `targets: [..]` of `u32` → a scalar. Differentiable in `x` and `weight`.
 ///
 /// The logits `[N, V]` are never there as a whole, but for some rows at a time: 2²² numbers, or 64 rows if those are
 /// more. Where a gradient is needed, it is computed with them in the forward pass, and kept until the backward pass

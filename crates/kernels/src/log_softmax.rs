@@ -7,7 +7,13 @@ use crate::rows::make_rows;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
-/// Normalised log-probabilities: `x_k - ln Σ_j exp x_j` over the last axis.
+/// Normalised log-probabilities over the last axis.
+///
+/// Of category `k`:
+///
+/// ```math
+/// \log \operatorname{softmax}(x)_k = x_k - \ln \sum_j e^{x_j}
+/// ```
 ///
 /// `x: [.., K]` → `[.., K]`. A `-∞` entry is a masked category: its log-probability is `-∞` and it takes
 /// no part in the sum. Differentiable.
@@ -32,7 +38,13 @@ pub fn log_softmax(x: &Tensor) -> Result<Tensor> {
     })
 }
 
-/// Probabilities `exp x_k / Σ_j exp x_j` over the last axis.
+/// Probabilities over the last axis.
+///
+/// Of category `k`:
+///
+/// ```math
+/// \operatorname{softmax}(x)_k = \frac{e^{x_k}}{\sum_j e^{x_j}}
+/// ```
 ///
 /// `x: [.., K]` → `[.., K]`. A `-∞` entry is a masked category of probability 0. Differentiable.
 ///

@@ -11,7 +11,13 @@ use crate::{Real, in_single};
 
 const NAME: &str = "log_sum_exp";
 
-/// `ln Σ_k exp x_k` over the axis `dim`, which is removed.
+/// The logarithm of a sum of exponentials over the axis `dim`, which is removed.
+///
+/// Of the numbers `x_k` along it:
+///
+/// ```math
+/// \ln \sum_k e^{x_k}
+/// ```
 ///
 /// Neither overflows nor underflows; `-∞` where all entries are `-∞` (with gradient 0). Differentiable.
 pub fn log_sum_exp(x: &Tensor, dim: impl Dim) -> Result<Tensor> {

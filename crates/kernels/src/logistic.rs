@@ -7,7 +7,13 @@ use crate::reduce::{LANES, fold};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
-/// `σ(x) = 1 / (1 + e^-x)`, elementwise. Differentiable.
+/// The logistic function, elementwise. Differentiable.
+///
+/// Of a number `x`:
+///
+/// ```math
+/// \sigma(x) = \frac{1}{1 + e^{-x}}
+/// ```
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     if !fusible([x]) {
         return sigmoid_reference(x);
@@ -15,7 +21,13 @@ pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     in_single([x], |[x]| elementwise!("sigmoid", x, sigmoids, sigmoid_slopes))
 }
 
-/// `ln(1 + e^x)`, elementwise: `-log σ(-x)`. Differentiable, with gradient `σ(x)`.
+/// A smooth `max(x, 0)`, elementwise. Differentiable, with gradient `σ(x)`.
+///
+/// Of a number `x`:
+///
+/// ```math
+/// \operatorname{softplus}(x) = \ln(1 + e^x) = -\ln \sigma(-x)
+/// ```
 pub fn softplus(x: &Tensor) -> Result<Tensor> {
     if !fusible([x]) {
         return softplus_reference(x);

@@ -8,16 +8,29 @@ use crate::{Real, in_single};
 
 /// A map from scores to probabilities of which many are exactly 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SparseMap {
-    /// The nearest point of the simplex: `max(x - τ, 0)`. Martins and Astudillo (2016).
+    /// The nearest point of the simplex. Martins and Astudillo (2016).
+    ///
+    /// With the threshold `t` of the row:
+    ///
+    /// ```math
+    /// p_k = \max(x_k - t, 0)
+    /// ```
     Sparsemax,
-    /// α-entmax at α = 1.5, between softmax and sparsemax: `max(x / 2 - τ, 0)²`. Peters, Niculae, Martins (2019).
+    /// α-entmax at α = 1.5, between softmax and sparsemax. Peters, Niculae, Martins (2019).
+    ///
+    /// With the threshold `t` of the row:
+    ///
+    /// ```math
+    /// p_k = \max(x_k / 2 - t, 0)^2
+    /// ```
     Entmax15,
 }
 
 /// Maps scores to sparse probabilities over the last axis: `x: [.., K]` → `[.., K]`.
 ///
-/// The threshold `τ` of each row makes its probabilities sum to 1; it is found exactly, by sorting. A `-∞` entry
+/// The threshold `t` of each row makes its probabilities sum to 1; it is found exactly, by sorting. A `-∞` entry
 /// is a masked category. Differentiable; the gradient of an entry that is 0 is 0.
 ///
 /// # Errors

@@ -40,6 +40,7 @@ pub struct Job {
 
 /// How far a job is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum State {
     /// Its run is in this directory and at its end.
     Done(PathBuf),

@@ -40,6 +40,7 @@ pub struct Sweep {
 
 /// A point of the grid under a seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Case {
     /// Values of the keys, in their order, as they are said.
     pub values: Vec<String>,

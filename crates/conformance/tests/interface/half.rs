@@ -111,8 +111,8 @@ fn samples_come_in_the_dtype_of_the_logits_and_are_the_rounded_ones() -> Result<
         ("learned", |l| gumbel_softmax(l, &Tensor::new(0.5f32, CPU)?, false, 1, KEY())),
         ("Gaussian", |l| InvertibleGaussian::new(l, &l.zeros_like()?, 0.5, 1.)?.rsample(5, KEY())),
         ("Sinkhorn", |l| gumbel_sinkhorn(&l.narrow(3, 0, 3)?, 0.5, 1., 5, 2, KEY())),
-        ("soft top 2", |l| PlackettLuce::new(l)?.relaxed_top_k(2, 0.5, false, 3, KEY())),
-        ("hard top 2", |l| PlackettLuce::new(l)?.relaxed_top_k(2, 0.5, true, 3, KEY())),
+        ("soft top 2", |l| PlackettLuce::new(l)?.relaxed_top_k(2, 0.5, Forward::Soft, 3, KEY())),
+        ("hard top 2", |l| PlackettLuce::new(l)?.relaxed_top_k(2, 0.5, Forward::Hard, 3, KEY())),
         ("mean", |l| sample_categorical(l, 0.5, SampleMode::Mean, 1, KEY())),
     ];
     for half in HALVES {

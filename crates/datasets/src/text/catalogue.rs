@@ -41,6 +41,7 @@ impl TextName {
 /// What the lines of a text are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Layout {
     /// Sentences of their own, that know nothing of each other.
     Sentences,
@@ -50,6 +51,7 @@ pub enum Layout {
 
 /// The part of a file that is a split.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cut {
     /// All of it.
     All,
@@ -80,6 +82,7 @@ impl Cut {
 
 /// What is known about a text.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct TextEntry {
     /// The name of the text and of its folder.
     pub name: TextName,

@@ -15,6 +15,7 @@ const MAX_SENTENCES: usize = 1 << 24;
 
 /// Sequences of one length.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SequenceBatch {
     /// `[B, T]` of `u32`: what each symbol follows; the first follows the boundary, or what a longer text has before it.
     pub inputs: Tensor,

@@ -13,6 +13,7 @@ const MAX_BYTES: u64 = 1 << 32;
 /// A text in files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum TextSource {
     /// One by name.
     Named(TextName),
@@ -103,6 +104,7 @@ pub fn load_text(
 
 /// What a text was before it was made symbols of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Original {
     /// Words between spaces, and ends of lines.
     pub words: usize,

@@ -8,8 +8,11 @@ use super::{BinConcrete, Temperature};
 
 /// `N` independent Bernoulli variables with values 0 and 1: the `K = 2` case in logistic form.
 ///
-/// `P(z_n = 1) = σ(logits_n)`, with `logits: [S | 1, B, N]`; the sample axis is 1 unless the logits were
-/// computed from another latent.
+/// With `logits: [S | 1, B, N]`, whose sample axis is 1 unless they were computed from another latent:
+///
+/// ```math
+/// P(z_n = 1) = \sigma(\mathrm{logits}_n) = \frac{1}{1 + e^{-\mathrm{logits}_n}}
+/// ```
 #[derive(Clone, Debug)]
 pub struct Bernoulli {
     logits: Tensor,

@@ -8,10 +8,18 @@ use gumbel_kernels::{
 use super::special::integrate;
 use super::{Temperature, closed_form};
 
-/// `BinConcrete(α, τ)` in logit coordinates: `v = (logits + L) / τ` with logistic noise `L`; the relaxed
-/// bit is `x = σ(v)`.
+/// `BinConcrete(α, τ)` in logit coordinates: a relaxed bit `x`, by its logit `v`.
 ///
-/// `log f(v) = ln τ + d - 2 ln(1 + e^d)`, `d = logits - τ v`. In these coordinates no sample saturates.
+/// With logistic noise `L`, and `d = logits - τ v`, the variable and its log-density are:
+///
+/// ```math
+/// \begin{aligned}
+/// v &= \frac{\mathrm{logits} + L}{\tau}, \qquad x = \sigma(v) \\
+/// \log f(v) &= \ln \tau + d - 2 \ln(1 + e^d)
+/// \end{aligned}
+/// ```
+///
+/// In these coordinates no sample saturates.
 ///
 /// `logits: [S | 1, B, N]` (log-odds `log α`), temperature a number or a tensor that broadcasts to them.
 /// Samples come in the dtype of the logits; half precision is computed in `f32`, and everything else returned
@@ -78,9 +86,15 @@ impl BinConcrete {
         self.temperature.divide(&noise.broadcast_add(&self.logits)?)
     }
 
-    /// A sample `v: [S, B, N]` and its log-density `[S, B]`, the latter from the noise alone:
-    /// `ln τ - L - 2 ln(1 + e^{-L})` per variable. Both in the dtype that is computed in: a sample rounded to
-    /// half precision would have another density.
+    /// A sample `v: [S, B, N]` and its log-density `[S, B]`, the latter from the noise alone.
+    ///
+    /// Summed over the variables, it is:
+    ///
+    /// ```math
+    /// \log f(v) = \sum_n \bigl[ \ln \tau - L_n - 2 \ln(1 + e^{-L_n}) \bigr]
+    /// ```
+    ///
+    /// Both are in the dtype that is computed in: a sample rounded to half precision would have another density.
     pub fn rsample_with_log_density(&self, samples: usize, key: Key) -> Result<(Tensor, Tensor)> {
         if let Temperature::Fixed(temperature) = self.temperature {
             return bin_concrete_with_log_density(&self.logits, samples, temperature, key);
@@ -117,7 +131,13 @@ impl BinConcrete {
         self.log_density_unit_from_logit(&self.logit(x)?)
     }
 
-    /// `P(X ≤ x) = σ(τ logit(x) - logits)` of `x: [S, B, N]` in `(0, 1)`, per variable.
+    /// Distribution function of the relaxed bit at `x: [S, B, N]` in `(0, 1)`, per variable.
+    ///
+    /// It is a logistic function of the logit of `x`:
+    ///
+    /// ```math
+    /// P(X \le x) = \sigma\Bigl(\tau \ln \frac{x}{1 - x} - \mathrm{logits}\Bigr)
+    /// ```
     pub fn cdf(&self, x: &Tensor) -> Result<Tensor> {
         sigmoid(&self.temperature.times(&self.logit(x)?)?.broadcast_sub(&self.logits)?)
     }
@@ -180,9 +200,15 @@ impl BinConcrete {
 
     /// `KL(self ‖ prior)` in nats, by quadrature, summed over the variables: `[S | 1, B]`.
     ///
-    /// The entropy of the logistic noise is 2, so that with `s = b - (τ_p / τ_q)(a + L)` it is
-    /// `ln τ_q - ln τ_p - 2 - E[s] + 2 E[ln(1 + e^s)]`. Temperatures may differ. Differentiable in both
-    /// logits.
+    /// The entropy of the logistic noise `L` is 2, so that for logits `a` of this law and `b` of the prior it is, per
+    /// variable:
+    ///
+    /// ```math
+    /// \mathrm{KL} = \ln \frac{\tau_q}{\tau_p} - 2 - \mathbb{E}[s] + 2\, \mathbb{E}\bigl[\ln(1 + e^s)\bigr],
+    /// \qquad s = b - \frac{\tau_p}{\tau_q} (a + L)
+    /// ```
+    ///
+    /// Temperatures may differ. Differentiable in both logits.
     ///
     /// # Errors
     /// If a temperature is a tensor.

@@ -13,9 +13,13 @@ const IMPOSSIBLE: f64 = -1e30;
 
 /// `N` independent categorical variables with `K` values each, as one-hot vectors.
 ///
-/// `log q(z) = Σ_n Σ_k z_nk log softmax(logits)_nk`, with `logits: [S | 1, B, N, K]`; the sample axis is 1
-/// unless the logits were computed from another latent. A logit of `-∞` masks a category
-/// ([`Categorical::masked`]).
+/// With `logits: [S | 1, B, N, K]`, whose sample axis is 1 unless they were computed from another latent:
+///
+/// ```math
+/// \log q(z) = \sum_n \sum_k z_{nk} \log \operatorname{softmax}(\mathrm{logits}_n)_k
+/// ```
+///
+/// A logit of `-∞` masks a category ([`Categorical::masked`]).
 #[derive(Clone, Debug)]
 pub struct Categorical {
     logits: Tensor,
@@ -123,7 +127,13 @@ impl Categorical {
         z.to_dtype(log_probs.dtype())?.broadcast_mul(&log_probs)?.sum((2, 3))
     }
 
-    /// `-Σ q log q` in nats, summed over the variables: `[S | 1, B]`.
+    /// Entropy in nats, summed over the variables: `[S | 1, B]`.
+    ///
+    /// With the probabilities `q` of each variable:
+    ///
+    /// ```math
+    /// H = -\sum_n \sum_k q_{nk} \log q_{nk}
+    /// ```
     pub fn entropy(&self) -> Result<Tensor> {
         categorical_entropy(&self.logits)?.sum(2)
     }

@@ -10,10 +10,17 @@ const MASKED: f64 = -1e30;
 
 /// `logits + G` given that `one_hot` marks its largest entry, from independent Gumbel `noise`.
 ///
-/// With `ln E = -noise`, `c = ln E_i - LSE(logits)` for the marked entry `i`, and `t = ln E - logits`:
-/// entry `i` is `-c`, every other is `-ln(e^t + e^c)`. All arguments broadcast to `[.., K]`. Differentiable in
-/// the logits; exact at logits of any size. Averaged over the law of `one_hot`, the result has that of
-/// `logits + G`.
+/// With `i` the marked entry, and `G` the noise:
+///
+/// ```math
+/// \tilde z_k = \begin{cases}
+/// G_i + \ln \sum_j e^{\mathrm{logits}_j} & k = i \\
+/// -\ln\bigl(e^{-\tilde z_i} + e^{-(\mathrm{logits}_k + G_k)}\bigr) & k \ne i
+/// \end{cases}
+/// ```
+///
+/// All arguments broadcast to `[.., K]`. Differentiable in the logits; exact at logits of any size. Averaged over the
+/// law of `one_hot`, the result has that of `logits + G`.
 ///
 /// Source: Maddison, Tarlow, Minka (2014); Paulus, Maddison, Krause (2021), section 3.
 pub fn conditional_gumbel(logits: &Tensor, one_hot: &Tensor, noise: &Tensor) -> Result<Tensor> {
@@ -46,9 +53,16 @@ fn parts(logits: &Tensor, one_hot: &Tensor, noise: &Tensor) -> Result<(Tensor, T
 
 /// `logits + L` given `bits`, which say where it is positive, from independent logistic `noise`.
 ///
-/// With `v = σ(noise)` uniform: `ln(1 + v e^l) - ln(1 - v)` for a bit of 1, and
-/// `ln v - ln(1 + (1 - v) e^{-l})` for a bit of 0. All arguments broadcast to one shape. Differentiable in the
-/// logits; exact in both tails.
+/// With `l` for the logits, and `u = σ(noise)`, which is uniform:
+///
+/// ```math
+/// \tilde z = \begin{cases}
+/// \ln(1 + u\, e^l) - \ln(1 - u) & \text{for a bit of } 1 \\
+/// \ln u - \ln\bigl(1 + (1 - u)\, e^{-l}\bigr) & \text{for a bit of } 0
+/// \end{cases}
+/// ```
+///
+/// All arguments broadcast to one shape. Differentiable in the logits; exact in both tails.
 ///
 /// Source: Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein (2017), appendix.
 pub fn conditional_logistic(logits: &Tensor, bits: &Tensor, noise: &Tensor) -> Result<Tensor> {

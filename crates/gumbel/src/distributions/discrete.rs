@@ -18,6 +18,7 @@ pub enum Discrete {
 
 /// The law of a relaxed latent variable.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Relaxed {
     /// Relaxed bits in logit coordinates.
     BinConcrete(BinConcrete),

@@ -12,9 +12,17 @@ use super::{Temperature, closed_form, mask_logits};
 
 /// `ExpConcrete(α, τ)`: the logarithm `y = log x` of a Concrete variable `x` on the simplex.
 ///
-/// With `α = exp(logits)` and Gumbel noise `G`, `y = log_softmax((logits + G) / τ)`. Its density with
-/// respect to Lebesgue measure in the coordinates `y_k - y_K` is
-/// `log κ(y) = ln Γ(K) + (K-1) ln τ + Σ_k t_k - K ln Σ_k exp t_k`, `t = logits - τ y`.
+/// With `α = exp(logits)` and Gumbel noise `G`:
+///
+/// ```math
+/// y = \log \operatorname{softmax}\Bigl(\frac{\mathrm{logits} + G}{\tau}\Bigr)
+/// ```
+///
+/// Its log-density with respect to Lebesgue measure in the coordinates `y_k - y_K` is, with `t = logits - τ y`:
+///
+/// ```math
+/// \log \kappa(y) = \ln \Gamma(K) + (K - 1) \ln \tau + \sum_k t_k - K \ln \sum_k e^{t_k}
+/// ```
 ///
 /// In log-coordinates the density is finite wherever the sample is, at any temperature and any logits; on
 /// the simplex itself a coordinate underflows and the density with it.
@@ -95,8 +103,13 @@ impl ExpConcrete {
     /// A sample `[S, B, N, K]` and its log-density `[S, B]`, the latter from the noise alone. Both in the dtype
     /// that is computed in: a sample rounded to half precision would have another density.
     ///
-    /// `log κ(y) = ln Γ(K) + (K-1) ln τ - Σ_k G_k - K ln Σ_k exp(-G_k)`: finite for every draw, and
-    /// independent of the logits, as the density along a reparameterised path is.
+    /// For each variable it is:
+    ///
+    /// ```math
+    /// \log \kappa(y) = \ln \Gamma(K) + (K - 1) \ln \tau - \sum_k G_k - K \ln \sum_k e^{-G_k}
+    /// ```
+    ///
+    /// It is finite for every draw, and independent of the logits, as the density along a reparameterised path is.
     pub fn rsample_with_log_density(&self, samples: usize, key: Key) -> Result<(Tensor, Tensor)> {
         if let Temperature::Fixed(temperature) = self.temperature
             && Support::of(&self.logits)?.is_none()
@@ -173,7 +186,13 @@ impl ExpConcrete {
         }
     }
 
-    /// Log-density on the simplex `[S, B]` of `x: [S, B, N, K]` given as `log x`: `log κ(log x) - Σ log x`.
+    /// Log-density on the simplex `[S, B]` of `x: [S, B, N, K]` given as `log x`.
+    ///
+    /// For each variable, with the density `κ` in log-coordinates:
+    ///
+    /// ```math
+    /// \log f(x) = \log \kappa(\log x) - \sum_k \log x_k
+    /// ```
     ///
     /// The density of the Concrete distribution (Maddison et al. 2017, definition 1), finite where `exp(log x)`
     /// underflows.
@@ -202,8 +221,13 @@ impl ExpConcrete {
 
     /// Differential entropy in nats, summed over the variables: `[S | 1, B]`.
     ///
-    /// `K γ + K ψ(K) - ln Γ(K) - (K-1) ln τ` per variable: independent of the logits. Differentiable in the
-    /// temperature.
+    /// For each variable, with Euler's constant `γ` and the digamma function `ψ`:
+    ///
+    /// ```math
+    /// H = K \gamma + K \psi(K) - \ln \Gamma(K) - (K - 1) \ln \tau
+    /// ```
+    ///
+    /// Independent of the logits. Differentiable in the temperature.
     pub fn entropy(&self) -> Result<Tensor> {
         let of_row = |k: usize| k as f64 * (EULER + digamma(k)) - ln_gamma(k);
         let constants = self.constants(Support::of(&self.logits)?.as_ref(), of_row, -1.)?;
@@ -213,10 +237,18 @@ impl ExpConcrete {
 
     /// `KL(self ‖ prior)` in nats between two Concrete variables of the same temperature: `[S | 1, B]`.
     ///
-    /// With `w = exp(b - a)` it is `Σ(a - b) - K ψ(K) + K E ln Σ_k w_k E_k` for exponential `E_k`, and
-    /// `E ln S = ∫₀^∞ (e^{-t} - Π_k (1 + w_k t)^{-1}) dt/t`: one smooth integral per variable, independent
-    /// of the temperature, never below the divergence of the categorical variables. Differentiable in both
-    /// logits.
+    /// For logits `a` of this law and `b` of the prior, `w = exp(b - a)`, and independent exponential `E_k`, it is, per
+    /// variable:
+    ///
+    /// ```math
+    /// \begin{aligned}
+    /// \mathrm{KL} &= \sum_k (a_k - b_k) - K \psi(K) + K\, \mathbb{E} \ln \sum_k w_k E_k \\
+    /// \mathbb{E} \ln \sum_k w_k E_k &= \int_0^\infty \Bigl( e^{-t} - \prod_k \frac{1}{1 + w_k t} \Bigr) \frac{dt}{t}
+    /// \end{aligned}
+    /// ```
+    ///
+    /// That is one smooth integral, independent of the temperature. The divergence is never below that of the
+    /// categorical variables. Differentiable in both logits.
     ///
     /// # Errors
     /// If the temperatures differ or are tensors, or the two do not mask the same categories.

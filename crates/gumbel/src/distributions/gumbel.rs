@@ -7,7 +7,13 @@ use super::special::EULER;
 
 /// `Gumbel(loc, scale)`: the law of the largest of many independent variables.
 ///
-/// `f(x) = exp(-(z + e^{-z})) / scale`, `z = (x - loc) / scale`. `loc` is the mode, not the mean.
+/// Its density is, with `z = (x - loc) / scale`:
+///
+/// ```math
+/// f(x) = \frac{\exp\bigl(-(z + e^{-z})\bigr)}{\mathrm{scale}}
+/// ```
+///
+/// `loc` is the mode, not the mean.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gumbel(LocationScale);
 

@@ -5,7 +5,14 @@ use gumbel_kernels::{Key, compute_dtype, log_softmax, one_hot_argmax};
 /// `½ ln 2π`.
 pub(crate) const HALF_LN_TAU: f64 = 0.918_938_533_204_672_7;
 
-/// `N` relaxed variables of `K` categories: `softmax([y / τ, ln δ])` of Gaussian `y` with `K - 1` coordinates.
+/// `N` relaxed variables of `K` categories, made of Gaussian `y` with `K - 1` coordinates.
+///
+/// Each is a softmax, whose last entry is a constant:
+///
+/// ```math
+/// x = \operatorname{softmax}\Bigl(\frac{y_1}{\tau}, \dots, \frac{y_{K-1}}{\tau}, \ln \delta\Bigr),
+/// \qquad y_k \sim \mathcal{N}(\mathrm{mean}_k, \mathrm{std}_k^2)
+/// ```
 ///
 /// The map (softmax++) is invertible, so that densities are known, and the divergence of two such laws with one
 /// temperature is that of the Gaussians, in closed form: what the Concrete distribution lacks. The last

@@ -6,7 +6,11 @@ use super::location_scale::LocationScale;
 
 /// `Logistic(loc, scale)`: the law of the difference of two Gumbel variables.
 ///
-/// `f(x) = e^{-z} / (scale (1 + e^{-z})²)`, `z = (x - loc) / scale`.
+/// Its density is, with `z = (x - loc) / scale`:
+///
+/// ```math
+/// f(x) = \frac{e^{-z}}{\mathrm{scale}\, (1 + e^{-z})^2}
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Logistic(LocationScale);
 

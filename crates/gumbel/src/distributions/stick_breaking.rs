@@ -9,8 +9,13 @@ use super::{Categorical, Discrete};
 /// Gaussian numbers whose signs have the law of a discrete variable.
 ///
 /// A one-hot vector is found by asking for each category in turn, given that it is none of the earlier ones: yes
-/// with probability `v_k = q_k / (q_k + .. + q_K)`. With `y_k ~ N(Φ⁻¹(v_k), 1)` the answer is `y_k > 0`, and the first
-/// positive one is a draw of `q`, exactly. Bits have one `y ~ N(Φ⁻¹(q), 1)` each.
+/// with probability `v_k`. The answer is `y_k > 0`, with `Φ` the distribution function of the standard normal law:
+///
+/// ```math
+/// y_k \sim \mathcal{N}\bigl(\Phi^{-1}(v_k), 1\bigr), \qquad v_k = \frac{q_k}{q_k + \dots + q_K}
+/// ```
+///
+/// The first positive one is a draw of `q`, exactly. Bits have one `y ~ N(Φ⁻¹(q), 1)` each.
 ///
 /// Source: the stick-breaking map of Potapczynski, Loaiza-Ganem, Cunningham (2020), section 4.2; the means that
 /// make its discrete law exact are derived here.

@@ -65,11 +65,24 @@ impl AdaptiveConfig {
 
 /// A temperature that descends the mean squared error of the gradient, which it estimates as training goes on.
 ///
-/// With `ĝ(τ)` the estimate of a biased estimator on the batch at hand, `ĝ'(τ)` another with noise of its own, and `u` an
-/// unbiased one (leave-one-out), the error that `m` averaged gradients leave is, up to a constant,
-/// `‖E ĝ‖² - 2 E ĝ·g + tr Cov ĝ / m`, and `(1 - 1/m) ĝ·ĝ' + (‖ĝ‖² + ‖ĝ'‖²) / 2m - (ĝ + ĝ')·u` estimates it without bias.
-/// Its slope in `ln τ` is a difference under common noise, and moves `ln τ` by a step of Adam. So nothing has to be known of the
-/// number of categories, of the batch size or of the phase of training.
+/// With `ĝ(τ)` the estimate of a biased estimator on the batch at hand, and `g` the exact gradient, the error that
+/// `m` averaged gradients leave is, up to a constant:
+///
+/// ```math
+/// \lVert \mathbb{E}\, \hat g \rVert^2 - 2\, \mathbb{E}\, \hat g \cdot g
+/// + \frac{1}{m} \operatorname{tr} \operatorname{Cov} \hat g
+/// ```
+///
+/// With `ĝ'(τ)` another estimate with noise of its own, and `u` an unbiased one (leave-one-out), it is estimated
+/// without bias by:
+///
+/// ```math
+/// \Bigl(1 - \frac{1}{m}\Bigr)\, \hat g \cdot \hat g' + \frac{\lVert \hat g \rVert^2 + \lVert \hat g' \rVert^2}{2 m}
+/// - (\hat g + \hat g') \cdot u
+/// ```
+///
+/// The slope of the error in `ln τ` is a difference under common noise, and moves `ln τ` by a step of Adam. So nothing
+/// has to be known of the number of categories, of the batch size or of the phase of training.
 ///
 /// One adjustment costs four estimates and the reference.
 #[derive(Clone, Debug)]

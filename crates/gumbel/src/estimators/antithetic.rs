@@ -5,6 +5,7 @@ use gumbel_kernels::Key;
 use super::class_coupling::{MOST_CATEGORIES, class_copies};
 use super::copula::bit_copies;
 use super::signal::{along_logits, bound_with_replaced, score};
+use super::site::latent;
 use super::{Draw, Measure, Objective, Program, Sampler, Site, SiteDraw, Surrogate, Trace};
 use crate::distributions::Discrete;
 
@@ -89,7 +90,7 @@ pub(crate) fn surrogate(
     let Signals { swapped, own } = signals(&worlds, objective)?;
 
     let mut gain = bound.clone();
-    let latent = sites.iter().filter(|site| !site.is_observed());
+    let latent = latent(&sites);
     for (site, coefficients) in latent.zip(&sampler.coefficients) {
         gain = gain.broadcast_add(&match coefficients {
             Some(coefficients) => coupled(site, coefficients, &swapped, bound.dim(0)?)?,

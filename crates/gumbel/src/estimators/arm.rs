@@ -7,8 +7,14 @@ use super::{Estimator, Objective, Program, Surrogate};
 
 /// ARM: the difference of the bound at two antithetic draws of the bits, times `u - 1/2`.
 ///
-/// With one uniform `u` for each bit, `b₁ = 1[u > σ(-l)]` and `b₂ = 1[u < σ(l)]`, the gradient in the logits is
-/// `(f(b₁) - f(b₂)) (u - 1/2)`: **unbiased**. Two runs of the model for each sample.
+/// With one uniform `u` for each bit, the gradient in its logit `l` is:
+///
+/// ```math
+/// \bigl(f(b_1) - f(b_2)\bigr) \Bigl(u - \frac{1}{2}\Bigr), \qquad
+/// b_1 = \mathbf{1}[u > \sigma(-l)], \quad b_2 = \mathbf{1}[u < \sigma(l)]
+/// ```
+///
+/// **Unbiased**. Two runs of the model for each sample.
 ///
 /// For bits whose logits are shared by the samples. Bits whose law depends on earlier latents, and one-hot
 /// vectors, are drawn independently and take the score function with the other draw as baseline, which is

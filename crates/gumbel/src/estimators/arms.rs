@@ -7,8 +7,14 @@ use super::{Estimator, Objective, Program, Surrogate};
 
 /// ARMS: leave-one-out among `n` bits that avoid each other, freed of the bias that their dependence brings.
 ///
-/// `Σ_i (f(b_i) - f̄) (b_i - p) / ((n - 1)(1 - ρ))`, with copies from a Dirichlet copula and `ρ < 0` their
-/// correlation: **unbiased**. Two copies make [`DisArm`](super::DisArm); independent ones would make
+/// With copies `b_i` from a Dirichlet copula, of which each is 1 with probability `p`, `ρ < 0` the correlation of two,
+/// and `f̄` the mean of `f` over them, the gradient in the logit of a bit is:
+///
+/// ```math
+/// \frac{1}{(n - 1)(1 - \rho)} \sum_{i=1}^{n} \bigl(f(b_i) - \bar f\bigr) (b_i - p)
+/// ```
+///
+/// **Unbiased**. Two copies make [`DisArm`](super::DisArm); independent ones would make
 /// [`LeaveOneOut`](super::LeaveOneOut). `n` runs of the model for each sample of the bound. For sites that are
 /// not bits with shared logits see [`Arm`](super::Arm).
 ///

@@ -9,9 +9,15 @@ use crate::distributions::Discrete;
 /// DARN: a score function whose signal is a first-order estimate of `f(z) - f(z̄)`, with `z̄` in the middle.
 ///
 /// The baseline of a variable is the expansion of `f` around the draw, taken at `z̄ = 1/2` for bits and `1/K` for
-/// one-hot vectors, so that its signal is `∂f/∂z · (z - z̄)` and needs no value of `f`: a discrete sample forward
-/// with `(z - p)(z - z̄)ᵀ` backward. **Biased**, because this baseline depends on the draw and the correction
-/// for that is left out; exact for bits if `f` is quadratic in each of them.
+/// one-hot vectors, so that its signal is `∂f/∂z · (z - z̄)` and needs no value of `f`. A discrete sample `z ~ q`
+/// forward; backward, with `p` the probabilities of `q`:
+///
+/// ```math
+/// (z - p) (z - \bar z)^\top
+/// ```
+///
+/// **Biased**, because this baseline depends on the draw and the correction for that is left out; exact for bits if `f`
+/// is quadratic in each of them.
 ///
 /// Source: Gregor, Danihelka, Mnih, Blundell, Wierstra (2014); Jang et al. (2017), section 3.2. Both
 /// treat bits; the form for categories is ours.

@@ -9,9 +9,14 @@ use crate::distributions::{Discrete, positive};
 /// Decoupled straight-through Gumbel-Softmax: one temperature for the sample, another for its gradient.
 ///
 /// Forward, the one-hot vector of the largest of `logits / τ_f + G`: the sample of a law that is sharper
-/// (`τ_f < 1`) or flatter than `q`. Backward, the Jacobian of `softmax((logits / τ_f + G) / τ_b)` in
-/// `logits / τ_f`, divided by `τ_f`. At `τ_f = 1` it is
-/// [`StraightThroughGumbelSoftmax`](super::StraightThroughGumbelSoftmax) at `τ_b`.
+/// (`τ_f < 1`) or flatter than `q`. Backward, the Jacobian of the relaxed sample of the same noise in the logits:
+///
+/// ```math
+/// \frac{1}{\tau_f \tau_b}\,
+/// J\Bigl(\operatorname{softmax}\Bigl(\frac{\mathrm{logits} / \tau_f + G}{\tau_b}\Bigr)\Bigr)
+/// ```
+///
+/// At `τ_f = 1` it is [`StraightThroughGumbelSoftmax`](super::StraightThroughGumbelSoftmax) at `τ_b`.
 ///
 /// **Biased**; and for `τ_f ≠ 1` the value is no draw of `q`: then neither `E[log p(x|z)]` nor the objective
 /// belongs to the discrete model, and a sampled divergence is refused. Evaluation samples from `q` itself.

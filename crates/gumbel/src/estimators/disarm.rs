@@ -7,9 +7,14 @@ use super::{Estimator, Objective, Program, Surrogate};
 
 /// DisARM (U2G): ARM with the uniform numbers integrated out, given the pair of draws.
 ///
-/// `½ (f(b₁) - f(b₂)) (b₁ - b₂) σ(|l|)` in the logits `l` of each bit: **unbiased**, and never of more variance
-/// than [`Arm`](super::Arm). Two runs of the model for each sample. For sites that are not bits with shared
-/// logits see there.
+/// The gradient in the logit `l` of each bit is:
+///
+/// ```math
+/// \frac{1}{2} \bigl(f(b_1) - f(b_2)\bigr) (b_1 - b_2)\, \sigma(|l|)
+/// ```
+///
+/// **Unbiased**, and never of more variance than [`Arm`](super::Arm). Two runs of the model for each sample. For sites
+/// that are not bits with shared logits see there.
 ///
 /// Source: Dong, Mnih, Tucker (2020), eq. 5; Yin, Ho, Yan, Qian, Zhou (2020), U2G.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,12 +7,19 @@ use super::leave_one_out::learning_signal;
 use super::leaves::Leaves;
 use super::others::{at_least_two, mean_of_others};
 use super::signal::{score, score_in_logits, sum_to};
+use super::site::{latent, of_site};
 use super::{Estimator, Independent, Objective, Program, Site, SiteDraw, Store, Surrogate, Trace};
 
 /// Double control variates: leave-one-out, made sharper twice by the gradient of the model in its latents.
 ///
-/// With `f = log w`, `μ` the expectation of each site's draw given the earlier ones, and `ḡ_s` the mean of
-/// `∇f(z_j)` over the *other* samples `j ≠ s`, the linear `c_s = α ḡ_s · (z_s - μ_s)` enters twice:
+/// With `f = log w`, `μ` the expectation of each site's draw given the earlier ones, and gradients at the *other*
+/// samples, a linear control variate is:
+///
+/// ```math
+/// c_s = \alpha\, \bar g_s \cdot (z_s - \mu_s), \qquad \bar g_s = \frac{1}{S - 1} \sum_{j \ne s} \nabla f(z_j)
+/// ```
+///
+/// It enters twice:
 /// - local: it is subtracted from the signal of its own sample, and its gradient `α ḡ_s · ∇μ_s` added back;
 /// - global: its mean over the other samples corrects the baseline.
 ///
@@ -34,7 +41,7 @@ impl DoubleControlVariates {
     /// If `store` refuses a parameter.
     pub fn new(samples: usize, sites: &[SiteDraw], store: &mut dyn Store) -> Result<Self> {
         let mut scales = Vec::new();
-        for site in sites.iter().filter(|site| !site.is_observed()) {
+        for site in latent(sites) {
             let logits = site.posterior.logits();
             let zero = Tensor::zeros((), logits.dtype(), logits.device())?;
             let scale = store.parameter(&format!("{}.scale", site.site.path()), &zero)?;
@@ -44,10 +51,7 @@ impl DoubleControlVariates {
     }
 
     fn scale(&self, site: &SiteDraw) -> Result<&Tensor> {
-        match self.scales.iter().find(|(name, _)| *name == site.site) {
-            Some((_, scale)) => Ok(scale),
-            None => site.site.unknown(),
-        }
+        of_site(&self.scales, |(name, _)| name, site).map(|(_, scale)| scale)
     }
 }
 
@@ -65,7 +69,7 @@ impl Estimator for DoubleControlVariates {
         let log_w = objective.log_weights(&log_px, &sites)?;
         let bound = objective.bound(&log_w)?;
         let slopes = leaves.gradients(&log_w)?;
-        let latent: Vec<_> = sites.iter().filter(|site| !site.is_observed()).collect();
+        let latent: Vec<_> = latent(&sites).collect();
 
         let mut signal = learning_signal(&log_w, &bound, objective)?;
         // The constant 1/S, whatever the objective: only a linear control has a mean of 0.

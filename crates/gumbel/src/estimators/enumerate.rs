@@ -9,11 +9,17 @@ use super::{
 use crate::distributions::Discrete;
 use crate::distributions::MOST_JOINT_VALUES as LIMIT;
 
-/// Exact marginalisation: `E_q[bound]` and its gradient as a sum over all joint values of all sites.
+/// Exact marginalisation: the expected bound and its gradient as a sum over all joint values of all sites.
 ///
 /// Sites may depend on each other. For `samples = S > 1` the sum runs over all `S`-tuples of joint values,
-/// so that the multi-sample bound is exact, too. No noise, no bias, no variance; cost `Π K^N` (to the
-/// power `S` for the objective, not for the model).
+/// so that the multi-sample bound is exact, too:
+///
+/// ```math
+/// \mathbb{E}_q[\mathrm{bound}] = \sum_{z_1, \dots, z_S} q(z_1) \cdots q(z_S)\,
+/// \mathrm{bound}\bigl(\log w(z_1), \dots, \log w(z_S)\bigr)
+/// ```
+///
+/// No noise, no bias, no variance; cost `Π K^N` (to the power `S` for the objective, not for the model).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Enumerate {
     /// Number of samples `S` of the bound whose expectation is taken.

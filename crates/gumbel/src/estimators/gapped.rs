@@ -10,8 +10,17 @@ use crate::distributions::{Discrete, positive};
 /// Gapped straight-through: Gumbel-Softmax without its noise, which a shift of the logits replaces.
 ///
 /// Draws `z ~ q`, raises the logit of the drawn class to the largest one, lowers the others to at most a `gap`
-/// below it, and hands out `z` with the Jacobian of `softmax(shifted logits / τ)`. The shift is deterministic
-/// given `z` and carries no gradient. Less variance than
+/// below it, and hands out `z` with the Jacobian of a softmax of the shifted logits `s`:
+///
+/// ```math
+/// \frac{1}{\tau}\, J\bigl(\operatorname{softmax}(s / \tau)\bigr), \qquad
+/// s_k = \begin{cases}
+/// \max_j \mathrm{logits}_j & z_k = 1 \\
+/// \min\bigl(\mathrm{logits}_k,\ \max_j \mathrm{logits}_j - \mathrm{gap}\bigr) & z_k = 0
+/// \end{cases}
+/// ```
+///
+/// The shift is deterministic given `z` and carries no gradient. Less variance than
 /// [`StraightThroughGumbelSoftmax`](super::StraightThroughGumbelSoftmax); **biased**.
 ///
 /// Source: Fan, Chi, Rudnicky, Ramadge (2022), section 4.
@@ -31,7 +40,13 @@ pub struct GappedStraightThrough {
 pub enum Gap {
     /// The same for every class, in nats.
     Constant(f64),
-    /// `-ln(1 - p) / p` for a class of probability `p`.
+    /// The wider, the more probable the drawn class.
+    ///
+    /// For a class of probability `p` it is, in nats:
+    ///
+    /// ```math
+    /// -\frac{\ln(1 - p)}{p}
+    /// ```
     Probability(ByProbability),
 }
 

@@ -9,8 +9,15 @@ use crate::distributions::{Discrete, conditional_gumbel, conditional_logistic, p
 
 /// Gumbel–Rao: straight-through Gumbel-Softmax averaged over the noise that leads to the same sample.
 ///
-/// A discrete sample `z ~ q` forward; backward the mean of `J(softmax((logits + G_k) / τ)) / τ` over `draws`
-/// vectors of Gumbel noise *given* that `z` is the largest. The same mean as
+/// A discrete sample `z ~ q` forward; backward the mean over `draws` vectors of Gumbel noise, *given* that `z` is the
+/// largest:
+///
+/// ```math
+/// \frac{1}{\mathrm{draws}} \sum_{k=1}^{\mathrm{draws}}
+/// \frac{1}{\tau}\, J\Bigl(\operatorname{softmax}\Bigl(\frac{\mathrm{logits} + G_k}{\tau}\Bigr)\Bigr)
+/// ```
+///
+/// The same mean as
 /// [`StraightThroughGumbelSoftmax`](super::StraightThroughGumbelSoftmax), so as **biased**, and never more
 /// variance; one draw is that estimator. The model runs once, whatever `draws` is, and memory does not grow
 /// with it.

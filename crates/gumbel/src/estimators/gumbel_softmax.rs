@@ -5,10 +5,18 @@ use gumbel_kernels::{Forward, Key, gumbel_sigmoid, gumbel_softmax, sigmoid};
 use super::{Draw, Measure, Pathwise, Sampler, Site};
 use crate::distributions::{Discrete, Temperature};
 
-/// Gumbel-Softmax (Concrete): replaces each draw by `softmax((logits + G) / τ)` and differentiates it.
+/// Gumbel-Softmax (Concrete): replaces each draw by a relaxed one, and differentiates it.
 ///
-/// Bits are replaced by `σ((logits + L) / τ)` with logistic noise. The gradient is exact for the relaxed
-/// model, and so **biased** for the discrete one; the bias shrinks and the variance grows as `τ → 0`.
+/// With Gumbel noise `G` and logistic noise `L`, in the place of a one-hot vector and of a bit stand:
+///
+/// ```math
+/// \operatorname{softmax}\Bigl(\frac{\mathrm{logits} + G}{\tau}\Bigr)
+/// \qquad \text{and} \qquad
+/// \sigma\Bigl(\frac{\mathrm{logits} + L}{\tau}\Bigr)
+/// ```
+///
+/// The gradient is exact for the relaxed model, and so **biased** for the discrete one; the bias shrinks and the
+/// variance grows as `τ → 0`.
 ///
 /// With [`Divergence::Sampled`](super::Divergence::Sampled) the objective uses the densities of the relaxed
 /// posterior at `temperature` and of the relaxed prior at `prior_temperature`, and is a bound of the

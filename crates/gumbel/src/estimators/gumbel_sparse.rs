@@ -5,7 +5,13 @@ use gumbel_kernels::{Key, SparseMap, sparse_map};
 use super::{Draw, Measure, Pathwise, Sampler, Site};
 use crate::distributions::{Discrete, positive};
 
-/// Gumbel-sparsemax and Gumbel-entmax: `map((logits + G) / τ)` with a sparse map onto the simplex.
+/// Gumbel-sparsemax and Gumbel-entmax: Gumbel noise, and a sparse map onto the simplex.
+///
+/// In the place of each draw stands:
+///
+/// ```math
+/// \operatorname{map}\Bigl(\frac{\mathrm{logits} + G}{\tau}\Bigr)
+/// ```
 ///
 /// Unlike a softmax the relaxed value has exact zeros, and is a corner of the simplex with positive probability:
 /// the model sees mixtures of few categories. **Biased**, as [`GumbelSoftmax`](super::GumbelSoftmax); and its law

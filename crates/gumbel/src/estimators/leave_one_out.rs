@@ -8,10 +8,16 @@ use super::{Estimator, Independent, Objective, Program, Surrogate, Trace};
 
 /// The score-function estimator in which every sample's baseline is made of the other samples.
 ///
-/// The learning signal of sample `j` is `bound(log w) - bound(log w with log w_j replaced by the mean of
-/// the others)`, which does not depend on sample `j` in its second part and so leaves the gradient
-/// **unbiased**. With the ELBO this is RLOO, `(log w_j - mean of the others)`; with the multi-sample bound
-/// it is VIMCO with the geometric mean: one rule, two bounds.
+/// The learning signal of sample `j` is the bound, less what it is with `log w_j` replaced by the mean of the others:
+///
+/// ```math
+/// \mathrm{bound}(\log w_1, \dots, \log w_S)
+/// - \mathrm{bound}\Bigl(\dots, \log w_{j-1},\, \frac{1}{S - 1} \sum_{i \ne j} \log w_i,\, \log w_{j+1}, \dots\Bigr)
+/// ```
+///
+/// The second part does not depend on sample `j`, which leaves the gradient **unbiased**. With the ELBO this is RLOO,
+/// `(log w_j - mean of the others) / S`; with the multi-sample bound it is VIMCO with the geometric mean: one rule, two
+/// bounds.
 ///
 /// Source: Kool, van Hoof, Welling (2019), "Buy 4 REINFORCE samples, get a baseline for free"; Mnih and
 /// Rezende (2016), "Variational inference for Monte Carlo objectives", eq. 10.

@@ -1,14 +1,28 @@
-//! Estimators of `∇ E_{q(z)}[bound(log w(z))]` for discrete `z`.
+//! Estimators of the gradient of an expected bound, for discrete latents.
+//!
+//! What all of them estimate, for discrete `z`, is:
+//!
+//! ```math
+//! \nabla\, \mathbb{E}_{q(z)}\bigl[\mathrm{bound}(\log w(z))\bigr]
+//! ```
 //!
 //! A model is a *program*: it asks a [`Trace`] for its latents by name and returns `log p(x | z): [S, B]`.
 //! An [`Estimator`] decides how each draw is made and how the gradient flows back, runs the program as
 //! often as it needs, and returns a [`Surrogate`] whose gradient is the estimate. An [`Objective`] turns
 //! log-weights into a bound and knows neither of the two. So they compose with no glue, and one contract
 //! covers every estimator.
+//!
+//! In what is said of them `f` is the bound, or the sample's term of it, and `J` the Jacobian of a softmax by its value
+//! `p` (of bits `p (1 - p)`):
+//!
+//! ```math
+//! J(p) = \operatorname{diag}(p) - p\, p^\top
+//! ```
 mod adaptive_temperature;
 mod antithetic;
 mod arm;
 mod arms;
+mod bound_of;
 mod carms;
 mod class_coupling;
 mod copula;
@@ -48,6 +62,7 @@ mod store;
 mod straight_through;
 mod straight_through_gumbel_softmax;
 mod sum_and_sample;
+mod surrogate;
 mod trace;
 mod zgr;
 
@@ -55,6 +70,7 @@ pub(crate) use adaptive_temperature::dot;
 pub use adaptive_temperature::{AdaptiveConfig, AdaptiveTemperature};
 pub use arm::Arm;
 pub use arms::Arms;
+pub use bound_of::BoundOf;
 pub use carms::Carms;
 pub use darn::Darn;
 pub use decoupled::DecoupledStraightThroughGumbelSoftmax;
@@ -86,10 +102,11 @@ pub use store::{Store, Variables};
 pub use straight_through::StraightThrough;
 pub use straight_through_gumbel_softmax::StraightThroughGumbelSoftmax;
 pub use sum_and_sample::SumAndSample;
+pub use surrogate::Surrogate;
 pub use trace::{Independent, Sampler, Trace};
 pub use zgr::Zgr;
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Result, Tensor};
 use gumbel_kernels::Key;
 
 /// A model together with one batch: latents in, `log p(x | z): [S, B]` in nats out.
@@ -115,9 +132,12 @@ pub trait Objective: std::fmt::Debug {
 
 /// An estimator of the gradient of an expected bound.
 ///
-/// Contract, tested for every implementation against exact enumeration: the gradient of
-/// [`Surrogate::loss`] in any parameter estimates `∇ -mean_b E[bound_b]`, exactly in expectation if
-/// [`Estimator::is_unbiased`] says so.
+/// Contract, tested for every implementation against exact enumeration: the gradient of [`Surrogate::loss`] in any
+/// parameter estimates, exactly in expectation if [`Estimator::is_unbiased`] says so:
+///
+/// ```math
+/// \nabla \Bigl( -\frac{1}{B} \sum_{b=1}^{B} \mathbb{E}\bigl[\mathrm{bound}_b\bigr] \Bigr)
+/// ```
 pub trait Estimator: std::fmt::Debug {
     /// Runs `program` and builds the surrogate; all its noise comes from `key`.
     fn surrogate(
@@ -132,75 +152,4 @@ pub trait Estimator: std::fmt::Debug {
 
     /// BibTeX of the papers to cite for this estimator; empty where there is none.
     fn bibtex(&self) -> &'static str;
-}
-
-/// What the value of an objective is a lower bound of, in expectation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BoundOf {
-    /// `log p(x)` of the model with discrete latents.
-    DiscreteModel,
-    /// `log p(x)` of the model with relaxed latents, which is another model.
-    RelaxedModel,
-    /// Nothing: it can be larger than any likelihood.
-    Nothing,
-}
-
-impl std::fmt::Display for BoundOf {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::DiscreteModel => "the discrete model",
-            Self::RelaxedModel => "the relaxed model",
-            Self::Nothing => "nothing",
-        })
-    }
-}
-
-/// A loss to differentiate, and the values to report.
-#[derive(Debug)]
-pub struct Surrogate {
-    /// Scalar to differentiate. Its *value* has no meaning for score-function estimators.
-    pub loss: Tensor,
-    /// The objective for each example as it was drawn, `[B]` in nats, detached. Under a relaxed draw it is
-    /// not a bound of the discrete model.
-    pub bound: Tensor,
-    /// `log p(x | z)`, `[S, B]` in nats, detached.
-    pub log_px: Tensor,
-    /// The sites of the (main) run.
-    pub sites: Vec<SiteDraw>,
-    /// Running statistics of the estimator, and what they become after this step.
-    statistics: Vec<(Var, Tensor)>,
-}
-
-impl Surrogate {
-    /// The surrogate whose loss is minus the mean of `gain: [B]` over the batch, with the values of `bound:
-    /// [B]` and `log_px: [S, B]` to report.
-    pub fn new(
-        gain: &Tensor,
-        bound: &Tensor,
-        log_px: &Tensor,
-        sites: Vec<SiteDraw>,
-    ) -> Result<Self> {
-        let loss = gain.mean_all()?.neg()?;
-        let (bound, log_px) = (bound.detach(), log_px.detach());
-        Ok(Self { loss, bound, log_px, sites, statistics: vec![] })
-    }
-
-    /// The same with running statistics that become new values after this step.
-    #[must_use]
-    pub(crate) fn with_statistics(self, statistics: Vec<(Var, Tensor)>) -> Self {
-        Self { statistics, ..self }
-    }
-
-    /// The same with a term of the loss that moves the learned parts of the estimator, and nothing else.
-    pub(crate) fn with_auxiliary(self, auxiliary: &Tensor) -> Result<Self> {
-        Ok(Self { loss: (&self.loss + auxiliary)?, ..self })
-    }
-
-    /// Moves the running statistics of the estimator, such as the average that is its baseline, by one step.
-    ///
-    /// For a training loop to call once a step; an estimator that has none does nothing. Estimates that no
-    /// step is made with, such as those that measure the variance, leave them as they were.
-    pub fn update_statistics(&self) -> Result<()> {
-        self.statistics.iter().try_for_each(|(var, value)| var.set(value))
-    }
 }

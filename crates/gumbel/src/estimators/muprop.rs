@@ -4,6 +4,7 @@ use gumbel_kernels::Key;
 
 use super::leaves::Leaves;
 use super::signal::score;
+use super::site::latent;
 use super::{
     Draw, Estimator, Independent, Measure, Objective, Program, RunningMoments, Sampler, Site,
     Surrogate, Trace,
@@ -13,11 +14,16 @@ use crate::distributions::Discrete;
 /// MuProp: subtracts from the signal the first-order expansion of `f` around the mean-field values, and adds
 /// its gradient back, which is known.
 ///
-/// With `z̄` the values of a run in which every latent is replaced by its probabilities, and
-/// `c_i = ∂f(z̄)/∂z̄_i` (the total derivative, later layers included), site `i` has the signal
-/// `f(z) - f(z̄) - Σ_{j ≤ i} c_j · (z_j - z̄_j)` and the correction `c_i · ∇ E[z_i | earlier latents]`.
-/// **Unbiased**, because the coefficients do not depend on the draw (up to a factor where signals are
-/// scaled). One more run of the model, forward and backward, for all samples together.
+/// With `z̄` the values of a run in which every latent is replaced by its probabilities, and `c_i` the total derivative
+/// there, later layers included, the signal of site `i` is:
+///
+/// ```math
+/// f(z) - f(\bar z) - \sum_{j \le i} c_j \cdot (z_j - \bar z_j), \qquad c_i = \frac{d f(\bar z)}{d \bar z_i}
+/// ```
+///
+/// Its correction is `c_i · ∇ E[z_i | earlier latents]`. **Unbiased**, because the coefficients do not depend on the
+/// draw (up to a factor where signals are scaled). One more run of the model, forward and backward, for all samples
+/// together.
 ///
 /// Source: Gu, Levine, Sutskever, Mnih (2016), eq. 10 and section 3.2.
 #[derive(Clone, Debug)]
@@ -52,7 +58,7 @@ fn expand(program: &Program<'_>, objective: &dyn Objective, key: Key) -> Result<
     let (log_px, sites) = Trace::run(program, &mut leaves, key)?;
     let value = objective.log_weights(&log_px, &sites)?;
     let slopes = leaves.gradients(&value)?;
-    let latent = sites.iter().filter(|site| !site.is_observed());
+    let latent = latent(&sites);
     let points = latent.map(|site| site.draw.value.detach()).collect();
     Ok(Expansion { value: value.detach(), points, slopes })
 }
@@ -77,7 +83,7 @@ impl Estimator for MuProp {
         signal = (signal - at_mean)?;
         let mut known = Vec::new();
         let mut signals = Vec::new();
-        let latent: Vec<_> = sites.iter().filter(|site| !site.is_observed()).collect();
+        let latent: Vec<_> = latent(&sites).collect();
         for ((site, point), slope) in latent.iter().zip(&points).zip(&slopes) {
             let step = site.draw.value.broadcast_sub(point)?.broadcast_mul(slope)?;
             signal = signal.broadcast_sub(&(step.flatten_from(2)?.sum(2)? / s)?)?;

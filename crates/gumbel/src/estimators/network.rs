@@ -2,6 +2,7 @@
 use candle_core::{Result, Tensor};
 use gumbel_kernels::Key;
 
+use super::site::of_site;
 use super::{Site, SiteDraw, Store};
 
 /// A function of the coordinates of a site, `v · tanh(W x + b) + c`, and its gradient in them.
@@ -53,10 +54,7 @@ impl Network {
     /// # Errors
     /// If the site was not there when the estimator was made.
     pub(crate) fn of<'a>(networks: &'a [Self], site: &SiteDraw) -> Result<&'a Self> {
-        match networks.iter().find(|network| network.site == site.site) {
-            Some(network) => Ok(network),
-            None => site.site.unknown(),
-        }
+        of_site(networks, |network| &network.site, site)
     }
 
     /// `tanh(W x + b)`: `[S, B, H]` of detached coordinates `x: [S, B, ..]`.

@@ -4,17 +4,24 @@ use gumbel_kernels::Key;
 
 use super::network::Network;
 use super::signal::score;
+use super::site::latent;
 use super::{
     Estimator, Independent, Objective, Program, RunningMoments, SiteDraw, Store, Surrogate, Trace,
 };
 
 /// NVIL: the score function with a learned baseline for each layer, centring and variance normalisation.
 ///
-/// The signal of site `i` is `f(z) - c - C_i`. `C_i`, a network with one hidden layer, learns to predict `f`
-/// from what the site was conditioned on: it reads the site's posterior logits, which are a function of the
-/// input and of earlier latents, and never of the site's own draw. So the gradient stays **unbiased** (up to
-/// a factor where signals are scaled). The networks are trained by their squared error, which is part of
-/// the loss and has no gradient in the model.
+/// The signal of site `i` is, with `c` and `σ` the running mean and standard deviation where signals are centred and
+/// scaled, and 0 and 1 where they are not:
+///
+/// ```math
+/// \frac{f(z) - c}{\max(1, \sigma)} - C_i
+/// ```
+///
+/// `C_i`, a network with one hidden layer, learns to predict the first term from what the site was conditioned on: it
+/// reads the site's posterior logits, which are a function of the input and of earlier latents, and never of the site's
+/// own draw. So the gradient stays **unbiased** (up to a factor where signals are scaled). The networks are trained by
+/// their squared error, which is part of the loss and has no gradient in the model.
 ///
 /// Source: Mnih and Gregor (2014), section 2.3, without local signals. There the baseline reads the input itself.
 #[derive(Clone, Debug)]
@@ -38,7 +45,7 @@ impl Nvil {
         key: Key,
     ) -> Result<Self> {
         let baseline = |site: &SiteDraw| Network::new(site, hidden, store, key);
-        let latent = sites.iter().filter(|site| !site.is_observed());
+        let latent = latent(sites);
         let baselines = latent.map(baseline).collect::<Result<_>>()?;
         Ok(Self { samples, moments, baselines })
     }

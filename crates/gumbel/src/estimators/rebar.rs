@@ -8,8 +8,13 @@ use super::{Estimator, Objective, Program, SiteDraw, Store, Surrogate};
 /// REBAR: a score function whose control variate is the relaxed model itself, tuned as training goes on.
 ///
 /// With `z` the relaxed value of a site and `z̃` one drawn given the discrete draw `b`, both at temperature
-/// `τ`, the gradient in the site's logits is
-/// `[f(b) - η f(z̃)] ∇ log q(b) + η ∇f(z) - η ∇f(z̃)`: **unbiased** for every `η` and `τ`.
+/// `τ`, the gradient in the site's logits is:
+///
+/// ```math
+/// \bigl[f(b) - \eta f(\tilde z)\bigr] \nabla \log q(b) + \eta \nabla f(z) - \eta \nabla f(\tilde z)
+/// ```
+///
+/// **Unbiased** for every `η` and `τ`.
 ///
 /// Sites that depend on each other are handled layer by layer: the relaxed value of a site enters a run of its
 /// own, in which earlier sites keep their draws and later ones are relaxed with the noise that they were drawn with. `η` and

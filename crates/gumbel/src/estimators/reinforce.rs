@@ -5,11 +5,16 @@ use gumbel_kernels::Key;
 use super::signal::score;
 use super::{Estimator, Independent, Objective, Program, RunningMoments, Surrogate, Trace};
 
-/// REINFORCE: the score function, `f(z) ∇ log q(z)`, with a moving average as baseline.
+/// REINFORCE: the score function, with a moving average as baseline.
 ///
-/// `∇ E_q[f] = E_q[∇f + (f(z) - b) ∇ log q(z)]`, where `f` is the bound, or the sample's term of it where
-/// the bound is a sum over the samples, and `b` the average of earlier steps. **Unbiased** (up to a factor
-/// where signals are scaled), and of high variance: it asks nothing of the model.
+/// With `f` the bound, or the sample's term of it where the bound is a sum over the samples, and `b` the average of
+/// earlier steps:
+///
+/// ```math
+/// \nabla\, \mathbb{E}_q[f(z)] = \mathbb{E}_q\bigl[\nabla f(z) + (f(z) - b)\, \nabla \log q(z)\bigr]
+/// ```
+///
+/// **Unbiased** (up to a factor where signals are scaled), and of high variance: it asks nothing of the model.
 ///
 /// Source: Williams (1992).
 #[derive(Clone, Debug)]

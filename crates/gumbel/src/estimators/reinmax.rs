@@ -8,8 +8,13 @@ use crate::distributions::{Discrete, positive};
 
 /// ReinMax: straight-through of second order, by Heun's method.
 ///
-/// A discrete sample `z ~ q` forward; backward `2 J((p_τ + z) / 2) - J(p) / 2`, with `p` the probabilities of
-/// `q` and `p_τ` those at temperature `τ`. At `τ = 1` it is [`Zgr`](super::Zgr), sample by sample, and exact
+/// A discrete sample `z ~ q` forward; backward, with `p` the probabilities of `q` and `p_τ` those at temperature `τ`:
+///
+/// ```math
+/// 2\, J\Bigl(\frac{p_\tau + z}{2}\Bigr) - \frac{1}{2}\, J(p)
+/// ```
+///
+/// At `τ = 1` it is [`Zgr`](super::Zgr), sample by sample, and exact
 /// where the objective is quadratic in `z`; otherwise **biased**, and more so the further `τ` is from 1.
 ///
 /// Source: Liu, Dong, Liu, Yu, Gao (2023), "Bridging discrete and backpropagation: straight-through and

@@ -9,9 +9,16 @@ use crate::distributions::{Discrete, positive};
 
 /// ReinMax-Rao: ReinMax whose half-way Jacobian is averaged over noise that leads to the sample.
 ///
-/// A discrete sample `z ~ q` forward; backward `2 M - J(p) / 2`, where `M` is the mean over `draws` vectors of Gumbel noise,
-/// *given* that `z` is the largest, of `J(softmax((θ + G_k) / τ)) / τ` at the logits `θ = log((p + z) / 2)` half-way between law and
-/// sample. **Biased**, also where the objective is quadratic; at moderate temperatures
+/// A discrete sample `z ~ q` forward; backward, with `p` the probabilities of `q`, logits `θ` half-way between law and
+/// sample, and `draws` vectors of Gumbel noise, *given* that `z` is the largest of `θ + G_k`:
+///
+/// ```math
+/// \frac{2}{\mathrm{draws}} \sum_{k=1}^{\mathrm{draws}}
+/// \frac{1}{\tau}\, J\Bigl(\operatorname{softmax}\Bigl(\frac{\theta + G_k}{\tau}\Bigr)\Bigr) - \frac{1}{2}\, J(p),
+/// \qquad \theta = \log \frac{p + z}{2}
+/// ```
+///
+/// **Biased**, also where the objective is quadratic; at moderate temperatures
 /// less variance than [`ReinMax`](super::ReinMax), at low ones more, as a share `1 / draws` of it grows like `1 / τ`.
 ///
 /// Source: Wang, Bui (2026), "Beyond ReinMax: low-variance gradient estimators for discrete latent variables".

@@ -8,9 +8,14 @@ use super::{Estimator, Objective, Program, SiteDraw, Store, Surrogate};
 
 /// RELAX: REBAR with a free-form control variate beside the relaxed model.
 ///
-/// The control variate of a site is `η f(σ_τ(z)) + r(z)` of its perturbed logits `z`, where `r` is a network with
-/// one hidden layer that starts at 0. **Unbiased** for every `η`, `τ` and `r`, which all descend the squared
-/// size of the gradient in the site's logits; see [`Rebar`](super::Rebar) for dependent sites and the cost.
+/// The control variate of a site is, of its perturbed logits `z`, which `σ_τ` relaxes at temperature `τ`:
+///
+/// ```math
+/// \eta f(\sigma_\tau(z)) + r(z)
+/// ```
+///
+/// `r` is a network with one hidden layer that starts at 0. **Unbiased** for every `η`, `τ` and `r`, which all descend
+/// the squared size of the gradient in the site's logits; see [`Rebar`](super::Rebar) for dependent sites and the cost.
 ///
 /// Source: Grathwohl, Choi, Wu, Roeder, Duvenaud (2018), section 3.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use gumbel_kernels::{Key, log_softmax, sigmoid};
 use super::network::Network;
 use super::replay::Replay;
 use super::signal::{along_logits, score, score_in_logits, sum_to};
+use super::site::{latent, of_site};
 use super::{
     Independent, Objective, Program, RunningMoments, SignalConfig, Site, SiteDraw, Store,
     Surrogate, Trace,
@@ -70,7 +71,7 @@ impl RelaxedControl {
     ) -> Result<Self> {
         positive("temperature", temperature)?;
         let mut parts = Vec::new();
-        for site in sites.iter().filter(|site| !site.is_observed()) {
+        for site in latent(sites) {
             let logits = site.posterior.logits();
             let scalar = |x: f64| Tensor::new(x, logits.device())?.to_dtype(logits.dtype());
             let path = site.site.path();
@@ -87,10 +88,7 @@ impl RelaxedControl {
     }
 
     fn parts_of(&self, site: &SiteDraw) -> Result<&Parts> {
-        match self.parts.iter().find(|parts| parts.site == site.site) {
-            Some(parts) => Ok(parts),
-            None => site.site.unknown(),
-        }
+        of_site(&self.parts, |parts| &parts.site, site)
     }
 
     pub(crate) fn surrogate(
@@ -104,7 +102,7 @@ impl RelaxedControl {
         let log_w = objective.log_weights(&log_px, &sites)?;
         let bound = objective.bound(&log_w)?;
         let signal = objective.learning_signal(&log_w.detach())?;
-        let latent: Vec<&SiteDraw> = sites.iter().filter(|site| !site.is_observed()).collect();
+        let latent: Vec<&SiteDraw> = latent(&sites).collect();
         let run = Run { program, objective, key, samples, latent };
         let centre = self.moments.centre()?;
         let centred = (signal - centre)?;

@@ -6,12 +6,18 @@ use super::leave_one_out::learning_signal;
 use super::leaves::Leaves;
 use super::others::{at_least_two, mean_of_others};
 use super::signal::{along_logits, sum_to};
+use super::site::{latent, of_site};
 use super::{Estimator, Independent, Objective, Program, Site, SiteDraw, Store, Surrogate, Trace};
 use crate::distributions::Discrete;
 
 /// RODEO: leave-one-out with control variates from the Gibbs Stein operator.
 ///
-/// For any `h`, `(A h)(z) = Σ_d (E[h(y_d, z_{-d})] - h(z))`, where variable `d` is drawn anew, has mean 0 under `q`.
+/// For any `h`, this has mean 0 under `q`, where `y_d` is variable `d`, drawn anew:
+///
+/// ```math
+/// (A h)(z) = \sum_d \bigl( \mathbb{E}[h(y_d, z_{-d})] - h(z) \bigr)
+/// ```
+///
 /// With `u(y) = ḡ · (y - μ)`, made of the gradients of the *other* samples, and `h = H(u)` a learned function of
 /// one number, two control variates cost no run of the model:
 /// - `A h` at the other samples is added to the baseline;
@@ -130,16 +136,13 @@ impl Rodeo {
         if hidden == 0 {
             candle_core::bail!("a learned function needs hidden units, got 0; use at least 1")
         }
-        let latent = sites.iter().filter(|site| !site.is_observed());
+        let latent = latent(sites);
         let functions = latent.map(|site| Function::new(site, hidden, store, key));
         Ok(Self { samples, functions: functions.collect::<Result<_>>()? })
     }
 
     fn function(&self, site: &SiteDraw) -> Result<&Function> {
-        match self.functions.iter().find(|function| function.site == site.site) {
-            Some(function) => Ok(function),
-            None => site.site.unknown(),
-        }
+        of_site(&self.functions, |function| &function.site, site)
     }
 }
 
@@ -157,7 +160,7 @@ impl Estimator for Rodeo {
         let log_w = objective.log_weights(&log_px, &sites)?;
         let bound = objective.bound(&log_w)?;
         let slopes = leaves.gradients(&log_w)?;
-        let latent: Vec<_> = sites.iter().filter(|site| !site.is_observed()).collect();
+        let latent: Vec<_> = latent(&sites).collect();
         let operators = latent
             .iter()
             .zip(&slopes)

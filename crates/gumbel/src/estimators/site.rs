@@ -61,6 +61,7 @@ pub struct Draw {
 
 /// The measure under which `log q` and `log p` of a draw are taken.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Measure {
     /// A discrete value (perhaps with a straight-through gradient): probability mass.
     Discrete,
@@ -86,6 +87,7 @@ pub enum Measure {
 /// How the divergence between posterior and prior enters a log-weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Divergence {
     /// Closed-form `KL(q ‖ p)` of the *discrete* distributions. Under a relaxed draw the sum with the
     /// likelihood is not a bound of any model (Maddison et al. 2017, appendix C, eq. 22).
@@ -172,4 +174,20 @@ impl SiteDraw {
             }
         }
     }
+}
+/// The sites that are drawn and not given.
+pub(crate) fn latent(sites: &[SiteDraw]) -> impl Iterator<Item = &SiteDraw> {
+    sites.iter().filter(|site| !site.is_observed())
+}
+
+/// What an estimator has for `site`, of `all` that it has.
+///
+/// # Errors
+/// If the site was not there when the estimator was made.
+pub(crate) fn of_site<'a, T>(
+    all: &'a [T],
+    name: impl Fn(&T) -> &Site,
+    site: &SiteDraw,
+) -> Result<&'a T> {
+    all.iter().find(|one| *name(one) == site.site).map_or_else(|| site.site.unknown(), Ok)
 }

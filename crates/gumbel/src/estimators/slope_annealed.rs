@@ -6,8 +6,13 @@ use super::jacobian::{probs_at, softmax_jacobian};
 use super::{Draw, Measure, Pathwise, Sampler, Site};
 use crate::distributions::{Discrete, positive};
 
-/// Slope-annealed straight-through: a discrete sample forward, backward the gradient of
-/// `softmax(slope · logits)`.
+/// Slope-annealed straight-through: a discrete sample forward, backward the gradient of a steeper softmax.
+///
+/// The Jacobian of the backward pass is:
+///
+/// ```math
+/// \mathrm{slope} \cdot J\bigl(\operatorname{softmax}(\mathrm{slope} \cdot \mathrm{logits})\bigr)
+/// ```
 ///
 /// The law that is sampled keeps the slope 1. With a slope that grows in training the backward pass comes
 /// nearer to the step function of the forward pass. A slope of `1/τ` is straight-through at temperature `τ`.

@@ -7,8 +7,14 @@ use crate::distributions::Discrete;
 
 /// Straight-through: a discrete sample forward, the gradient of its probabilities backward.
 ///
-/// `z + (q - stop_gradient(q))` with `z ~ q`: the gradient treats sampling as the identity on the vector
-/// of probabilities. **Biased**, except where the objective is linear in `z`.
+/// With `z ~ q`, `p` the probabilities of `q`, and `sg` for a value without its gradient, the model sees:
+///
+/// ```math
+/// z + \bigl(p - \operatorname{sg}(p)\bigr)
+/// ```
+///
+/// The gradient treats sampling as the identity on the vector of probabilities. **Biased**, except where the objective
+/// is linear in `z`.
 ///
 /// Source: Bengio, Léonard, Courville (2013); Jang et al. (2017), section 3.1. Both treat bits; the form for categories is ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

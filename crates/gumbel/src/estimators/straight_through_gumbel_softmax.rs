@@ -7,6 +7,13 @@ use crate::distributions::Discrete;
 
 /// Straight-through Gumbel-Softmax: the one-hot sample forward, the gradient of the relaxed one backward.
 ///
+/// Forward, the one-hot vector of the largest of `logits + G`. Backward, the Jacobian of the relaxed sample of the same
+/// noise:
+///
+/// ```math
+/// \frac{1}{\tau}\, J\Bigl(\operatorname{softmax}\Bigl(\frac{\mathrm{logits} + G}{\tau}\Bigr)\Bigr)
+/// ```
+///
 /// The value is a discrete sample, so the bound it reports is that of the discrete model; the gradient is
 /// **biased**, because value and gradient belong to different functions.
 ///

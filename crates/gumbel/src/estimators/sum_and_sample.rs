@@ -8,8 +8,13 @@ use crate::distributions::MOST_JOINT_VALUES as LIMIT;
 
 /// Sum-and-sample: sums over the `classes` most probable values of each variable, and samples one of the others.
 ///
-/// For one variable: `Σ_{top} q_c f(c) + T f(t)`, with `t` drawn from `q` restricted to the other classes, whose
-/// mass is `T`. The gradient of the last term is that of a score function, `T f(t) ∇ log q(t)`. **Unbiased**, with
+/// For one variable, with `t` drawn from `q` restricted to the classes that are not summed over, whose mass is `T`:
+///
+/// ```math
+/// \sum_{c \in \mathrm{top}} q_c f(c) + T f(t)
+/// ```
+///
+/// The gradient of the last term is that of a score function, `T f(t) ∇ log q(t)`. **Unbiased**, with
 /// the variance of the tail alone; exact if `classes` is `K` or more. Several variables and dependent sites
 /// multiply: `(classes + 1)^N` branches of the model, at most 65,536.
 ///

@@ -8,8 +8,13 @@ use crate::distributions::Discrete;
 
 /// ZGR: the limit of [`GumbelRao`](super::GumbelRao) as draws grow and the temperature falls to 0.
 ///
-/// A discrete sample `z ~ q` forward; backward `(J(p) + (z - p)(z - p)ᵀ) / 2` with `p` the probabilities of
-/// `q`: half of straight-through, and half of what DARN does. No temperature. **Biased**, except where the
+/// A discrete sample `z ~ q` forward; backward, with `p` the probabilities of `q`:
+///
+/// ```math
+/// \frac{1}{2} \bigl[ J(p) + (z - p) (z - p)^\top \bigr]
+/// ```
+///
+/// Half of straight-through, and half of what DARN would do with `z̄ = p`. No temperature. **Biased**, except where the
 /// objective is quadratic in `z`.
 ///
 /// Source: Shekhovtsov (2023), "Cold analysis of Rao-Blackwellized straight-through Gumbel-Softmax gradient

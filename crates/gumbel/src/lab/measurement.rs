@@ -3,6 +3,7 @@ use std::time::Duration;
 
 /// A number and its standard error.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Estimate {
     /// The number.
     pub value: f64,
@@ -12,6 +13,7 @@ pub struct Estimate {
 
 /// Bias, variance and cost of a gradient estimator, against the exact gradient `g`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Measurement {
     /// Independent estimates that were drawn.
     pub replicates: usize,
@@ -46,7 +48,13 @@ impl Measurement {
         norm(&self.exact)
     }
 
-    /// `‖E ĝ‖² / tr Cov ĝ`: above 1 a single estimate points the right way. Not finite where there is no noise.
+    /// Signal to noise: above 1 a single estimate points the right way. Not finite where there is no noise.
+    ///
+    /// For an estimate `ĝ` it is:
+    ///
+    /// ```math
+    /// \frac{\lVert \mathbb{E}\, \hat g \rVert^2}{\operatorname{tr} \operatorname{Cov} \hat g}
+    /// ```
     #[must_use]
     pub fn signal_to_noise(&self) -> f64 {
         self.norm.value.powi(2) / self.variance.value

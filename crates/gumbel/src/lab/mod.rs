@@ -29,5 +29,5 @@ mod problem;
 
 pub use batch::{Exact, measure};
 pub use measurement::{Estimate, Measurement};
-pub use probe::{Probe, Reading};
+pub use probe::{Bias, Probe, Reading};
 pub use problem::Problem;

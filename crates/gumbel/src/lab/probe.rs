@@ -15,12 +15,19 @@ pub struct Probe {
 
 /// What a [`Probe`] found, over all parameters together.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Reading {
     /// `‖E ĝ‖`, less what noise adds.
     pub norm: f64,
     /// `tr Cov ĝ`.
     pub variance: f64,
-    /// `‖E ĝ‖² / tr Cov ĝ`: above 1 a single estimate points the right way. Not finite where there is no noise.
+    /// Signal to noise: above 1 a single estimate points the right way. Not finite where there is no noise.
+    ///
+    /// For an estimate `ĝ` it is:
+    ///
+    /// ```math
+    /// \frac{\lVert \mathbb{E}\, \hat g \rVert^2}{\operatorname{tr} \operatorname{Cov} \hat g}
+    /// ```
     pub signal_to_noise: f64,
     /// Against the reference, if there is one.
     pub bias: Option<Bias>,
@@ -28,6 +35,7 @@ pub struct Reading {
 
 /// Distance from an unbiased reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Bias {
     /// `‖E ĝ - g‖`, less what the noise of both adds; 0 where that leaves nothing.
     pub norm: f64,

@@ -8,6 +8,7 @@ use crate::estimators::{Divergence, Objective};
 /// An objective whose weights depend on the step: what a configuration file says.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "bound", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum ObjectiveConfig {
     /// [`Elbo`].
     Elbo {

@@ -4,7 +4,13 @@ use candle_core::{Result, Tensor};
 use super::{model_of, weigh};
 use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
 
-/// The evidence lower bound `E_q[log p(x|z)] - β KL(q ‖ p)`, averaged over the samples.
+/// The evidence lower bound, averaged over the samples.
+///
+/// With the weight `β` of the divergence:
+///
+/// ```math
+/// \mathbb{E}_{q(z \mid x)}\bigl[\log p(x \mid z)\bigr] - \beta\, \mathrm{KL}(q \,\|\, p)
+/// ```
 ///
 /// Discrete draws: a bound of `log p(x)` for `β ≥ 1`. Relaxed draws with [`Divergence::Sampled`]: a bound
 /// of the relaxed model. Relaxed draws with [`Divergence::Analytic`]: **not a bound** of anything, though

@@ -6,11 +6,21 @@ use super::model_of;
 use crate::distributions::Discrete;
 use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
 
-/// The evidence lower bound `E_q[log p(x|z)] - β Σ_n D_n`, whose divergences are guarded against collapse: a model that
-/// can do without its latents soon has a posterior that is the prior.
+/// The evidence lower bound, whose divergences are guarded against collapse: a model that can do without its latents
+/// soon has a posterior that is the prior.
 ///
-/// `D_n = max(λ, mean_b[(1 - w) KL(q_n ‖ p_n) + w KL(q̄_n ‖ uniform)])` for variable `n`, where `q̄` is the average over the
-/// batch. Free nats `λ` take away what is gained by less divergence than that (Kingma et al. 2016, appendix C.8); the share
+/// On average over samples and batch it is, with `q̄` the average of `q` over both, and a divergence `D_n` of each
+/// variable `n`:
+///
+/// ```math
+/// \begin{aligned}
+/// &\mathbb{E}_q\bigl[\log p(x \mid z)\bigr] - \beta \sum_n D_n \\
+/// &D_n = \max\Bigl(\lambda,\ \frac{1 - w}{S B} \sum_{s, b} \mathrm{KL}(q_n \,\|\, p_n)
+/// + w\, \mathrm{KL}(\bar q_n \,\|\, \mathrm{uniform})\Bigr)
+/// \end{aligned}
+/// ```
+///
+/// Free nats `λ` take away what is gained by less divergence than that (Kingma et al. 2016, appendix C.8); the share
 /// `w` asks only that values be used alike on average (Zhao, Lee, Eskenazi 2018, section 3.1), so that an observation is
 /// free to choose one, and a learned prior cannot settle on a single one. The divergence is that of the discrete
 /// distributions.
@@ -26,6 +36,13 @@ pub struct GuardedElbo {
     pub free_nats: f64,
     /// Share `w`, in `[0, 1]`.
     pub batch_prior: f64,
+}
+
+impl Default for GuardedElbo {
+    /// No guard: the ELBO.
+    fn default() -> Self {
+        Self { beta: 1., free_nats: 0., batch_prior: 0. }
+    }
 }
 
 impl GuardedElbo {

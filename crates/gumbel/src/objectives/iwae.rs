@@ -5,7 +5,13 @@ use gumbel_kernels::log_sum_exp;
 use super::{model_of, weigh};
 use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
 
-/// The multi-sample (importance-weighted) bound `log (1/S) Σ_s w_s`, tighter with every sample.
+/// The multi-sample (importance-weighted) bound, tighter with every sample.
+///
+/// With the importance weight of each sample:
+///
+/// ```math
+/// \log \frac{1}{S} \sum_{s=1}^{S} w_s, \qquad w_s = \frac{p(x \mid z_s)\, p(z_s)}{q(z_s \mid x)}
+/// ```
 ///
 /// The weights use the sampled divergence: mass of discrete draws, densities of relaxed ones.
 /// Source: Burda, Grosse, Salakhutdinov (2016), eq. 8; for relaxed draws Maddison et al. (2017), eq. 20.

@@ -6,9 +6,16 @@ use crate::distributions::positive;
 
 /// Sinkhorn's operator: scores to a matrix whose rows and columns sum to 1, in the limit of many iterations.
 ///
-/// `scores: [.., n, n]` → `[.., n, n]`. Starts from `exp(scores / τ)`; each iteration divides the rows by their
-/// sums, then the columns by theirs, all in logarithms, so that any temperature is safe. As `τ → 0` it comes to
-/// the permutation of the largest total score. Differentiable.
+/// `scores: [.., n, n]` → `[.., n, n]`. Each iteration divides the rows by their sums, then the columns by theirs:
+///
+/// ```math
+/// S^{(0)} = \exp(\mathrm{scores} / \tau), \qquad
+/// R^{(t)}_{ij} = \frac{S^{(t-1)}_{ij}}{\sum_k S^{(t-1)}_{ik}}, \qquad
+/// S^{(t)}_{ij} = \frac{R^{(t)}_{ij}}{\sum_k R^{(t)}_{kj}}
+/// ```
+///
+/// All is computed in logarithms, so that any temperature is safe. As `τ → 0` it comes to the permutation of the
+/// largest total score. Differentiable.
 ///
 /// Source: Mena, Belanger, Linderman, Snoek (2018), eq. 1 and theorem 1; Sinkhorn (1964).
 ///

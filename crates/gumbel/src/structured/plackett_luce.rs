@@ -1,12 +1,18 @@
 //! Random orders without replacement.
 use candle_core::{D, DType, Device, Result, Tensor};
-use gumbel_kernels::{Key, compute_dtype, log_softmax, log_sum_exp};
+use gumbel_kernels::{Forward, Key, compute_dtype, log_softmax, log_sum_exp};
 
 use crate::distributions::positive;
 use crate::distributions::special::integrate;
 
-/// The Plackett–Luce distribution over orders: items are drawn one after another without replacement, each with
-/// a probability in proportion to `exp(logits)` among those that are left.
+/// The Plackett–Luce distribution over orders: items are drawn one after another without replacement.
+///
+/// Each has a probability in proportion to the exponential of its logit among those that are left:
+///
+/// ```math
+/// P(i_1, \dots, i_k) = \prod_{j=1}^{k}
+/// \frac{\exp(\mathrm{logits}_{i_j})}{\sum_{i \notin \{i_1, \dots, i_{j-1}\}} \exp(\mathrm{logits}_i)}
+/// ```
 ///
 /// The indices of the `k` largest of `logits + G` are its first `k` items (the Gumbel top-k trick).
 ///
@@ -86,10 +92,16 @@ impl PlackettLuce {
         total.ok_or_else(|| candle_core::Error::Msg("an order has at least one item".to_owned()))
     }
 
-    /// `P(item i is among the first k)`, exact: `[.., K]`. No gradient.
+    /// The probability of each item to be among the first `k`, exact: `[.., K]`. No gradient.
     ///
-    /// Items arrive after exponential times with rates `w = softmax(logits)`, so that it is
-    /// `∫ w_i e^{-w_i t} P(fewer than k others have arrived by t) dt`, a sum over a few hundred times.
+    /// Items arrive after exponential times with rates `w = softmax(logits)`, so that for item `i` it is an integral
+    /// over its time:
+    ///
+    /// ```math
+    /// \int_0^\infty w_i e^{-w_i t}\, P(\text{fewer than } k \text{ others have arrived by } t)\, dt
+    /// ```
+    ///
+    /// It is computed as a sum over a few hundred times.
     pub fn inclusion_probabilities(&self, k: usize) -> Result<Tensor> {
         let items = self.checked(k)?;
         let rates = log_softmax(&self.logits.to_dtype(DType::F64)?)?;
@@ -100,7 +112,7 @@ impl PlackettLuce {
     }
 
     /// A relaxed vector of `k` ones, `[S, .., K]`: the sum of `k` softmaxes, each without what the earlier
-    /// ones have taken. With `hard` the value is the exact sample, and only the gradient that of the relaxed
+    /// ones have taken. With [`Forward::Hard`] the value is the exact sample, and only the gradient that of the relaxed
     /// one (straight-through, biased).
     ///
     /// Source: Xie and Ermon (2019), "Reparameterizable subset sampling via continuous relaxations".
@@ -111,7 +123,7 @@ impl PlackettLuce {
         &self,
         k: usize,
         temperature: f64,
-        hard: bool,
+        forward: Forward,
         samples: usize,
         key: Key,
     ) -> Result<Tensor> {
@@ -125,7 +137,7 @@ impl PlackettLuce {
             scores = (scores + (1. - &taken)?.maximum(1e-7)?.log()?)?;
             total = (total + taken)?;
         }
-        if !hard {
+        if forward == Forward::Soft {
             return total.to_dtype(self.dtype);
         }
         let first = perturbed.detach().contiguous()?.arg_sort_last_dim(false)?;
@@ -218,7 +230,7 @@ mod tests {
             assert_eq!(log_p, f64::NEG_INFINITY, "{order:?}");
         }
         assert!(q.sample(3, 1, Key::from_seed(1)).unwrap_err().to_string().contains("has 2"));
-        assert!(q.relaxed_top_k(3, 1., false, 1, Key::from_seed(1)).is_err());
+        assert!(q.relaxed_top_k(3, 1., Forward::Soft, 1, Key::from_seed(1)).is_err());
         Ok(())
     }
 
@@ -226,20 +238,20 @@ mod tests {
     fn a_relaxed_top_k_holds_k_and_a_hard_one_is_made_of_bits() -> Result<()> {
         let logits = Var::from_tensor(&Key::from_seed(3).normal((6, 5), DType::F32, CPU)?)?;
         let q = PlackettLuce::new(&logits)?;
-        for hard in [false, true] {
-            let z = q.relaxed_top_k(3, 0.5, hard, 4, Key::from_seed(2))?;
+        for forward in [Forward::Soft, Forward::Hard] {
+            let z = q.relaxed_top_k(3, 0.5, forward, 4, Key::from_seed(2))?;
             assert_eq!(z.dims(), [4, 6, 5]);
             let off = (z.sum(2)? - 3.)?.abs()?.max_all()?.to_scalar::<f32>()?;
             assert!(off < 1e-5, "{off}");
             let bits = z.flatten_all()?.to_vec1::<f32>()?;
-            assert_eq!(bits.iter().all(|b| *b == 0. || *b == 1.), hard);
+            assert_eq!(bits.iter().all(|b| *b == 0. || *b == 1.), forward == Forward::Hard);
             let weights = Key::from_seed(4).normal((4, 6, 5), DType::F32, CPU)?;
             let grads = (z * weights)?.sum_all()?.backward()?;
             let gradient =
                 grads.get(logits.as_tensor()).unwrap().flatten_all()?.to_vec1::<f32>()?;
             assert!(gradient.iter().all(|g| g.is_finite()) && gradient.iter().any(|g| *g != 0.));
         }
-        assert!(q.relaxed_top_k(3, 0., false, 1, Key::from_seed(2)).is_err());
+        assert!(q.relaxed_top_k(3, 0., Forward::Soft, 1, Key::from_seed(2)).is_err());
         Ok(())
     }
 }

@@ -6,9 +6,15 @@ use gumbel_kernels::Key;
 
 /// Exactly `k` of `K` items: independent Bernoulli variables, given that `k` of them are 1.
 ///
-/// `P(z) = exp(Σ_i z_i logits_i - ln Z)` for `z` with `k` ones, `ln Z` the logarithm of the elementary symmetric
-/// polynomial of degree `k` of `exp(logits)`. All quantities are exact, `O(K k)`, in logarithms and in double
-/// precision on the host, and differentiable in the logits. A logit of `-∞` excludes an item.
+/// For `z` with `k` ones, where `Z` is the elementary symmetric polynomial of degree `k` of `exp(logits)`:
+///
+/// ```math
+/// P(z) = \exp\Bigl(\sum_i z_i\, \mathrm{logits}_i - \ln Z\Bigr),
+/// \qquad Z = \sum_{|A| = k} \prod_{i \in A} e^{\mathrm{logits}_i}
+/// ```
+///
+/// All quantities are exact, `O(K k)`, in logarithms and in double precision on the host, and differentiable in the
+/// logits. A logit of `-∞` excludes an item.
 ///
 /// Source: Chen and Liu (1997), "Statistical applications of the Poisson-binomial and conditional Bernoulli
 /// distributions"; Ahmed, Zeng, Niepert, Van den Broeck (2023), "SIMPLE".
@@ -64,7 +70,13 @@ impl Subset {
         log_prob.le(-1e29)?.where_cond(&impossible, &log_prob)
     }
 
-    /// `-Σ P log P` in nats: `[..]`.
+    /// Entropy in nats: `[..]`.
+    ///
+    /// Over all `z` with `k` ones:
+    ///
+    /// ```math
+    /// H = -\sum_z P(z) \log P(z)
+    /// ```
     pub fn entropy(&self) -> Result<Tensor> {
         self.log_partition()?
             - self.inner(&self.in_double(|l| l.apply_op1(Marginals(self.size)))?)?

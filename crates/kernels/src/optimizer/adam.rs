@@ -57,8 +57,16 @@ pub fn adam_update_all(tensors: &[AdamTensors<'_>], step: &AdamStep) -> Result<(
 
 /// One step of Adam (Kingma and Ba, 2015) and its relatives, in place; any shape, the same for all four.
 ///
-/// `m ← β₁ m + (1 - β₁) g`, `v ← β₂ v + (1 - β₂) g²`,
-/// `θ ← shrink · θ - rate · m / (scale · √v + ε)`.
+/// The moments first, then the parameter:
+///
+/// ```math
+/// \begin{aligned}
+/// m &\leftarrow \beta_1 m + (1 - \beta_1)\, g \\
+/// v &\leftarrow \beta_2 v + (1 - \beta_2)\, g^2 \\
+/// \theta &\leftarrow \mathrm{shrink} \cdot \theta
+/// - \frac{\mathrm{rate} \cdot m}{\mathrm{scale} \cdot \sqrt{v} + \varepsilon}
+/// \end{aligned}
+/// ```
 pub fn adam_update(
     parameter: &Var,
     m: &Var,

@@ -8,8 +8,16 @@ use crate::vectorised::vectorised;
 
 /// One step of stochastic gradient descent with momentum, in place; any shape, the same for all three.
 ///
-/// `m ← μ m + g`, then `θ ← θ - learning_rate · m`, or `θ ← θ - learning_rate · (g + μ m)` with Nesterov
-/// momentum (Sutskever et al., 2013, in the form that needs no look-ahead point).
+/// With momentum `μ`, and the second of the two for the parameter where it is Nesterov's (Sutskever et al., 2013, in
+/// the form that needs no look-ahead point):
+///
+/// ```math
+/// \begin{aligned}
+/// m &\leftarrow \mu m + g \\
+/// \theta &\leftarrow \theta - \mathrm{learning\_rate} \cdot m
+/// \quad \text{or} \quad \theta - \mathrm{learning\_rate} \cdot (g + \mu m)
+/// \end{aligned}
+/// ```
 pub fn sgd_update(
     parameter: &Var,
     m: &Var,
