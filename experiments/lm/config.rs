@@ -5,6 +5,7 @@ use clap::Parser;
 use gumbel::Schedule;
 use gumbel::estimators::Method;
 use gumbel::objectives::ObjectiveConfig;
+use gumbel_experiments::{EXIT_CODES, at_least_one, within};
 use gumbel_models::{LanguageModel, Latents, TransformerConfig};
 use gumbel_training::{Error, Result, RunArgs, TrainConfig};
 use serde::{Deserialize, Serialize};
@@ -122,7 +123,7 @@ pub(crate) struct EvaluationConfig {
 
 /// Train a language model with discrete latents, or use one.
 #[derive(Debug, Parser)]
-#[command(name = "lm", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "lm", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"), args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -168,10 +169,7 @@ Examples:
   lm --set 'latents={kind=\"none\"}'               the same decoder without latents
   lm --set estimator.method=straight-through --seed 2
   lm sample runs/lm/DIRECTORY --codes 3          text by a code of your choice
-  lm encode runs/lm/DIRECTORY lines.txt          codes of your text
-
-Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 71 no memory, 74 input/output,
-75 stopped on request after a checkpoint, 77 not finite";
+  lm encode runs/lm/DIRECTORY lines.txt          codes of your text";
 
 impl TextArgs {
     /// The keys that these are shorthands for.
@@ -205,8 +203,7 @@ impl Config {
     /// The decoder's sizes on a text.
     pub(crate) fn sized(&self, data: &Data) -> Result<TransformerConfig> {
         let decoder = self.decoder.on(data.train.vocabulary(), data.longest());
-        let checked = self.latents.check(&decoder);
-        checked.map_err(|error| Error::Usage(format!("decoder or latents: {error}")))?;
+        within("decoder or latents", self.latents.check(&decoder))?;
         if let (Latents::Codes(codes), Maximise::LogLikelihood) = (self.latents, self.maximise) {
             let count = codes.count(&decoder);
             if LanguageModel::joint_values(count, codes.categories).is_none() {
@@ -224,17 +221,13 @@ impl Config {
     /// An error unless every value makes sense; sizes of the model are checked with those of the text.
     fn check(&self) -> Result<()> {
         self.data.check()?;
-        let usage = |error: String| Err(Error::Usage(error));
-        for (key, value) in [
+        at_least_one(&[
             ("batch_size", self.batch_size),
             ("evaluation.valid_sequences", self.evaluation.valid_sequences),
             ("evaluation.bound_sequences", self.evaluation.bound_sequences),
             ("evaluation.samples", self.evaluation.samples.iter().copied().min().unwrap_or(0)),
-        ] {
-            if value == 0 {
-                return usage(format!("{key} is 0; use at least 1"));
-            }
-        }
+        ])?;
+        let usage = |error: String| Err(Error::Usage(error));
         let aids = &self.aids;
         for (key, schedule, most) in [
             ("learning_rate", &self.learning_rate, f64::MAX),
@@ -269,8 +262,8 @@ impl Config {
             ),
             _ => Ok(()),
         }?;
-        self.estimator.check().map_err(|error| Error::Usage(format!("estimator: {error}")))?;
-        self.objective.check().map_err(|error| Error::Usage(format!("objective: {error}")))?;
+        within("estimator", self.estimator.check())?;
+        within("objective", self.objective.check())?;
         self.train.check()?;
         self.train.check_batch("batch_size", self.batch_size)
     }
@@ -278,6 +271,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use gumbel_experiments::check_shipped;
+
     use super::*;
 
     fn config(args: &[&str]) -> Result<Config> {
@@ -287,16 +282,7 @@ mod tests {
     #[test]
     fn every_configuration_that_is_shipped_is_valid_and_complete() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/lm/configs");
-        let mut count = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let resolved = config(&["--config", path.to_str().unwrap()]).unwrap();
-            let again: Config =
-                toml::from_str(&gumbel_training::config::to_toml(&resolved).unwrap()).unwrap();
-            assert_eq!(resolved, again, "{}", path.display());
-            count += 1;
-        }
-        assert_eq!(count, PRESETS.len());
+        check_shipped(folder, &PRESETS, config).unwrap();
     }
 
     #[test]
@@ -313,6 +299,7 @@ mod tests {
             ("data.corpus='klingon'", "mixture"),
             ("decoder.widht=3", "width"),
             ("learning_rate=-1", "learning_rate"),
+            ("learning_rate=inf", "[inf, inf]"),
             ("objective.batch_prior=5", "batch_prior"),
         ] {
             let slots = concat!(env!("CARGO_MANIFEST_DIR"), "/lm/configs/slots.toml");

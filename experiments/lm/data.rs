@@ -9,7 +9,7 @@ use gumbel_datasets::text::{
     Corpus, Layout, LengthBatches, Text, TextName, TextSource, Tokens, Vocabulary, load_text,
 };
 use gumbel_datasets::{Dataset, Split};
-use gumbel_experiments::{loaded, places};
+use gumbel_experiments::{at_least_one, loaded, places};
 use gumbel_models::Sequences;
 use gumbel_training::{Error, MicroBatch, Result, Run};
 use serde::{Deserialize, Serialize};
@@ -63,11 +63,7 @@ impl DataConfig {
         if let (Some(name), None) = (language, &self.path) {
             let (sentences, held_out) =
                 (self.sentences.unwrap_or(20_000), self.held_out.unwrap_or(2000));
-            for (key, count) in [("sentences", sentences), ("held_out", held_out)] {
-                if count == 0 {
-                    return Err(Error::Usage(format!("data.{key} is 0; use at least 1")));
-                }
-            }
+            at_least_one(&[("data.sentences", sentences), ("data.held_out", held_out)])?;
             let of_texts = [("tokens", self.tokens.is_some()), ("longest", self.longest.is_some())];
             if let Some((key, _)) = of_texts.into_iter().find(|(_, given)| *given) {
                 return Err(Error::Usage(format!(

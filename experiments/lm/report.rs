@@ -8,7 +8,8 @@ use gumbel_report::{Page, escaped};
 use gumbel_training::Result;
 
 use crate::data::sequences;
-use crate::evaluate::{Evaluator, Summary};
+use crate::evaluate::Evaluator;
+use crate::summary::Summary;
 use crate::words;
 
 /// Sequences among which examples are looked for.

@@ -1,10 +1,12 @@
 //! What a run says at its end.
 use std::fmt::Write;
 
+use gumbel_experiments::mark;
 use gumbel_models::{Choice, LanguageModel, Written};
 use gumbel_training::Result;
 
-use crate::evaluate::{Evaluator, Measured, Summary};
+use crate::evaluate::Evaluator;
+use crate::summary::{Measured, Summary};
 
 /// Texts of each code, or in all.
 const TEXTS: usize = 2;
@@ -15,7 +17,7 @@ const LENGTH: usize = 60;
 
 /// The numbers of a run in words.
 pub(crate) fn result(summary: &Summary) -> String {
-    let mark = if summary.synthetic { "SYNTHETIC " } else { "" };
+    let mark = mark(summary.synthetic);
     let mut text = format!(
         "{mark}{}, test set, nats per sequence of {:.1} symbols, after {} steps with {} parameters ({} generative):\n",
         summary.corpus,

@@ -1,6 +1,6 @@
 //! The configuration of the experiment and its command line.
 use clap::Parser;
-use gumbel_experiments::ImageArgs;
+use gumbel_experiments::{EXIT_CODES, ImageArgs};
 use gumbel_models::StructuredPredictionConfig;
 use gumbel_training::{Result, RunArgs};
 
@@ -16,7 +16,7 @@ pub(crate) type Config = gumbel_experiments::Config<StructuredPredictionConfig>;
 
 /// Train a network of discrete units to complete images.
 #[derive(Debug, Parser)]
-#[command(name = "predict", version, after_help = EXAMPLES)]
+#[command(name = "predict", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) run: RunArgs,
@@ -29,10 +29,7 @@ const EXAMPLES: &str = "\
 Examples:
   predict                                        drawn digits, no files needed
   predict --data-dir DIR --config jang-bernoulli
-  predict --resume runs/predict/DIRECTORY --steps 200000
-
-Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 71 no memory, 74 input/output,
-75 stopped on request after a checkpoint, 77 not finite";
+  predict --resume runs/predict/DIRECTORY --steps 200000";
 
 impl Args {
     /// What to print instead of a run, if that was asked for.
@@ -48,6 +45,8 @@ impl Args {
 
 #[cfg(test)]
 mod tests {
+    use gumbel_experiments::check_shipped;
+
     use super::*;
 
     fn config(args: &[&str]) -> Result<Config> {
@@ -57,16 +56,7 @@ mod tests {
     #[test]
     fn every_configuration_that_is_shipped_is_valid_and_complete() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/predict/configs");
-        let mut count = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let resolved = config(&["--config", path.to_str().unwrap()]).unwrap();
-            let again: Config =
-                toml::from_str(&gumbel_training::config::to_toml(&resolved).unwrap()).unwrap();
-            assert_eq!(resolved, again, "{}", path.display());
-            count += 1;
-        }
-        assert_eq!(count, PRESETS.len());
+        check_shipped(folder, &PRESETS, config).unwrap();
     }
 
     #[test]

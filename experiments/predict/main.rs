@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use candle_core::{DType, Tensor};
 use gumbel::Key;
 use gumbel::estimators::Trace;
-use gumbel_experiments::{Data, Evaluator, Judged, print, probe, variables};
+use gumbel_experiments::{Data, Evaluator, Judged, build_estimators, print, probe, variables};
 use gumbel_kernels::allocator::Explained;
 use gumbel_metrics::Report;
 use gumbel_models::{LatentVariableModel, StructuredPrediction};
-use gumbel_training::{MicroBatch, Params, Result, Run, Step, config::to_toml, launch, parse};
+use gumbel_training::{MicroBatch, Params, Result, Step, launch, parse};
 use mimalloc::MiMalloc;
 
 use config::Args;
@@ -32,11 +32,9 @@ fn train(args: &Args) -> Result<()> {
     if let Some(text) = args.instead(&config)? {
         return print(&text);
     }
-    let toml = to_toml(&config)?;
     let device = args.run.device.open()?;
     let data = Data::load(&config.data, &args.images.data)?;
-    let mut run = Run::start("predict", &args.run, &toml, config.seed)?;
-    data.identify(&mut run)?;
+    let mut run = data.start_run("predict", &args.run, &config, config.seed)?;
     let key = Key::from_seed(config.seed);
 
     let params = Params::new(key.named("init"), DType::F32, &device);
@@ -47,12 +45,7 @@ fn train(args: &Args) -> Result<()> {
 
     let batch = |micro| data.batch(micro, config.batch_size, key, &device);
     let first = batch(MicroBatch::first(&config.train))?;
-    let estimators = config.estimator.build(
-        &|trace| model.log_likelihood(&first, trace),
-        &mut params.clone(),
-        key.named("estimator"),
-    )?;
-    run.write_file("citations.bib", estimators.at(0).bibtex().as_bytes())?;
+    let estimators = build_estimators(&config.estimator, (&model, &first), &params, key, &run)?;
 
     let (names, variables) = (data.names(), variables(&params));
     let mut evaluator = Evaluator::new(Judged {

@@ -9,6 +9,7 @@ mod numbers;
 mod resources;
 mod run;
 mod scorecard;
+mod shield;
 mod signals;
 mod world;
 

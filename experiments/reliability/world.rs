@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::run::last_step;
+use crate::shield::shield;
 
 /// Configurations of some milliseconds a step, by program.
 const CONFIGS: [(&str, &str); 2] =
@@ -142,17 +143,7 @@ impl World {
 
     /// A command in this place, without the variables of this machine.
     pub(crate) fn shielded(&self, mut command: Command, options: &[&str]) -> Command {
-        for variable in ["CI", "NO_COLOR", "RAYON_NUM_THREADS", "RUST_BACKTRACE", "RUST_LOG"] {
-            command.env_remove(variable);
-        }
-        command
-            .args(options)
-            .current_dir(self.root.path())
-            .env("HOME", self.root.path())
-            .env("XDG_CACHE_HOME", self.path("cache"))
-            .env("GUMBEL_DATA_DIR", self.path("sets"))
-            .env("GUMBEL_OFFLINE", "1")
-            .stdin(Stdio::null());
+        shield(command.args(options), self.root.path());
         command
     }
 

@@ -1,7 +1,7 @@
 //! The papers' tables: `just reproduce <table>`, see README.md.
 //!
-//! Runs the cells of a table (rows × columns × seeds) as runs of `vae`, `predict` or `semi`, skips what is done, goes on with what was
-//! interrupted, and writes what came out beside what the paper prints.
+//! Runs the cells of a table (rows × columns × seeds) as runs of `vae`, `predict`, `semi` or `lm`, skips what is done, goes on
+//! with what was interrupted, and writes what came out beside what the paper prints.
 mod cell;
 mod curves;
 mod figure;

@@ -138,7 +138,9 @@ fn pull(repository: &str, folder: &Path) -> Result<()> {
 #[cfg(feature = "hub")]
 fn push(folder: &Path, repository: &str, public: bool) -> Result<()> {
     let hub = Hub::from_env();
-    hub.push(folder, &repository.parse()?, !public)?;
+    let visibility =
+        if public { gumbel_hub::Visibility::Public } else { gumbel_hub::Visibility::Private };
+    hub.push(&repository.parse()?, folder, visibility)?;
     say(&format!("{repository} on {} has what is in {}", hub.host(), folder.display()));
     Ok(())
 }

@@ -4,7 +4,7 @@ use clap::Parser;
 use gumbel::Schedule;
 use gumbel::estimators::Method;
 use gumbel::objectives::ObjectiveConfig;
-use gumbel_experiments::{DataArgs, DataConfig};
+use gumbel_experiments::{DataArgs, DataConfig, EXIT_CODES, at_least_one, within};
 use gumbel_models::SemiSupervisedVaeConfig;
 use gumbel_training::{Error, Result, RunArgs, TrainConfig};
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ pub(crate) struct LabelsConfig {
 
 /// Train a classifier with few labels and a generative model of all images.
 #[derive(Debug, Parser)]
-#[command(name = "semi", version, after_help = EXAMPLES)]
+#[command(name = "semi", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) run: RunArgs,
@@ -69,10 +69,7 @@ Examples:
   semi                                           drawn digits, no files needed
   semi --data-dir DIR --config jang
   semi --set 'estimator={method=\"enumerate\"}'    sum over the classes
-  semi --resume runs/semi/DIRECTORY --steps 100000
-
-Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 71 no memory, 74 input/output,
-75 stopped on request after a checkpoint, 77 not finite";
+  semi --resume runs/semi/DIRECTORY --steps 100000";
 
 impl Args {
     /// What to print instead of a run, if that was asked for.
@@ -86,16 +83,12 @@ impl Args {
         run.set.extend(self.images.overrides());
         let config: Config = run.config(&PRESETS)?;
         let usage = |error: String| Err(Error::Usage(error));
-        config.data.check().map_err(|error| Error::Usage(format!("data: {error}")))?;
-        for (key, value) in [
+        within("data", config.data.check())?;
+        at_least_one(&[
             ("batch_size", config.batch_size),
             ("labels.batch_size", config.labels.batch_size),
             ("labels.per_class", config.labels.per_class),
-        ] {
-            if value == 0 {
-                return usage(format!("{key} is 0; use at least 1"));
-            }
-        }
+        ])?;
         for (key, weight) in [
             ("labels.bound", config.labels.bound),
             ("labels.classification", config.labels.classification),
@@ -108,15 +101,10 @@ impl Args {
         if matches!(config.objective, ObjectiveConfig::Iwae {}) {
             return usage("objective.bound is \"iwae\"; use \"elbo\"".to_owned());
         }
-        config.estimator.check().map_err(|error| Error::Usage(format!("estimator: {error}")))?;
-        config.objective.check().map_err(|error| Error::Usage(format!("objective: {error}")))?;
-        config.model.check().map_err(|error| Error::Usage(format!("model: {error}")))?;
-        let (low, high) = config.learning_rate.range();
-        if !(low >= 0. && high.is_finite()) {
-            return usage(format!(
-                "learning_rate runs through [{low}, {high}]; keep it finite and at least 0"
-            ));
-        }
+        within("estimator", config.estimator.check())?;
+        within("objective", config.objective.check())?;
+        within("model", config.model.check())?;
+        config.learning_rate.check("learning_rate", f64::MAX).map_err(Error::Usage)?;
         config.train.check()?;
         config.train.check_batch("batch_size", config.batch_size)?;
         config.train.check_batch("labels.batch_size", config.labels.batch_size)?;
@@ -126,6 +114,8 @@ impl Args {
 
 #[cfg(test)]
 mod tests {
+    use gumbel_experiments::check_shipped;
+
     use super::*;
 
     fn config(args: &[&str]) -> Result<Config> {
@@ -135,13 +125,7 @@ mod tests {
     #[test]
     fn every_configuration_that_is_shipped_is_valid_and_complete() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/semi/configs");
-        for name in ["strokes.toml", "jang.toml"] {
-            let path = format!("{folder}/{name}");
-            let resolved = config(&["--config", &path]).unwrap();
-            let again: Config =
-                toml::from_str(&gumbel_training::config::to_toml(&resolved).unwrap()).unwrap();
-            assert_eq!(resolved, again, "{name}");
-        }
+        check_shipped(folder, &PRESETS, config).unwrap();
     }
 
     #[test]
@@ -154,6 +138,7 @@ mod tests {
             ("model.style=0", "style"),
             ("estimator.samples=0", "samples is 0"),
             ("learning_rate=-0.1", "learning_rate"),
+            ("learning_rate=inf", "[inf, inf]"),
         ] {
             let error = config(&["--set", set]).unwrap_err();
             assert!(error.to_string().contains(expected), "{set}: {error}");

@@ -4,11 +4,15 @@ use gumbel::Key;
 use gumbel::estimators::{BoundOf, Independent, Objective, ScheduledEstimator, Trace};
 use gumbel::objectives::{Elbo, ObjectiveConfig};
 use gumbel_datasets::{Dataset, ImageSet, in_order};
-use gumbel_experiments::{Data, loaded, print, write_report, write_summary};
+use gumbel_experiments::{Data, loaded, mark, print_result, write_report, write_summary};
 use gumbel_metrics::{Mean, Report};
-use gumbel_models::{ImagesWithLabels, LatentVariableModel, SemiSupervisedVae};
+use gumbel_models::{
+    ImagesWithLabels, LatentVariableModel, SemiSupervisedVae, SemiSupervisedVaeConfig,
+};
 use gumbel_training::{Evaluation, Result, Run, png};
 use serde::Serialize;
+
+use crate::config::Config;
 
 /// Images per evaluation batch.
 const BATCH: usize = 500;
@@ -17,20 +21,20 @@ const STYLES: usize = 10;
 
 /// Evaluates a model in the course of training and at its end.
 pub(crate) struct Evaluator<'a> {
-    pub(crate) model: SemiSupervisedVae,
-    pub(crate) classes: usize,
-    pub(crate) key: Key,
+    model: SemiSupervisedVae,
+    classes: usize,
+    key: Key,
     /// What is trained, and how.
-    pub(crate) objective: ObjectiveConfig,
-    pub(crate) estimators: &'a ScheduledEstimator,
-    pub(crate) data: &'a Data,
-    pub(crate) device: &'a Device,
-    pub(crate) summary: Option<Summary>,
+    objective: ObjectiveConfig,
+    estimators: &'a ScheduledEstimator,
+    data: &'a Data,
+    device: &'a Device,
+    summary: Option<Summary>,
 }
 
 /// The result of a run: `summary.json`.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Summary {
+struct Summary {
     dataset: &'static str,
     synthetic: bool,
     steps: u64,
@@ -53,7 +57,20 @@ struct Averages {
     bounds: BoundOf,
 }
 
-impl Evaluator<'_> {
+impl<'a> Evaluator<'a> {
+    pub(crate) fn new(
+        model: SemiSupervisedVae,
+        config: &Config,
+        estimators: &'a ScheduledEstimator,
+        data: &'a Data,
+        device: &'a Device,
+    ) -> Self {
+        let Config { seed, objective, model: SemiSupervisedVaeConfig { classes, .. }, .. } =
+            *config;
+        let key = Key::from_seed(seed).named("evaluation");
+        Self { model, classes, key, objective, estimators, data, device, summary: None }
+    }
+
     /// The validation set and pictures; at the end the test set.
     pub(crate) fn evaluate(&mut self, evaluation: &mut Evaluation<'_>) -> Result<()> {
         let names = self.data.names();
@@ -127,18 +144,16 @@ impl Evaluator<'_> {
 
     /// Writes `summary.json` and prints the result and where it is: the last line of a run.
     pub(crate) fn summarise(&self, run: &Run) -> Result<()> {
-        let directory = run.directory().display();
         let Some(summary) = write_summary(run, self.summary.as_ref())? else { return Ok(()) };
         write_report(run, &[])?;
         let Summary {
             dataset, accuracy, elbo, standard_error, objective, objective_bounds, ..
         } = summary;
-        let mark = if summary.synthetic { "SYNTHETIC " } else { "" };
-        let percent = 100. * accuracy;
-        print(&format!(
+        let (mark, percent) = (mark(summary.synthetic), 100. * accuracy);
+        let result = format!(
             "{mark}{dataset}: test accuracy {percent:.2} %, elbo {elbo:.2} ± {standard_error:.2} nats, \
-             training objective {objective:.2} (a bound of {objective_bounds})\n\
-             in {directory}: report.html, samples/, metrics.jsonl, summary.json; go on with --resume {directory} --steps N\n"
-        ))
+             training objective {objective:.2} (a bound of {objective_bounds})"
+        );
+        print_result(run, &result)
     }
 }

@@ -8,14 +8,14 @@ mod labels;
 
 use std::process::ExitCode;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Result as TensorResult, Tensor};
 use gumbel::Key;
-use gumbel::estimators::{Independent, Trace};
-use gumbel_experiments::{Data, print};
+use gumbel::estimators::{Independent, Objective, Trace};
+use gumbel_experiments::{Data, build_estimators, print};
 use gumbel_kernels::allocator::Explained;
 use gumbel_metrics::Report;
 use gumbel_models::{ImagesWithLabels, LatentVariableModel, SemiSupervisedVae};
-use gumbel_training::{MicroBatch, Params, Result, Run, Step, config::to_toml, launch, parse};
+use gumbel_training::{MicroBatch, Params, Result, Step, launch, parse};
 use mimalloc::MiMalloc;
 
 use config::Args;
@@ -35,11 +35,9 @@ fn train(args: &Args) -> Result<()> {
     if let Some(text) = args.instead(&config)? {
         return print(&text);
     }
-    let toml = to_toml(&config)?;
     let device = args.run.device.open()?;
     let data = Data::load(&config.data, &args.images)?;
-    let mut run = Run::start("semi", &args.run, &toml, config.seed)?;
-    data.identify(&mut run)?;
+    let mut run = data.start_run("semi", &args.run, &config, config.seed)?;
     let key = Key::from_seed(config.seed);
     let classes = config.model.classes;
     let labelled = Labelled::choose(&data.train, &config.labels, classes, key.named("labels"))?;
@@ -56,24 +54,11 @@ fn train(args: &Args) -> Result<()> {
         Ok(ImagesWithLabels { x, labels: None })
     };
     let first = unlabelled(MicroBatch::first(&config.train))?;
-    let estimators = config.estimator.build(
-        &|trace| model.log_likelihood(&first, trace),
-        &mut params.clone(),
-        key.named("estimator"),
-    )?;
-    run.write_file("citations.bib", estimators.at(0).bibtex().as_bytes())?;
+    let estimators = build_estimators(&config.estimator, (&model, &first), &params, key, &run)?;
 
     let names = data.names();
-    let mut evaluator = Evaluator {
-        model: SemiSupervisedVae::new(&config.model, image, &mean, &params.frozen())?,
-        classes,
-        key: key.named("evaluation"),
-        objective: config.objective,
-        estimators: &estimators,
-        data: &data,
-        device: &device,
-        summary: None,
-    };
+    let frozen = SemiSupervisedVae::new(&config.model, image, &mean, &params.frozen())?;
+    let mut evaluator = Evaluator::new(frozen, &config, &estimators, &data, &device);
 
     run.train(
         &config.train,
@@ -90,12 +75,9 @@ fn train(args: &Args) -> Result<()> {
             let surrogate = estimator.surrogate(&program, &*objective, noise)?;
             surrogate.update_statistics()?; // of an estimator with a running baseline
 
-            // that of images with labels, where nothing discrete is drawn,
+            // that of images with labels,
             let batch = labelled.batch(&data.train, micro, noise.named("binarise"), &device)?;
-            let program = |trace: &mut Trace<'_>| model.log_likelihood(&batch, trace);
-            let noise = noise.named("labelled");
-            let (log_px, sites) = Trace::run(&program, &mut Independent { samples: 1 }, noise)?;
-            let bound = objective.log_weights(&log_px, &sites)?.mean_all()?;
+            let bound = labelled_bound(&model, &batch, &*objective, noise.named("labelled"))?;
 
             // and the classifier.
             let log_q = model.log_prob_of_labels(&batch)?.mean_all()?;
@@ -116,4 +98,16 @@ fn train(args: &Args) -> Result<()> {
     )?;
     evaluator.summarise(&run)?;
     run.finish()
+}
+
+/// The bound of images with labels, where nothing discrete is drawn.
+fn labelled_bound(
+    model: &SemiSupervisedVae,
+    batch: &ImagesWithLabels,
+    objective: &dyn Objective,
+    key: Key,
+) -> TensorResult<Tensor> {
+    let program = |trace: &mut Trace<'_>| model.log_likelihood(batch, trace);
+    let (log_px, sites) = Trace::run(&program, &mut Independent { samples: 1 }, key)?;
+    objective.log_weights(&log_px, &sites)?.mean_all()
 }

@@ -35,6 +35,21 @@ pub fn write_report(run: &Run, more: &[(&str, String)]) -> Result<()> {
     run.write_file("report.html", page.as_bytes()).map(drop)
 }
 
+/// What stands before a result on data that the program made, so that nobody takes it for another.
+#[must_use]
+pub fn mark(synthetic: bool) -> &'static str {
+    if synthetic { "SYNTHETIC " } else { "" }
+}
+
+/// Prints the result of a run and where it is: its last lines.
+pub fn print_result(run: &Run, result: &str) -> Result<()> {
+    let directory = run.directory().display();
+    print(&format!(
+        "{result}\n\
+         in {directory}: report.html, samples/, metrics.jsonl, summary.json; go on with --resume {directory} --steps N\n"
+    ))
+}
+
 /// A line to standard output. Where no one reads any more there is nothing to say.
 pub fn say(line: &str) {
     let _ = writeln!(stdout(), "{line}");
@@ -47,11 +62,19 @@ pub fn write_and_say(path: &Path, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a file, whole or not at all.
+/// Writes a text into a file, whole or not at all.
 pub fn write_whole(file: &Path, text: &str) -> anyhow::Result<()> {
-    let temporary = file.with_added_extension("tmp");
-    std::fs::write(&temporary, text)
-        .and_then(|()| std::fs::rename(&temporary, file))
+    whole_or_none(file, |fresh| Ok(std::fs::write(fresh, text)?))
+}
+
+/// A file as `write` leaves it under another name, or what was there before.
+pub fn whole_or_none(
+    file: &Path,
+    write: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let fresh = file.with_added_extension("tmp");
+    write(&fresh)
+        .and_then(|()| Ok(std::fs::rename(&fresh, file)?))
         .with_context(|| format!("writing {}", file.display()))
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gumbel_datasets::{Downloads, Places, Watcher};
+use gumbel_training::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// The usual places, and what is in none of them from where it is published.
@@ -11,6 +12,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub fn places(data_dir: Option<PathBuf>) -> Places {
     let downloads = Downloads::from_env().watched(Arc::new(Shown::default()));
     Places::from_env(data_dir).with_downloads(downloads)
+}
+
+/// An error of a data set with its exit code.
+pub fn loaded<T>(result: gumbel_datasets::Result<T>) -> Result<T> {
+    result.map_err(|error| Error::caller(error.exit_code(), error))
 }
 
 /// A bar on a terminal, a line elsewhere.

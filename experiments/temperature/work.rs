@@ -1,5 +1,4 @@
 //! The units of a study, done by several threads.
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +8,7 @@ use anyhow::{Context, Result};
 use gumbel::Key;
 use gumbel::estimators::Trace;
 use gumbel::lab::{self, Exact, Measurement};
-use gumbel_experiments::{loaded, say, told};
+use gumbel_experiments::{loaded, say, told, whole_or_none};
 use gumbel_models::LatentVariableModel;
 use gumbel_sweep::Requests;
 use gumbel_training::OptimizerError;
@@ -159,11 +158,7 @@ fn diverged(error: &anyhow::Error) -> bool {
 /// Keeps a model to measure gradients on: the whole file or none.
 fn keep(model: &Model, file: &Path) -> Result<()> {
     let tensors = model.params.tensors()?.into_iter().collect();
-    let fresh = file.with_extension("new");
-    candle_core::safetensors::save(&tensors, &fresh)
-        .map_err(anyhow::Error::from)
-        .and_then(|()| Ok(fs::rename(&fresh, file)?))
-        .with_context(|| format!("writing {}", file.display()))
+    whole_or_none(file, |fresh| Ok(candle_core::safetensors::save(&tensors, fresh)?))
 }
 
 /// Bias and variance against the exact gradient, on one batch of training images.

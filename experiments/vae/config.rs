@@ -1,6 +1,6 @@
 //! The configuration of the experiment and its command line.
 use clap::Parser;
-use gumbel_experiments::ImageArgs;
+use gumbel_experiments::{EXIT_CODES, ImageArgs};
 use gumbel_models::CategoricalVaeConfig;
 use gumbel_training::{Result, RunArgs};
 
@@ -17,7 +17,7 @@ pub(crate) type Config = gumbel_experiments::Config<CategoricalVaeConfig>;
 
 /// Train a VAE with discrete latents.
 #[derive(Debug, Parser)]
-#[command(name = "vae", version, after_help = EXAMPLES)]
+#[command(name = "vae", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) run: RunArgs,
@@ -32,10 +32,7 @@ Examples:
   vae --config jang-categorical --data-dir DIR    as in the paper
   vae --images FOLDER                            PNG files of your own, IDX, parquet or JSON lines
   vae --set estimator.samples=5 --set model.latents=30 --seed 2
-  vae --resume runs/vae/DIRECTORY --steps 200000
-
-Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 71 no memory, 74 input/output,
-75 stopped on request after a checkpoint, 77 not finite";
+  vae --resume runs/vae/DIRECTORY --steps 200000";
 
 impl Args {
     /// What to print instead of a run, if that was asked for.
@@ -52,6 +49,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use gumbel_datasets::DatasetName;
+    use gumbel_experiments::check_shipped;
 
     use super::*;
 
@@ -62,16 +60,7 @@ mod tests {
     #[test]
     fn every_configuration_that_is_shipped_is_valid_and_complete() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/vae/configs");
-        let mut count = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let resolved = config(&["--config", path.to_str().unwrap()]).unwrap();
-            let again: Config =
-                toml::from_str(&gumbel_training::config::to_toml(&resolved).unwrap()).unwrap();
-            assert_eq!(resolved, again, "{}", path.display());
-            count += 1;
-        }
-        assert_eq!(count, PRESETS.len());
+        check_shipped(folder, &PRESETS, config).unwrap();
     }
 
     #[test]
@@ -94,6 +83,11 @@ mod tests {
             ("estimator.temperature=-1", "[-1, -1]"),
             ("model.latents=1000000000", "1048576"),
             ("learning_rate=-0.1", "learning_rate"),
+            ("learning_rate={kind=\"linear\",start=1.0,end=inf,steps=9}", "[1, inf]"),
+            (
+                "learning_rate={kind=\"exponential\",start=1.0,floor=0.0,rate=-1.0,every=1}",
+                "[0, inf]",
+            ),
             ("train.keep=0", "keep"),
             ("probe.every=70", "multiple of train.log_every"),
         ] {

@@ -1,7 +1,7 @@
 //! A VAE with discrete latents on images: `just run-vae`, or `cargo run --release --locked --bin vae`.
 //!
 //! Jang, Gu, Poole (2017), section 4.2, on any estimator of the library. The default configuration trains on
-//! drawn digits in under three minutes on two cores; `configs/` has those of the paper, README.md what they
+//! drawn digits in under two minutes on two cores; `configs/` has those of the paper, README.md what they
 //! reach.
 mod config;
 mod pictures;
@@ -11,11 +11,11 @@ use std::process::ExitCode;
 use candle_core::{DType, Tensor};
 use gumbel::Key;
 use gumbel::estimators::Trace;
-use gumbel_experiments::{Data, Evaluator, Judged, print, probe, variables};
+use gumbel_experiments::{Data, Evaluator, Judged, build_estimators, print, probe, variables};
 use gumbel_kernels::allocator::Explained;
 use gumbel_metrics::Report;
 use gumbel_models::{CategoricalVae, LatentVariableModel};
-use gumbel_training::{MicroBatch, Params, Result, Run, Step, config::to_toml, launch, parse};
+use gumbel_training::{MicroBatch, Params, Result, Step, launch, parse};
 use mimalloc::MiMalloc;
 
 use config::Args;
@@ -33,11 +33,9 @@ fn train(args: &Args) -> Result<()> {
     if let Some(text) = args.instead(&config)? {
         return print(&text);
     }
-    let toml = to_toml(&config)?;
     let device = args.run.device.open()?;
     let data = Data::load(&config.data, &args.images.data)?;
-    let mut run = Run::start("vae", &args.run, &toml, config.seed)?;
-    data.identify(&mut run)?;
+    let mut run = data.start_run("vae", &args.run, &config, config.seed)?;
     let key = Key::from_seed(config.seed);
 
     let params = Params::new(key.named("init"), DType::F32, &device);
@@ -51,12 +49,7 @@ fn train(args: &Args) -> Result<()> {
 
     let batch = |micro| data.batch(micro, config.batch_size, key, &device);
     let first = batch(MicroBatch::first(&config.train))?;
-    let estimators = config.estimator.build(
-        &|trace| model.log_likelihood(&first, trace),
-        &mut params.clone(),
-        key.named("estimator"),
-    )?;
-    run.write_file("citations.bib", estimators.at(0).bibtex().as_bytes())?;
+    let estimators = build_estimators(&config.estimator, (&model, &first), &params, key, &run)?;
 
     let mut frozen = CategoricalVae::new(&config.model, &mean, &params.frozen())?;
     frozen.share_centres(&model);

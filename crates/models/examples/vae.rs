@@ -4,14 +4,16 @@
 //! `cargo run -p gumbel-models --example vae`
 use std::sync::PoisonError;
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Error, Result, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use gumbel::Key;
 use gumbel::estimators::{Estimator, LeaveOneOut, Trace};
 use gumbel::objectives::{Elbo, exact_log_likelihood, multi_sample_bound};
-use gumbel_models::{
-    Activation, CategoricalVae, CategoricalVaeConfig, Coding, LatentVariableModel, Prior,
-};
+use gumbel_models::{CategoricalVae, CategoricalVaeConfig, LatentVariableModel};
+
+/// Two latents of four values, and layers of 16 units between them and the pixels.
+const CONFIG: &str =
+    "latents = 2\ncategories = 4\nencoder = [16]\ndecoder = [16]\nactivation = 'tanh'";
 
 /// All images of 4 by 4 bits with one bar, a row or a column: `[8, 16]`.
 fn bars() -> Result<Tensor> {
@@ -19,24 +21,13 @@ fn bars() -> Result<Tensor> {
         let on = |i: usize| if bar < 4 { i / 4 == bar } else { i % 4 == bar - 4 };
         std::array::from_fn(|i| f32::from(u8::from(on(i))))
     };
-    Tensor::new((0..8).map(bar).collect::<Vec<_>>(), &Device::Cpu)
+    let bars: [_; 8] = std::array::from_fn(bar);
+    Tensor::new(&bars, &Device::Cpu)
 }
 
-/// A model with two latents of four values, and its parameters, which depend on nothing but the key.
+/// The model and its parameters, which depend on nothing but the key.
 fn model(x: &Tensor, key: Key) -> Result<(CategoricalVae, Vec<Var>)> {
-    let config = CategoricalVaeConfig {
-        latents: 2,
-        categories: 4,
-        encoder: vec![16],
-        decoder: vec![16],
-        layers: 1,
-        between: vec![],
-        centred: false,
-        context: None,
-        activation: Activation::Tanh,
-        prior: Prior::Uniform,
-        coding: Coding::Bits,
-    };
+    let config: CategoricalVaeConfig = toml::from_str(CONFIG).map_err(Error::wrap)?;
     let map = VarMap::new();
     let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
     let model = CategoricalVae::new(&config, &x.mean(0)?, &builder)?;
@@ -60,7 +51,7 @@ fn train(steps: u64, key: Key) -> Result<[[f32; 3]; 2]> {
     let judge = || {
         let bound = |samples| multi_sample_bound(&program, samples, 100, key.named("judge"));
         let all = [bound(1)?, bound(100)?, exact_log_likelihood(&program)?];
-        Ok::<_, candle_core::Error>([mean(&all[0])?, mean(&all[1])?, mean(&all[2])?])
+        Ok::<_, Error>([mean(&all[0])?, mean(&all[1])?, mean(&all[2])?])
     };
     let before = judge()?;
     let estimator = LeaveOneOut { samples: 8 };

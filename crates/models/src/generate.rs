@@ -206,9 +206,8 @@ impl Writer<'_> {
 mod tests {
     use std::collections::HashMap;
 
-    use candle_nn::{VarBuilder, VarMap};
-
     use super::*;
+    use crate::check::irregular;
     use crate::{CodeLmConfig, Emission, Latents, Sequences, SwitchLmConfig, TransformerConfig};
 
     const DECODER: TransformerConfig = TransformerConfig {
@@ -245,16 +244,8 @@ mod tests {
     }
 
     /// A model whose parameters are irregular numbers.
-    #[expect(clippy::iter_over_hash_type, reason = "each variable is set by its own name")]
     fn model(latents: &Latents) -> Result<LanguageModel> {
-        let map = VarMap::new();
-        let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
-        let model = LanguageModel::new(&DECODER, latents, &builder)?;
-        for (name, var) in map.data().lock().unwrap().iter() {
-            let key = Key::from_seed(1).named(name);
-            var.set(&(key.normal(var.shape(), DType::F32, &Device::Cpu)? * 0.3)?)?;
-        }
-        Ok(model)
+        Ok(irregular(0.3, |builder| LanguageModel::new(&DECODER, latents, builder))?.0)
     }
 
     /// Texts come as often as the exact likelihood says: χ² over the 27 of three symbols.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// What a variable is to the networks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Coding {
     /// 0 or 1 of a bit, a one-hot vector of a category, as in Jang et al. (2017).
     #[default]

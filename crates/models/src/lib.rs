@@ -1,6 +1,8 @@
 //! Latent-variable models, written as programs over a [`Trace`]. They have no randomness of their own, no
 //! loss and no logging: an estimator brings the first, an objective the second.
 mod categorical_vae;
+#[cfg(test)]
+mod check;
 mod code_lm;
 mod convolution;
 mod defaults;

@@ -288,26 +288,20 @@ impl LatentVariableModel for SemiSupervisedVae {
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device, Var};
-    use candle_nn::VarMap;
     use gumbel::estimators::{Enumerate, Estimator, GumbelSoftmax, Independent, LeaveOneOut};
     use gumbel::objectives::Elbo;
 
     use super::*;
+    use crate::check::irregular;
 
     const IMAGE: (usize, usize) = (9, 8);
 
-    #[expect(clippy::iter_over_hash_type, reason = "each variable is set by its own name")]
     fn model() -> Result<(SemiSupervisedVae, Vec<Var>)> {
         let config =
             SemiSupervisedVaeConfig { classes: 3, style: 2, channels: [2, 3, 4], hidden: 5 };
-        let map = VarMap::new();
-        let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
         let mean = Tensor::full(0.3f32, 72, &Device::Cpu)?;
-        let model = SemiSupervisedVae::new(&config, IMAGE, &mean, &builder)?;
-        for (name, var) in map.data().lock().unwrap().iter() {
-            let key = Key::from_seed(1).named(name);
-            var.set(&(key.normal(var.shape(), DType::F32, &Device::Cpu)? * 0.5)?)?;
-        }
+        let (model, map) =
+            irregular(0.5, |builder| SemiSupervisedVae::new(&config, IMAGE, &mean, builder))?;
         Ok((model, map.all_vars()))
     }
 

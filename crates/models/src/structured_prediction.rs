@@ -151,12 +151,12 @@ impl LatentVariableModel for StructuredPrediction {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device, Var};
-    use candle_nn::VarMap;
+    use candle_core::{Device, Var};
     use gumbel::estimators::{Enumerate, Estimator, GumbelSoftmax, LeaveOneOut};
     use gumbel::objectives::{Iwae, multi_sample_bound};
 
     use super::*;
+    use crate::check::irregular;
 
     fn config(categories: usize, layers: usize) -> StructuredPredictionConfig {
         StructuredPredictionConfig {
@@ -169,16 +169,10 @@ mod tests {
         }
     }
 
-    #[expect(clippy::iter_over_hash_type, reason = "each variable is set by its own name")]
     fn model(config: &StructuredPredictionConfig) -> Result<(StructuredPrediction, Vec<Var>)> {
-        let map = VarMap::new();
-        let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
         let mean = Tensor::new(&[0.2f32, 0., 0.5, 1., 0.9], &Device::Cpu)?;
-        let model = StructuredPrediction::new(config, &mean, &builder)?;
-        for (name, var) in map.data().lock().unwrap().iter() {
-            let key = Key::from_seed(1).named(name);
-            var.set(&key.normal(var.shape(), DType::F32, &Device::Cpu)?)?;
-        }
+        let (model, map) =
+            irregular(1., |builder| StructuredPrediction::new(config, &mean, builder))?;
         Ok((model, map.all_vars()))
     }
 

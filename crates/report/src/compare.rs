@@ -9,6 +9,7 @@ const NOT_COMPARED: [&str; 1] = ["seed"];
 
 /// Runs of one configuration.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Group {
     /// A letter, or more of them, to call it by in figures.
     pub letter: String,

@@ -2,6 +2,7 @@
 
 /// A mean with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Interval {
     /// How many numbers.
     pub count: usize,

@@ -88,7 +88,11 @@ impl Page {
 
     /// A table that is sorted by a click on the head of a column. A cell is its text and, where it is a number, its value.
     #[must_use]
-    pub fn sortable(&mut self, heads: &[String], rows: &[Vec<(String, Option<f64>)>]) -> String {
+    pub(crate) fn sortable(
+        &mut self,
+        heads: &[String],
+        rows: &[Vec<(String, Option<f64>)>],
+    ) -> String {
         self.sorts = true;
         let mut text = "<div class=\"wide\" tabindex=\"0\"><table><thead><tr>".to_owned();
         for head in heads {

@@ -140,31 +140,54 @@ fn draw_legend(names: &[&str], area: &DrawingArea<SVGBackend<'_>, Shift>) -> Dra
     Ok(())
 }
 
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Ticked, Ticked>>;
+
 fn draw_panel(
     panel: &Panel,
     axes: &Axes,
     (names, apart): (&[&str], bool),
     area: &DrawingArea<SVGBackend<'_>, Shift>,
 ) -> Drawing<()> {
-    let scaled = |x: f64| if axes.log_x { x.log10() } else { x };
-    let risen = |y: f64| if axes.log_y { y.log10() } else { y };
-    // What is not a number, or has no logarithm, has no place.
-    let placed = |line: &Line| {
-        let points = line.points.iter().map(|(x, y)| (scaled(*x), risen(*y)));
-        points.filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
-    };
-    let points: Vec<Vec<(f64, f64)>> = panel.lines.iter().map(placed).collect();
-    let (x, y) = (
-        extent(points.iter().flatten().map(|p| p.0)),
-        extent(
-            panel
-                .lines
-                .iter()
-                .flat_map(ends)
-                .map(risen)
-                .chain(points.iter().flatten().map(|p| p.1)),
-        ),
-    );
+    let points: Vec<Vec<(f64, f64)>> =
+        panel.lines.iter().map(|line| placed(line.points.iter().copied(), axes)).collect();
+    let (x, y) = ranges(&panel.lines, &points, axes);
+    let mut chart = ChartBuilder::on(area)
+        .caption(&panel.title, style(14))
+        .margin(8)
+        .x_label_area_size(34)
+        .y_label_area_size(48)
+        .build_cartesian_2d(Ticked::new(x, 5, axes.log_x), Ticked::new(y, 6, axes.log_y))?;
+    mesh(&mut chart, axes)?;
+    let corner = legend(&points, y);
+    for (line, points) in panel.lines.iter().zip(points).filter(|(_, points)| !points.is_empty()) {
+        draw_line(&mut chart, (line, points), axes, (colour_of(&line.name, names), apart))?;
+    }
+    if !apart {
+        chart.configure_series_labels().position(corner).label_font(style(11)).draw()?;
+    }
+    Ok(())
+}
+
+/// Where a point stands: by its logarithms, on axes that have them.
+fn place((x, y): (f64, f64), axes: &Axes) -> (f64, f64) {
+    let along = |value: f64, log: bool| if log { value.log10() } else { value };
+    (along(x, axes.log_x), along(y, axes.log_y))
+}
+
+/// Where points stand; what is not a number, or has no logarithm, has no place.
+fn placed(points: impl Iterator<Item = (f64, f64)>, axes: &Axes) -> Vec<(f64, f64)> {
+    points.map(|point| place(point, axes)).filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
+}
+
+/// The ranges of `x` and `y` that show all points and their bands.
+fn ranges(lines: &[Line], points: &[Vec<(f64, f64)>], axes: &Axes) -> ((f64, f64), (f64, f64)) {
+    let edges = lines.iter().flat_map(ends).map(|y| place((1., y), axes).1);
+    let (x, y) = (points.iter().flatten().map(|p| p.0), points.iter().flatten().map(|p| p.1));
+    (extent(x), extent(edges.chain(y)))
+}
+
+/// Draws the axes, their labels and the lines behind them.
+fn mesh(chart: &mut Chart<'_, '_>, axes: &Axes) -> Drawing<()> {
     let plain = |value: f64| match value.abs() >= 1e4 {
         true => format!("{}k", number(value / 1000.)),
         false => number(value),
@@ -172,12 +195,6 @@ fn draw_panel(
     let label = |value: f64, log: bool| plain(if log { 10f64.powf(value) } else { value });
     let x_label = |value: &f64| label(*value, axes.log_x);
     let y_label = |value: &f64| label(*value, axes.log_y);
-    let mut chart = ChartBuilder::on(area)
-        .caption(&panel.title, style(14))
-        .margin(8)
-        .x_label_area_size(34)
-        .y_label_area_size(48)
-        .build_cartesian_2d(Ticked::new(x, 5, axes.log_x), Ticked::new(y, 6, axes.log_y))?;
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -192,37 +209,33 @@ fn draw_panel(
         .x_label_formatter(&x_label)
         .y_label_formatter(&y_label)
         .draw()?;
-    let corner = legend(&points, y);
-    for (line, points) in panel.lines.iter().zip(points) {
-        if points.is_empty() {
-            continue;
-        }
-        let colour = colour_of(&line.name, names);
-        if line.band.len() == line.points.len() {
-            let edge = |sign: f64| {
-                let edge =
-                    move |((x, y), half): (&(f64, f64), &f64)| (scaled(*x), risen(y + sign * half));
-                line.points.iter().zip(&line.band).map(edge)
-            };
-            let around =
-                edge(1.).chain(edge(-1.).rev()).filter(|(x, y)| x.is_finite() && y.is_finite());
-            chart.draw_series([Polygon::new(around.collect::<Vec<_>>(), colour.mix(0.2))])?;
-        }
-        let dots = if points.len() > DOTS { &[] } else { &points[..] };
-        let dots =
-            dots.iter().map(|point| Circle::new(*point, 2, colour.filled())).collect::<Vec<_>>();
-        let series = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
-        if !line.name.is_empty() && !apart {
-            series.label(&line.name).legend(move |(x, y)| {
-                PathElement::new([(x, y), (x + 12, y)], colour.stroke_width(2))
-            });
-        }
-        chart.draw_series(dots)?;
+    Ok(())
+}
+
+/// Draws a line with its band and its dots; names it, unless the legend stands apart.
+fn draw_line(
+    chart: &mut Chart<'_, '_>,
+    (line, points): (&Line, Vec<(f64, f64)>),
+    axes: &Axes,
+    (colour, apart): (RGBColor, bool),
+) -> Drawing<()> {
+    if line.band.len() == line.points.len() {
+        let edge = |sign: f64| {
+            let edge = move |((x, y), half): (&(f64, f64), &f64)| (*x, y + sign * half);
+            line.points.iter().zip(&line.band).map(edge)
+        };
+        let around = placed(edge(1.).chain(edge(-1.).rev()), axes);
+        chart.draw_series([Polygon::new(around, colour.mix(0.2))])?;
     }
-    if apart {
-        return Ok(());
+    let dots = if points.len() > DOTS { &[] } else { &points[..] };
+    let dots: Vec<_> = dots.iter().map(|point| Circle::new(*point, 2, colour.filled())).collect();
+    let series = chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
+    if !line.name.is_empty() && !apart {
+        series
+            .label(&line.name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 12, y)], colour.stroke_width(2)));
     }
-    chart.configure_series_labels().position(corner).label_font(style(11)).draw()?;
+    chart.draw_series(dots)?;
     Ok(())
 }
 

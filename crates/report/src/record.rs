@@ -9,6 +9,7 @@ use crate::{Error, Result};
 
 /// A line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Point {
     /// Steps done.
     pub step: u64,
@@ -20,6 +21,7 @@ pub struct Point {
 
 /// A run as it lies in its directory, finished or not.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Record {
     /// Its directory.
     pub directory: PathBuf,
@@ -32,9 +34,9 @@ pub struct Record {
     /// The values of the configuration by dotted name.
     pub config: BTreeMap<String, String>,
     /// `env.json`; null where there is none.
-    pub environment: Value,
+    pub(crate) environment: Value,
     /// `summary.json`; null before the end.
-    pub summary: Value,
+    pub(crate) summary: Value,
     /// `citations.bib`: who is to be cited for what was run.
     pub citations: String,
     /// `metrics.jsonl`, in order.

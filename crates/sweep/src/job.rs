@@ -40,7 +40,6 @@ pub struct Job {
 
 /// How far a job is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum State {
     /// Its run is in this directory and at its end.
     Done(PathBuf),

@@ -17,7 +17,6 @@ const NOT_FINITE: i32 = 77;
 
 /// Something that the one who waits may want to know.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Event<'a> {
     /// A run was started, or goes on.
     Begins(&'a Job, &'a State),
@@ -27,7 +26,6 @@ pub enum Event<'a> {
 
 /// How a run ended.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Ended {
     /// Exit code, or the signal that killed it.
     pub status: ExitStatus,
@@ -71,7 +69,6 @@ impl fmt::Display for Ended {
 
 /// How the work ended, in numbers of jobs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Outcome {
     /// At their end.
     pub done: usize,

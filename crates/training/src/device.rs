@@ -12,6 +12,7 @@ const NAMES: &str = "auto, cpu, cuda, cuda:N, metal";
 
 /// The device that was asked for: `auto` or one by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DeviceChoice {
     /// The fastest device that this build can use and this machine has.
     #[default]

@@ -72,7 +72,7 @@ pub use environment::Environment;
 pub use error::{Error, Result};
 pub use export::{export, import};
 pub use launch::launch;
-pub use optimizer::{Optimizer, OptimizerConfig, OptimizerError, clip_global_norm};
+pub use optimizer::{AdamConfig, Optimizer, OptimizerConfig, OptimizerError, clip_global_norm};
 pub use params::{Mismatch, Params, ParamsError};
 pub use run::Run;
 pub use signals::Stop;

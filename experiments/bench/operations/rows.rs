@@ -32,13 +32,14 @@ pub(super) fn all() -> Vec<Operation> {
             |i| gumbel_softmax::reference(&i[0], 1, 1., Forward::Hard, key()),
         ));
     }
-    list.extend(latents());
+    list.extend(laws());
+    list.extend(draws());
     list.extend(pixels());
     list
 }
 
-/// Of 100 × 30 latents with 10 values each.
-fn latents() -> Vec<Operation> {
+/// The laws of 100 × 30 latents with 10 values each.
+fn laws() -> Vec<Operation> {
     const LOGITS: Input = variable(&[3000, 10]);
     vec![
         Operation::new(
@@ -90,6 +91,12 @@ fn latents() -> Vec<Operation> {
             |i| sparse_map(&i[0], SparseMap::Entmax15),
             |i| sparse_map::reference(&i[0], SparseMap::Entmax15),
         ),
+    ]
+}
+
+/// Draws of such latents.
+fn draws() -> Vec<Operation> {
+    vec![
         Operation::new(
             "one_hot_argmax",
             [constant(&[3000, 10])],

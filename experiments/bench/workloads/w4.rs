@@ -3,7 +3,7 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use gumbel::Key;
 use gumbel_models::{Transformer, TransformerConfig};
-use gumbel_training::{OptimizerConfig, Params};
+use gumbel_training::{AdamConfig, OptimizerConfig, Params};
 
 use super::training::Training;
 use super::{Example, Workload};
@@ -32,8 +32,7 @@ pub(crate) fn new(device: &Device) -> Result<Box<dyn Workload>> {
     let key = Key::from_seed(1);
     let params = Params::new(key.named("init"), DType::F32, device);
     let model = Transformer::new(&CONFIG, &params.var_builder())?;
-    let adam =
-        OptimizerConfig::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
+    let adam = OptimizerConfig::Adam(AdamConfig { weight_decay: 0.01, ..AdamConfig::default() });
     let shape = (BATCHES, BATCH, CONFIG.context + 1);
     let uniform = key.named("words").uniform(shape, DType::F64, &Device::Cpu)?;
     let words = (uniform * CONFIG.vocabulary as f64)?.to_dtype(DType::U32)?.to_device(device)?;

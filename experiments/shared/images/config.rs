@@ -9,7 +9,7 @@ use gumbel_training::{Error, Presets, Result, RunArgs, TrainConfig};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::ProbeConfig;
+use crate::{ProbeConfig, at_least_one, within};
 
 /// Everything that a result depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,8 +42,8 @@ impl<M> Config<M> {
     /// Samples of a reference for the gradient: those of the bound, where they define it.
     pub fn reference_samples(&self, wanted: usize) -> usize {
         match self.objective {
-            ObjectiveConfig::Elbo { .. } | ObjectiveConfig::GuardedElbo { .. } => wanted,
             ObjectiveConfig::Iwae {} => self.estimator.samples(),
+            _ => wanted,
         }
     }
 }
@@ -174,15 +174,11 @@ impl<M: Serialize + DeserializeOwned> Config<M> {
         let mut run = run.clone();
         run.set.extend(images.overrides());
         let config: Self = run.config(presets)?;
-        for (key, value) in [
+        at_least_one(&[
             ("batch_size", config.batch_size),
             ("evaluation.samples", config.evaluation.samples),
             ("evaluation.final_samples", config.evaluation.final_samples),
-        ] {
-            if value == 0 {
-                return Err(Error::Usage(format!("{key} is 0; use at least 1")));
-            }
-        }
+        ])?;
         within("data", config.data.check())?;
         within("estimator", config.estimator.check())?;
         within("objective", config.objective.check())?;
@@ -190,19 +186,9 @@ impl<M: Serialize + DeserializeOwned> Config<M> {
         if let Some(probe) = &config.probe {
             within("probe", probe.check(config.train.log_every))?;
         }
-        let (low, high) = config.learning_rate.range();
-        if !(low >= 0. && low.is_finite() && config.learning_rate.at(0).is_finite()) {
-            return Err(Error::Usage(format!(
-                "learning_rate runs through [{low}, {high}]; keep it finite and at least 0"
-            )));
-        }
+        config.learning_rate.check("learning_rate", f64::MAX).map_err(Error::Usage)?;
         config.train.check()?;
         config.train.check_batch("batch_size", config.batch_size)?;
         Ok(config)
     }
-}
-
-/// What is wrong with a table of the configuration, with its name.
-fn within(table: &str, checked: std::result::Result<(), String>) -> Result<()> {
-    checked.map_err(|error| Error::Usage(format!("{table}: {error}")))
 }

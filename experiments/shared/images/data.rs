@@ -5,9 +5,11 @@ use candle_core::{Device, Tensor};
 use gumbel::Key;
 use gumbel::estimators::BoundOf;
 use gumbel_datasets::{ImageSet, Images, Split, load, load_own};
-use gumbel_training::{Error, MicroBatch, Result, Run};
+use gumbel_training::config::to_toml;
+use gumbel_training::{MicroBatch, Result, Run, RunArgs};
+use serde::Serialize;
 
-use crate::{DataArgs, DataConfig, places};
+use crate::{DataArgs, DataConfig, loaded, places};
 
 /// The three splits of a set.
 #[derive(Debug)]
@@ -29,11 +31,11 @@ pub struct Names {
     relaxed_bound: &'static str,
     /// Log-likelihood of the images given the draws.
     pub log_likelihood: &'static str,
-    pub(crate) bound: &'static str,
-    pub(crate) standard_error: &'static str,
+    pub(super) bound: &'static str,
+    pub(super) standard_error: &'static str,
     /// Bound of one sample.
     pub elbo: &'static str,
-    pub(crate) kl: &'static str,
+    pub(super) kl: &'static str,
 }
 
 const REAL: Names = Names {
@@ -65,7 +67,7 @@ impl Names {
         match bounds {
             BoundOf::DiscreteModel => self.objective_bound,
             BoundOf::RelaxedModel => self.relaxed_bound,
-            BoundOf::Nothing => self.objective,
+            _ => self.objective,
         }
     }
 }
@@ -95,11 +97,19 @@ impl Data {
         Ok(data)
     }
 
-    /// Makes the images part of the run's identity.
-    pub fn identify(&self, run: &mut Run) -> Result<()> {
+    /// Starts a run of an experiment, or goes on with one; the images are part of its identity.
+    pub fn start_run<C: Serialize>(
+        &self,
+        experiment: &str,
+        args: &RunArgs,
+        config: &C,
+        seed: u64,
+    ) -> Result<Run> {
+        let mut run = Run::start(experiment, args, &to_toml(config)?, seed)?;
         run.identify("data.train", self.train.identity())?;
         run.identify("data.valid", self.valid.identity())?;
-        run.identify("data.test", self.test.identity())
+        run.identify("data.test", self.test.identity())?;
+        Ok(run)
     }
 
     /// The training images of a micro-batch, of a batch of so many.
@@ -134,9 +144,4 @@ fn splits(config: &DataConfig, args: &DataArgs) -> Result<[Images; 3]> {
     let found_in = places(args.data_dir.clone());
     let split = |split| loaded(load(&config.dataset, split, &found_in));
     Ok([split(Split::Train)?, split(Split::Valid)?, split(Split::Test)?])
-}
-
-/// An error of a data set with its exit code.
-pub fn loaded<T>(result: gumbel_datasets::Result<T>) -> Result<T> {
-    result.map_err(|error| Error::caller(error.exit_code(), error))
 }

@@ -11,7 +11,9 @@ use gumbel_report::Page;
 use gumbel_training::{Error, Evaluation, Result, Run};
 use serde::Serialize;
 
-use crate::{Data, EvaluationConfig, Names, loaded, print, write_report, write_summary};
+use crate::{
+    Data, EvaluationConfig, Names, loaded, mark, print_result, write_report, write_summary,
+};
 
 /// Images per evaluation batch.
 const BATCH: usize = 100;
@@ -233,20 +235,19 @@ impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
 
     /// Writes `summary.json` and prints the result and where it is: the last line of a run.
     pub fn summarise(&self, run: &Run) -> Result<()> {
-        let directory = run.directory().display();
         let Some(summary) = write_summary(run, self.summary.as_ref())? else { return Ok(()) };
         let usage = ("How often each code is used, on the test set", Page::usage_map(&self.usage));
         write_report(run, &[usage])?;
         let Summary { dataset, samples, objective_bounds, .. } = summary;
         let Summary { bound, standard_error, elbo, objective, .. } = summary;
-        let mark = if summary.synthetic { "SYNTHETIC " } else { "" };
+        let mark = mark(summary.synthetic);
         let [bound, standard_error, elbo, objective] =
             [bound, standard_error, elbo, objective].map(|x| nats(*x));
-        print(&format!(
+        let result = format!(
             "{mark}{dataset}: discrete test bound {bound} ± {standard_error} nats (K = {samples}), \
-             elbo {elbo}, training objective {objective} (a bound of {objective_bounds})\n\
-             in {directory}: report.html, samples/, metrics.jsonl, summary.json; go on with --resume {directory} --steps N\n"
-        ))
+             elbo {elbo}, training objective {objective} (a bound of {objective_bounds})"
+        );
+        print_result(run, &result)
     }
 }
 

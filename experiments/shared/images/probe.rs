@@ -70,7 +70,7 @@ pub fn probe<M>(
     };
     let reference = LeaveOneOut { samples: config.reference_samples(probe.reference_samples) };
     let wanted = probe.reference_samples > 0 && !estimator.is_unbiased() && reference.samples > 1;
-    let Reading { norm, variance, signal_to_noise, bias } =
+    let Reading { norm, variance, signal_to_noise, bias, .. } =
         lab::Probe { replicates: probe.replicates }.measure(
             estimator,
             wanted.then_some(&reference as &dyn Estimator),

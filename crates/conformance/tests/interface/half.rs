@@ -2,6 +2,7 @@
 use candle_core::{DType, Result, Tensor, Var};
 use gumbel::distributions::{Bernoulli, BinConcrete, Categorical, ExpConcrete, InvertibleGaussian};
 use gumbel::estimators::{Divergence, Trace};
+use gumbel::kernels::Forward;
 use gumbel::objectives::Elbo;
 use gumbel::structured::{PlackettLuce, gumbel_sinkhorn};
 use gumbel::{Key, SampleMode, codebook_lookup, gumbel_softmax, sample_categorical};

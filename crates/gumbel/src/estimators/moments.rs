@@ -80,7 +80,7 @@ impl RunningMoments {
 
     /// Whether the estimate is divided by a number.
     #[must_use]
-    pub fn is_scaled(&self) -> bool {
+    pub(crate) fn is_scaled(&self) -> bool {
         self.statistics.is_some() && self.config.scaled
     }
 

@@ -3,7 +3,6 @@ use std::time::Duration;
 
 /// A number and its standard error.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct Estimate {
     /// The number.
     pub value: f64,

@@ -2,7 +2,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use gumbel::estimators::SiteDraw;
 
-use super::{CategoricalVae, Result};
+use super::model::{CategoricalVae, Result};
 
 /// Weight of the past in the running means (Maddison et al. 2017, appendix D).
 const DECAY: f64 = 0.9;

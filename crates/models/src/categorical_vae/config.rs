@@ -55,6 +55,7 @@ fn is_one(n: &usize) -> bool {
 /// The prior of the last layer of latents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Prior {
     /// Every value is equally likely.
     #[default]

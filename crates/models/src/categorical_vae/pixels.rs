@@ -145,22 +145,16 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device};
-    use candle_nn::VarMap;
     use gumbel_kernels::bernoulli_log_prob;
 
     use super::*;
+    use crate::check::irregular;
 
-    #[expect(clippy::iter_over_hash_type, reason = "each variable is set by its own name")]
     fn context(window: usize) -> Result<Context> {
-        let map = VarMap::new();
-        let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
         let mean = Tensor::new(&[[0.2f32, 0., 0.5], [1., 0.9, 0.4]], &Device::Cpu)?;
         let config = ContextConfig { window, maps: 2, hidden: vec![5] };
-        let context = Context::new(&config, &mean, Activation::Tanh, &builder)?;
-        for (name, var) in map.data().lock().unwrap().iter() {
-            let key = Key::from_seed(1).named(name);
-            var.set(&key.normal(var.shape(), DType::F32, &Device::Cpu)?)?;
-        }
+        let (context, _) =
+            irregular(1., |builder| Context::new(&config, &mean, Activation::Tanh, builder))?;
         Ok(context)
     }
 

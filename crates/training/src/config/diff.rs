@@ -9,6 +9,7 @@ use crate::{Error, Result};
 
 /// A key whose value differs between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Change {
     /// Full path of the key, such as `model.hidden`.
     pub key: String,

@@ -2,7 +2,8 @@
 use toml::Table;
 
 use super::diff::collect;
-use super::{Origin, parse};
+use super::explain::Origin;
+use super::text::parse;
 use crate::Result;
 
 /// A complete configuration, a value a line by its path, each with its source: the text it started from (`base`, called `name`),

@@ -2,7 +2,8 @@
 use candle_core::backprop::GradStore;
 use gumbel_kernels::optimizer::sums_of_squares;
 
-use super::{OptimizerError, config, gradient};
+use super::descent::gradient;
+use super::{OptimizerError, config};
 use crate::Params;
 
 /// Scales all gradients by `max_norm / norm` where their global norm is larger than `max_norm`, and returns

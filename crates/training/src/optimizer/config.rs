@@ -1,9 +1,27 @@
 //! The choice of an optimiser, as written in a configuration file.
-use candle_core::{Tensor, Var};
-use gumbel_kernels::optimizer::{AdamTensors, adam_update_all, sgd_update};
 use serde::{Deserialize, Serialize};
 
-use super::{OptimizerError, adam, radam};
+use super::OptimizerError;
+
+/// The constants of Adam and of rectified Adam; what a configuration leaves out has its default.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamConfig {
+    /// Decay rate of the first moment, in `[0, 1)`.
+    pub beta1: f64,
+    /// Decay rate of the second moment, in `[0, 1)`.
+    pub beta2: f64,
+    /// Added to the root of the second moment, positive.
+    pub epsilon: f64,
+    /// Decoupled weight decay, not negative.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamConfig {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0. }
+    }
+}
 
 /// The update rule and its constants.
 ///
@@ -12,37 +30,12 @@ use super::{OptimizerError, adam, radam};
 /// first multiplies the parameter by `1 - learning rate · weight_decay`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum OptimizerConfig {
     /// Adam (Kingma and Ba, 2015, algorithm 1); with weight decay AdamW.
-    Adam {
-        /// Decay rate of the first moment, in `[0, 1)`.
-        #[serde(default = "beta1")]
-        beta1: f64,
-        /// Decay rate of the second moment, in `[0, 1)`.
-        #[serde(default = "beta2")]
-        beta2: f64,
-        /// Added to the root of the second moment, positive.
-        #[serde(default = "epsilon")]
-        epsilon: f64,
-        /// Decoupled weight decay, not negative.
-        #[serde(default)]
-        weight_decay: f64,
-    },
+    Adam(AdamConfig),
     /// Rectified Adam (Liu et al., 2020, algorithm 2): no adaptation while `v` rests on few gradients.
-    Radam {
-        /// Decay rate of the first moment, in `[0, 1)`.
-        #[serde(default = "beta1")]
-        beta1: f64,
-        /// Decay rate of the second moment, in `[0, 1)`.
-        #[serde(default = "beta2")]
-        beta2: f64,
-        /// Added to the root of the second moment, positive.
-        #[serde(default = "epsilon")]
-        epsilon: f64,
-        /// Decoupled weight decay, not negative.
-        #[serde(default)]
-        weight_decay: f64,
-    },
+    Radam(AdamConfig),
     /// Stochastic gradient descent with momentum: `m ← μ m + g`, `θ ← θ - learning rate · m`.
     Sgd {
         /// Momentum `μ`, in `[0, 1)`; 0 is plain gradient descent.
@@ -54,25 +47,13 @@ pub enum OptimizerConfig {
     },
 }
 
-fn beta1() -> f64 {
-    0.9
-}
-
-fn beta2() -> f64 {
-    0.999
-}
-
-fn epsilon() -> f64 {
-    1e-8
-}
-
 fn momentum() -> f64 {
     0.9
 }
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        Self::Adam { beta1: beta1(), beta2: beta2(), epsilon: epsilon(), weight_decay: 0. }
+        Self::Adam(AdamConfig::default())
     }
 }
 
@@ -91,59 +72,14 @@ impl OptimizerConfig {
     /// An error that names the first constant outside its range.
     pub fn check(&self) -> Result<(), OptimizerError> {
         match *self {
-            Self::Adam { beta1, beta2, epsilon, weight_decay }
-            | Self::Radam { beta1, beta2, epsilon, weight_decay } => {
+            Self::Adam(AdamConfig { beta1, beta2, epsilon, weight_decay })
+            | Self::Radam(AdamConfig { beta1, beta2, epsilon, weight_decay }) => {
                 check("beta1", beta1, RATE)?;
                 check("beta2", beta2, RATE)?;
                 check("epsilon", epsilon, POSITIVE)?;
                 check("weight_decay", weight_decay, NOT_NEGATIVE)
             }
             Self::Sgd { momentum, .. } => check("momentum", momentum, RATE),
-        }
-    }
-
-    /// Names of the state tensors of one parameter.
-    pub(super) fn slots(&self) -> &'static [&'static str] {
-        match self {
-            Self::Adam { .. } => &["adam.m", "adam.v"],
-            Self::Radam { .. } => &["radam.m", "radam.v"],
-            Self::Sgd { .. } => &["sgd.momentum"],
-        }
-    }
-
-    /// Step number `t` (from 1) of all parameters, in place: each with its state and its gradient.
-    pub(super) fn update(
-        &self,
-        tensors: &[(&Var, &[Var], &Tensor)],
-        learning_rate: f64,
-        t: u64,
-    ) -> candle_core::Result<()> {
-        let step = match *self {
-            Self::Adam { beta1, beta2, epsilon, weight_decay } => {
-                adam::step([beta1, beta2], epsilon, weight_decay, learning_rate, t)
-            }
-            Self::Radam { beta1, beta2, epsilon, weight_decay } => {
-                radam::step([beta1, beta2], epsilon, weight_decay, learning_rate, t)
-            }
-            Self::Sgd { momentum, nesterov } => {
-                return tensors.iter().try_for_each(|(parameter, slots, gradient)| {
-                    let [m] = self.state_of(slots)?;
-                    sgd_update(parameter, m, gradient, learning_rate, momentum, nesterov)
-                });
-            }
-        };
-        let mut of_adam = Vec::with_capacity(tensors.len());
-        for (parameter, slots, gradient) in tensors {
-            let [m, v] = self.state_of(slots)?;
-            of_adam.push(AdamTensors { parameter, m, v, gradient });
-        }
-        adam_update_all(&of_adam, &step)
-    }
-
-    fn state_of<'a, const N: usize>(&self, slots: &'a [Var]) -> candle_core::Result<&'a [Var; N]> {
-        match slots.try_into() {
-            Ok(slots) => Ok(slots),
-            Err(_) => candle_core::bail!("{:?} has {} state tensors", self.slots(), slots.len()),
         }
     }
 }
@@ -157,14 +93,33 @@ mod tests {
         let adam: OptimizerConfig = toml::from_str("kind = \"adam\"").unwrap();
         assert_eq!(adam, OptimizerConfig::default());
         let radam: OptimizerConfig = toml::from_str("kind = \"radam\"\nbeta2 = 0.9").unwrap();
-        let expected =
-            OptimizerConfig::Radam { beta1: 0.9, beta2: 0.9, epsilon: 1e-8, weight_decay: 0. };
+        let expected = OptimizerConfig::Radam(AdamConfig { beta2: 0.9, ..AdamConfig::default() });
         assert_eq!(radam, expected);
         let sgd: OptimizerConfig = toml::from_str("kind = \"sgd\"").unwrap();
         assert_eq!(sgd, OptimizerConfig::Sgd { momentum: 0.9, nesterov: false });
         for config in [adam, radam, sgd] {
             let text = toml::to_string(&config).unwrap();
             assert_eq!(toml::from_str::<OptimizerConfig>(&text).unwrap(), config);
+        }
+    }
+
+    /// Runs are told apart by a hash of this text.
+    #[test]
+    fn the_text_of_each_rule_is_the_same_in_every_version() {
+        let rules = [
+            ("adam", "beta1 = 0.9\nbeta2 = 0.999\nepsilon = 0.00000001\nweight_decay = 0.0\n"),
+            ("radam", "beta1 = 0.9\nbeta2 = 0.999\nepsilon = 0.00000001\nweight_decay = 0.0\n"),
+            ("sgd", "momentum = 0.9\nnesterov = false\n"),
+        ];
+        for (kind, constants) in rules {
+            let rule = format!("kind = \"{kind}\"\n{constants}");
+            let short: OptimizerConfig = toml::from_str(&format!("kind = \"{kind}\"")).unwrap();
+            assert_eq!(toml::to_string(&short).unwrap(), rule);
+            let train = crate::TrainConfig { optimizer: short, ..crate::TrainConfig::new(5) };
+            let expected = format!(
+                "steps = 5\nlog_every = 100\nevaluate_every = 0\ncheckpoint_every = 1000\nkeep = 2\n\n[optimizer]\n{rule}"
+            );
+            assert_eq!(crate::config::to_toml(&train).unwrap(), expected);
         }
     }
 

@@ -5,7 +5,8 @@ use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
 
-use super::{Shared, initial};
+use super::initial;
+use super::shared::Shared;
 
 /// Creates each parameter at its first and only request.
 pub(super) struct Trainable(pub(super) Arc<Shared>);

@@ -4,10 +4,9 @@ use std::fmt;
 
 use candle_core::{DType, Tensor};
 
-use super::list;
-
 /// How named tensors differ from those that are expected; each list in name order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Mismatch {
     /// Names that are expected and not there.
     pub missing: Vec<String>,
@@ -65,4 +64,17 @@ pub(crate) fn compare<'a>(
     }
     mismatch.extra = got.into_keys().map(str::to_owned).collect();
     if mismatch == Mismatch::default() { Ok(()) } else { Err(mismatch) }
+}
+
+/// The names, for a message; not more of them than a reader takes in.
+pub(super) fn list(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let mut text: Vec<String> = names.iter().take(SHOWN).map(|n| format!("`{n}`")).collect();
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    if names.len() > SHOWN {
+        text.push(format!("{} more", names.len() - SHOWN));
+    }
+    text.join(", ")
 }

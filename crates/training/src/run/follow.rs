@@ -3,7 +3,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Events, Status, TENSORBOARD};
+use super::layout::TENSORBOARD;
+use super::{Events, Status};
 use crate::environment::Environment;
 use crate::{Error, Result, Run, RunArgs, Stop, config, world};
 

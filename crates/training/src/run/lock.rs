@@ -3,7 +3,7 @@ use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::LOCK;
+use super::layout::LOCK;
 use crate::{Error, Result};
 
 /// The right to a run directory; given back on drop, or by the operating system when the process ends.

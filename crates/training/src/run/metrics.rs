@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use gumbel_metrics::JsonLines;
 
-use super::append;
+use super::open::append;
 use crate::{Error, Result};
 
 /// The results of a run; the file only ever grows, but for [`Metrics::truncate`].

@@ -5,6 +5,7 @@ use crate::{Error, MicroBatch, OptimizerConfig, Result, world};
 
 /// What a training step computes in; parameters and their updates are in single precision in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Precision {
     /// Single precision.
     #[default]

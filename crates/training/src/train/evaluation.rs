@@ -72,9 +72,7 @@ impl<'a> Evaluation<'a> {
             }
         }
     }
-}
 
-impl Evaluation<'_> {
     /// Computes `of(0)` to `of(count - 1)`, shared by the processes of the world, and hands each result to `take`, in order and on every
     /// process: what is made of them has the same bits for any number of processes. Looks before each round whether somebody asked to stop.
     ///

@@ -5,7 +5,8 @@ use gumbel_distributed::halves;
 use gumbel_metrics::Report;
 use serde::{Deserialize, Serialize};
 
-use super::{Step, StepFn, Training, scalar};
+use super::step::{Step, StepFn, scalar};
+use super::training::Training;
 use crate::{Error, Params, Result, TrainConfig};
 
 /// One of the equal parts of a step's batch, see [`TrainConfig::micro_batches`].

@@ -2,10 +2,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+#[path = "../../../reliability/shield.rs"]
+mod shield;
+use shield::shield;
 
 const TINY: &str = include_str!("../../../reliability/vae.toml");
 
@@ -29,17 +33,7 @@ impl World {
     /// The program with these options, apart from everything that this machine has set up.
     pub(crate) fn vae(&self, options: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vae"));
-        for variable in ["CI", "NO_COLOR", "RAYON_NUM_THREADS", "RUST_BACKTRACE", "RUST_LOG"] {
-            command.env_remove(variable);
-        }
-        command
-            .args(options)
-            .current_dir(self.root.path())
-            .env("HOME", self.root.path())
-            .env("XDG_CACHE_HOME", self.path("cache"))
-            .env("GUMBEL_DATA_DIR", self.path("sets"))
-            .env("GUMBEL_OFFLINE", "1")
-            .stdin(Stdio::null());
+        shield(command.args(options), self.root.path());
         command
     }
 

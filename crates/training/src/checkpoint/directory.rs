@@ -1,14 +1,4 @@
-//! Checkpoints: everything a run needs to go on, whole or not there at all.
-//!
-//! A checkpoint is a directory. It is filled under a temporary name, every file is on the disk before
-//! `MANIFEST`, which has the length and SHA-256 of each, and a rename makes it appear. So a run can be
-//! killed at any instruction, and a directory that is named `step-…` and agrees with its `MANIFEST` is
-//! complete. Equal states give equal bytes: there is no time and no host in a checkpoint.
-mod manifest;
-mod tensors;
-
-pub(crate) use tensors::{decode, encode};
-
+//! A checkpoint and its directory.
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,15 +6,11 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use super::keep::{STEP, discard, prune, step_of, steps};
+use super::manifest::{MANIFEST, MODEL, Manifest, OPTIMIZER, STATE};
+use super::tensors;
 use crate::files::{self, TEMPORARY, read_limited, sync_directory, write_synced};
 use crate::{Error, Result};
-use manifest::{MANIFEST, MODEL, Manifest, OPTIMIZER, STATE};
-
-/// Start of the names of directories that are about to be deleted.
-const DELETED: &str = ".del-";
-
-/// Start of the names of complete checkpoints.
-const STEP: &str = "step-";
 
 /// Upper limit for `state.json` and `MANIFEST` in bytes.
 const MAX_SMALL: u64 = 1 << 16;
@@ -34,6 +20,7 @@ const FORMAT: u32 = 1;
 
 /// Everything a run needs to go on from a step.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Checkpoint {
     /// The numbers of the run.
     pub state: State,
@@ -46,6 +33,7 @@ pub struct Checkpoint {
 /// The numbers of a run at a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct State {
     /// Version of the layout, 1.
     format: u32,
@@ -163,17 +151,6 @@ impl Checkpoint {
     }
 }
 
-/// Removes what killed processes left below `root`. Only for the holder of the run's lock.
-pub(crate) fn clean(root: &Path) -> Result<()> {
-    for name in files::names(root)? {
-        if name.starts_with(TEMPORARY) || name.starts_with(DELETED) {
-            tracing::debug!("removing {name}, left by a process that was killed");
-            files::remove(&root.join(name))?;
-        }
-    }
-    Ok(())
-}
-
 /// Reads a file whose absence means that the checkpoint is torn.
 fn read_existing(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_limited(path, limit).map_err(|error| match error {
@@ -184,44 +161,11 @@ fn read_existing(path: &Path, limit: u64) -> Result<Vec<u8>> {
     })
 }
 
-/// Steps of the complete checkpoints, ascending.
-fn steps(root: &Path) -> Result<Vec<u64>> {
-    let mut steps: Vec<u64> = files::names(root)?.iter().filter_map(|name| step_of(name)).collect();
-    steps.sort_unstable();
-    Ok(steps)
-}
-
-fn step_of(name: &str) -> Option<u64> {
-    let step: u64 = name.strip_prefix(STEP)?.parse().ok()?;
-    // Only the way in which we write it: no `+7`, no `007`.
-    (format!("{STEP}{step}") == name).then_some(step)
-}
-
-/// Takes a checkpoint away in one go, then deletes it.
-fn discard(root: &Path, name: &str) -> Result<()> {
-    let gone = root.join(format!("{DELETED}{name}-{}", std::process::id()));
-    let path = root.join(name);
-    fs::rename(&path, &gone).map_err(Error::io("remove", &path))?;
-    files::remove(&gone)
-}
-
-/// Removes all checkpoints but the newest `keep` up to `saved`. A failure costs only disk space.
-pub(crate) fn prune(root: &Path, saved: u64, keep: usize) {
-    let pruned = steps(root).and_then(|steps| {
-        let (old, later): (Vec<u64>, Vec<u64>) = steps.into_iter().partition(|s| *s <= saved);
-        let surplus = old.len().saturating_sub(keep);
-        let gone = old.into_iter().take(surplus).chain(later);
-        gone.map(|step| format!("{STEP}{step}")).try_for_each(|name| discard(root, &name))
-    });
-    if let Err(error) = pruned {
-        tracing::warn!("an old checkpoint stays: {error}");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device};
 
+    use super::super::keep::clean;
     use super::*;
 
     fn checkpoint(step: u64) -> Checkpoint {

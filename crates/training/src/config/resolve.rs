@@ -1,39 +1,14 @@
-//! Configurations: TOML text, overrides by key path, and what changed.
-//!
-//! An experiment embeds its default configuration (`include_str!`); a file given with `--config` takes
-//! its place entirely; each `--set model.hidden=256` then changes one key. The result is one checked
-//! type, and written out again it is a complete configuration file.
-mod diff;
-mod explain;
-mod overrides;
-mod sources;
-
+//! One checked configuration of text and overrides.
 use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
-use crate::files::read_limited;
-use crate::{Error, Result};
-
-pub use diff::{Change, diff};
-use explain::{Origin, explain};
-use overrides::Override;
-pub(crate) use sources::with_sources;
-
-/// Keys that a resumed run may change, because no result depends on them before they take effect.
-pub(crate) const MAY_CHANGE: [&str; 5] = [
-    "train.steps",
-    "train.log_every",
-    "train.evaluate_every",
-    "train.checkpoint_every",
-    "train.keep",
-];
-
-/// Upper limit for a configuration file in bytes.
-const MAX_BYTES: u64 = 1 << 20;
+use super::explain::{Origin, explain};
+use super::overrides::Override;
+use super::text::{parse, read};
+use crate::Result;
 
 /// The configuration of a run: `default_toml` or, in its place, `file`, with `sets` applied in order.
 ///
@@ -112,58 +87,15 @@ fn resolve_text<C: Serialize + DeserializeOwned>(
     Err(explain(&error, &origin, text, &known))
 }
 
-/// A configuration as TOML, itself a valid `--config` file.
-pub fn to_toml<C: Serialize>(config: &C) -> Result<String> {
-    toml::to_string_pretty(config)
-        .map_err(|error| Error::Usage(format!("this configuration cannot be written: {error}")))
-}
-
-/// SHA-256 over everything in a configuration that results depend on: all but the keys that a resumed
-/// run may change.
-pub(crate) fn fingerprint(config_toml: &str) -> Result<String> {
-    let mut table = parse(config_toml, &Origin::Default)?;
-    for key in MAY_CHANGE {
-        remove(&mut table, key);
-    }
-    let canonical = toml::to_string(&table)
-        .map_err(|error| Error::Usage(format!("this configuration cannot be written: {error}")))?;
-    Ok(crate::files::hex(&Sha256::digest(canonical)))
-}
-
-/// Reads a configuration file.
-pub(crate) fn read(path: &Path) -> Result<String> {
-    let bytes = read_limited(path, MAX_BYTES)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Error::Usage(format!("{}: byte {at} is not UTF-8; save it as UTF-8 text", path.display()))
-    })
-}
-
-fn parse(text: &str, origin: &Origin<'_>) -> Result<Table> {
-    text.parse().map_err(|error| explain(&error, origin, text, &Table::new()))
-}
-
 fn deserialize<C: DeserializeOwned>(table: Table) -> Result<C, toml::de::Error> {
     C::deserialize(Value::Table(table))
-}
-
-fn remove(table: &mut Table, path: &str) {
-    match path.split_once('.') {
-        None => {
-            table.remove(path);
-        }
-        Some((head, rest)) => {
-            if let Some(Value::Table(inner)) = table.get_mut(head) {
-                remove(inner, rest);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
 
+    use super::super::to_toml;
     use super::*;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -333,13 +265,5 @@ mod tests {
         std::fs::write(&path, DEFAULT.replace("hidden = 200", "")).unwrap();
         let config: Config = resolve(DEFAULT, Some(&path), &["model.hidden=4".into()]).unwrap();
         assert_eq!(config.model.hidden, 4);
-    }
-
-    #[test]
-    fn the_fingerprint_ignores_what_a_resumed_run_may_change_and_nothing_else() {
-        let print = |sets: &[&str]| fingerprint(&to_toml(&with(sets).unwrap()).unwrap()).unwrap();
-        assert_eq!(print(&[]), print(&["train.steps=99"]));
-        assert_ne!(print(&[]), print(&["model.hidden=99"]));
-        assert_eq!(print(&[]).len(), 64);
     }
 }

@@ -1,92 +1,15 @@
-//! A language model whose sentences, or parts of them, have discrete codes.
+//! The model: a decoder that is told codes, their prior, and what infers them.
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use gumbel::distributions::Categorical;
 use gumbel::estimators::Trace;
 use gumbel_kernels::{AttentionMask, add, cross_entropy};
-use serde::{Deserialize, Serialize};
 
-use crate::defaults::{check_scale, is_false, is_usual_scale, usual_scale};
+use super::CodeLmConfig;
 use crate::encoder::Encoder;
 use crate::segments::spread;
 use crate::stack::{EMBEDDING, EMBEDDING_SCALE, Linear, Stack};
 use crate::{LatentVariableModel, Sequences, Transformer, TransformerConfig};
-
-/// The most variables, and the most values of one.
-const MOST: usize = 1 << 12;
-
-/// Sizes and choices of a [`CodeLm`], beside its decoder's.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CodeLmConfig {
-    /// Categorical variables of a segment.
-    pub variables: usize,
-    /// Values `K` of each.
-    pub categories: usize,
-    /// Symbols of a segment; if not given, a sequence is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub segment: Option<usize>,
-    /// Blocks of the bidirectional transformer that infers codes, of the decoder's width; with 0 nothing does, and the
-    /// posterior is uniform.
-    pub encoder_layers: usize,
-    /// Blocks of the causal transformer that is the prior of the codes, of the decoder's width.
-    pub prior_layers: usize,
-    /// How large the vectors of codes are at the start, beside those that they change. Small ones let a decoder start as it
-    /// would without codes; with large ones it starts as a mixture, whose parts can be told apart.
-    #[serde(default = "usual_scale", skip_serializing_if = "is_usual_scale")]
-    pub scale: f64,
-    /// Whether there is a bag of words that is told the codes, for training.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub bag_of_words: bool,
-}
-
-impl CodeLmConfig {
-    /// What is wrong with the sizes, if anything: key, value, what to do.
-    ///
-    /// # Errors
-    /// Those of [`TransformerConfig::check`], also for the layers of encoder and prior, or if a number of variables,
-    /// categories or symbols is 0 or too large.
-    pub fn check(&self, decoder: &TransformerConfig) -> std::result::Result<(), String> {
-        decoder.check()?;
-        let longest = decoder.context;
-        for (key, size, most) in [
-            ("variables", self.variables, MOST),
-            ("categories", self.categories, MOST),
-            ("segment", self.segment.unwrap_or(longest), longest),
-        ] {
-            if !(1..=most).contains(&size) {
-                return Err(format!("{key} is {size}; use 1 to {most}"));
-            }
-        }
-        check_scale(self.scale)?;
-        Encoder::check(decoder, self.encoder_layers)?;
-        let codes = self.count(decoder);
-        if codes > MOST {
-            return Err(format!(
-                "variables is {} for each of the segments, {codes} in all; use at most {MOST}",
-                self.variables
-            ));
-        }
-        self.prior(decoder).check().map_err(|error| format!("prior_{error}"))
-    }
-
-    /// How many codes the longest sequence has.
-    #[must_use]
-    pub fn count(&self, decoder: &TransformerConfig) -> usize {
-        let segments = self.segment.map_or(1, |segment| decoder.context.div_ceil(segment));
-        segments * self.variables
-    }
-
-    fn prior(&self, decoder: &TransformerConfig) -> TransformerConfig {
-        TransformerConfig {
-            vocabulary: self.categories,
-            layers: self.prior_layers,
-            context: self.count(decoder),
-            window: None,
-            ..*decoder
-        }
-    }
-}
 
 /// `p(x, z) = Π_m p(z_m | z_{<m}) Π_t p(x_t | x_{<t}, codes of the segment of t)`: a causal transformer, each place of
 /// which is told the codes of its segment.
@@ -202,15 +125,12 @@ impl CodeLm {
 
     /// What the output layer reads, `[S B, T, D]`: `inputs: [B, T]`, `z: [S B, M, K]`.
     fn hidden(&self, inputs: &Tensor, z: &Tensor) -> Result<Tensor> {
-        let (b, t) = inputs.dims2()?;
-        let (rows, s) = (z.dim(0)?, z.dim(0)? / b.max(1));
+        let (_, t) = inputs.dims2()?;
         let told = |weight: &Tensor| {
             let codes = self.grouped(z)?.broadcast_matmul(weight)?;
             spread(&codes, self.segment, t)
         };
-        let symbols = self.decoder.stack().embed(inputs)?;
-        let d = symbols.dim(2)?;
-        let symbols = symbols.unsqueeze(0)?.broadcast_as((s, b, t, d))?.reshape((rows, t, d))?;
+        let symbols = repeated(&self.decoder.stack().embed(inputs)?, z.dim(0)?)?;
         let h = self.decoder.stack().transform(&add(&symbols, &told(&self.input)?)?)?;
         let stretched = (&h * (told(&self.gain)? + 1.)?)?;
         add(&stretched, &told(&self.output)?)
@@ -237,9 +157,8 @@ impl CodeLm {
             candle_core::bail!("this model has no bag of words; set bag_of_words")
         };
         let bag = bag.forward(&self.grouped(&z)?)?;
-        let t = x.targets.dim(1)?;
-        let targets = x.targets.unsqueeze(0)?.broadcast_as((s, b, t))?.reshape((s * b, t))?;
-        let words = cross_entropy(&spread(&bag, self.segment, t)?, &targets)?;
+        let told = spread(&bag, self.segment, x.targets.dim(1)?)?;
+        let words = cross_entropy(&told, &repeated(&x.targets, s * b)?)?;
         let words = words.sum(1)?.neg()?.reshape((s, b))?;
         Ok((self.decode(x, &z)?.reshape((s, b))?, words))
     }
@@ -257,10 +176,7 @@ impl CodeLm {
     /// `log p(x | z): [S B]` at `z: [S B, M, K]`.
     fn decode(&self, x: &Sequences, z: &Tensor) -> Result<Tensor> {
         let h = self.hidden(&x.inputs, z)?;
-        let (rows, t, _) = h.dims3()?;
-        let b = x.targets.dim(0)?;
-        let targets = x.targets.unsqueeze(0)?.broadcast_as((rows / b.max(1), b, t))?;
-        self.decoder.log_probs_after(&h, &targets.reshape((rows, t))?)?.sum(1)
+        self.decoder.log_probs_after(&h, &repeated(&x.targets, h.dim(0)?)?)?.sum(1)
     }
 }
 
@@ -274,6 +190,13 @@ impl LatentVariableModel for CodeLm {
     }
 }
 
+/// Sequences `x: [B, ..]`, once for each of the samples that `rows = S B` rows are of: `[S B, ..]`.
+fn repeated(x: &Tensor, rows: usize) -> Result<Tensor> {
+    let (b, each) = (x.dim(0)?, &x.dims()[1..]);
+    let samples = x.unsqueeze(0)?.broadcast_as([&[rows / b.max(1), b], each].concat())?;
+    samples.reshape([&[rows], each].concat())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -285,6 +208,8 @@ mod tests {
     use gumbel::objectives::{Elbo, exact_log_likelihood, multi_sample_bound};
 
     use super::*;
+    use crate::check::irregular;
+    use crate::defaults::usual_scale;
 
     const DECODER: TransformerConfig = TransformerConfig {
         vocabulary: 5,
@@ -312,19 +237,11 @@ mod tests {
         with_decoder(&DECODER, config)
     }
 
-    #[expect(clippy::iter_over_hash_type, reason = "each variable is set by its own name")]
     fn with_decoder(
         decoder: &TransformerConfig,
         config: &CodeLmConfig,
     ) -> Result<(CodeLm, VarMap)> {
-        let map = VarMap::new();
-        let builder = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
-        let model = CodeLm::new(decoder, config, &builder)?;
-        for (name, var) in map.data().lock().unwrap().iter() {
-            let key = Key::from_seed(1).named(name);
-            var.set(&(key.normal(var.shape(), DType::F32, &Device::Cpu)? * 0.7)?)?;
-        }
-        Ok((model, map))
+        irregular(0.7, |builder| CodeLm::new(decoder, config, builder))
     }
 
     fn sequences(ids: Vec<[u32; 3]>) -> Result<Sequences> {

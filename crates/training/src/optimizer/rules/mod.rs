@@ -1,0 +1,7 @@
+//! The rules by which parameters move.
+mod adam;
+mod radam;
+mod update;
+
+#[cfg(test)]
+mod tests;

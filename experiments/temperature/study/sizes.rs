@@ -1,0 +1,122 @@
+//! How large a study is, and what its numbers depend on.
+use gumbel::Schedule;
+use gumbel::estimators::AdaptiveConfig;
+use gumbel_experiments::Budget;
+use gumbel_training::OptimizerConfig;
+
+use super::{ARITIES, Family, Learner};
+
+/// To be raised by whoever changes code that numbers depend on.
+const VERSION: u32 = 1;
+
+/// Sizes of a study.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) hidden: usize,
+    pub(crate) batch: usize,
+    pub(crate) steps: u64,
+    pub(crate) replicates: usize,
+    pub(crate) seeds: u64,
+    /// Temperatures at which gradients are measured.
+    pub(crate) measured: &'static [f64],
+    /// Temperatures that models are trained at.
+    pub(crate) trained: &'static [f64],
+    /// Learning rate of Adam at the first step.
+    pub(crate) learning_rate: f64,
+}
+
+/// 0.05 to 5 on a logarithmic grid, as round numbers.
+const FINE: [f64; 13] = [0.05, 0.07, 0.1, 0.15, 0.22, 0.33, 0.5, 0.7, 1., 1.5, 2.2, 3.3, 5.];
+const MIDDLE: [f64; 9] = [0.1, 0.2, 0.35, 0.5, 0.7, 1., 1.4, 2., 4.];
+const COARSE: [f64; 3] = [0.2, 0.7, 2.];
+
+impl Sizes {
+    /// What a budget affords.
+    pub(crate) fn of(budget: Budget) -> Self {
+        match budget {
+            Budget::Quick => Self {
+                hidden: 32,
+                batch: 50,
+                steps: 100,
+                replicates: 40,
+                seeds: 1,
+                measured: &COARSE,
+                trained: &COARSE,
+                learning_rate: 1e-2,
+            },
+            Budget::Cpu => Self {
+                hidden: 64,
+                batch: 50,
+                steps: 5000,
+                replicates: 400,
+                seeds: 5,
+                measured: &FINE,
+                trained: &MIDDLE,
+                learning_rate: 1e-3,
+            },
+            Budget::Full => Self {
+                hidden: 200,
+                batch: 100,
+                steps: 100_000,
+                replicates: 2000,
+                seeds: 10,
+                measured: &FINE,
+                trained: &FINE,
+                learning_rate: 1e-3,
+            },
+        }
+    }
+
+    /// Learning rate by step.
+    pub(crate) fn learning_rates(&self) -> Schedule {
+        let start = self.learning_rate;
+        Schedule::Cosine { start, end: start / 100., steps: self.steps }
+    }
+
+    /// Everything that numbers depend on, but for what is in the name of a row: as many words as there are choices.
+    pub(crate) fn description(&self) -> String {
+        let Self { hidden, batch, steps, replicates, learning_rate, .. } = self;
+        let models = ARITIES.map(|arity| arity.model(*hidden));
+        let learners = Learner::all(&[1.]);
+        let methods: Vec<_> =
+            learners.iter().map(|learner| (learner.method(*steps), learner.objective())).collect();
+        let measured = Family::MEASURED.map(|family| family.method(Schedule::constant(1.)));
+        format!(
+            "{VERSION} {batch} {replicates} {learning_rate} {:?} {:?} {:?} {models:?} {methods:?} {measured:?}",
+            self.learning_rates(),
+            // How many gradients are averaged is in the name of a row.
+            AdaptiveConfig { averaged: 10., ..AdaptiveConfig::default() },
+            OptimizerConfig::default(),
+        )
+    }
+
+    /// Steps after which the model is looked at: at the start, after 1 %, 10 % and all of them.
+    pub(crate) fn checkpoints(&self) -> [u64; 4] {
+        [0, self.steps / 100, self.steps / 10, self.steps]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_model_has_as_many_joint_values_and_every_method_its_settings() {
+        for arity in ARITIES {
+            assert_eq!(arity.categories.pow(arity.variables as u32), 4096, "{arity}");
+            assert_eq!(arity.model(10).check(), Ok(()));
+        }
+        for family in Family::MEASURED.into_iter().chain(Family::TRAINED) {
+            assert_eq!(family.method(Schedule::constant(0.5)).check(), Ok(()), "{family:?}");
+            assert!(family.estimator(0.5).is_ok(), "{family:?}");
+        }
+        let learners = Learner::all(&COARSE);
+        let mut names: Vec<_> =
+            learners.iter().map(|learner| (learner.estimator(), learner.rule())).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "two of one name");
+        assert!(names.iter().all(|(name, rule)| !name.contains(',') && !rule.contains(',')));
+    }
+}
