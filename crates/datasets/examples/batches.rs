@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use gumbel_datasets::languages::{Language, Mixture};
-use gumbel_datasets::{Binarisation, Error, ImageSet, Result, Split, strokes};
+use gumbel_datasets::{Binarisation, ImageSet, Result, Split, strokes};
 use gumbel_kernels::Key;
 
 const BATCH: usize = 32;
@@ -52,7 +52,9 @@ fn main() -> Result<()> {
 
 #[test]
 fn a_batch_is_a_function_of_its_step() -> Result<()> {
-    let values = |set: &ImageSet, step| Ok::<_, Error>(batch(set, step)?.0.to_vec2::<f32>()?);
+    let values = |set: &ImageSet, step| -> Result<Vec<Vec<f32>>> {
+        Ok(batch(set, step)?.0.to_vec2()?)
+    };
     let (set, resumed) = (digits()?, digits()?);
     let (before, here) = (values(&set, 40)?, values(&set, 41)?);
     assert!(here == values(&resumed, 41)? && here != before);

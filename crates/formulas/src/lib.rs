@@ -19,6 +19,9 @@ use katex::{KatexContext, OutputFormat, Settings, render_to_string};
 const BEFORE: &str = r#"<div class="example-wrap"><pre class="language-math"><code>"#;
 const AFTER: &str = "</code></pre></div>";
 
+/// Rustdoc's pages scroll what is wide; a formula is a little higher than its line.
+const OPEN: &str = r#"<p style="overflow: auto hidden; padding: 0.3em 0">"#;
+
 /// A page of HTML with its formulas set, and how many they were.
 ///
 /// # Errors
@@ -33,7 +36,7 @@ pub fn set(page: &str) -> Result<(String, usize)> {
         let tex = unescaped(formula);
         let math = render_to_string(&context, &tex, &settings)
             .with_context(|| format!("no formula: {tex}"))?;
-        result.extend([text, "<p>", &math, "</p>"]);
+        result.extend([text, OPEN, &math, "</p>"]);
         (rest, count) = (after, count + 1);
     }
     result.push_str(rest);
@@ -84,7 +87,7 @@ mod tests {
         let (page, count) = set(&(page(r"\frac{a}{b} &lt; 1") + &page("c"))).unwrap();
         assert_eq!(count, 2);
         assert!(
-            page.starts_with("a<p>") && page.contains("</p>ba<p>") && page.ends_with("</p>b"),
+            page.starts_with("a<p ") && page.contains("</p>ba<p ") && page.ends_with("</p>b"),
             "{page}"
         );
         assert!(

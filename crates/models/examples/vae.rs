@@ -83,6 +83,7 @@ fn main() -> Result<()> {
 fn it_learns_and_the_bounds_are_bounds() -> Result<()> {
     let [before, after] = train(100, Key::from_seed(1))?;
     for [one, hundred, exact] in [before, after] {
+        // Bounds in expectation; these are means of few draws.
         assert!(one < hundred && hundred < exact + 0.05, "{one} {hundred} {exact}");
         // Nothing is better than the distribution of the data itself.
         assert!(exact < -(8f32.ln()), "{exact}");

@@ -40,3 +40,8 @@ pub trait LatentVariableModel {
     /// Draws the latents from `trace` and returns `log p(x | z): [S, B]` in nats.
     fn log_likelihood(&self, batch: &Self::Batch, trace: &mut Trace<'_>) -> Result<Tensor>;
 }
+
+/// The lesson on language, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/language.md")]
+struct Language;
