@@ -52,9 +52,8 @@ fn main() -> Result<()> {
 
 #[test]
 fn a_batch_is_a_function_of_its_step() -> Result<()> {
-    let values = |set: &ImageSet, step| -> Result<Vec<Vec<f32>>> {
-        Ok(batch(set, step)?.0.to_vec2()?)
-    };
+    let values =
+        |set: &ImageSet, step| -> Result<Vec<Vec<f32>>> { Ok(batch(set, step)?.0.to_vec2()?) };
     let (set, resumed) = (digits()?, digits()?);
     let (before, here) = (values(&set, 40)?, values(&set, 41)?);
     assert!(here == values(&resumed, 41)? && here != before);

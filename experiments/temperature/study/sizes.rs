@@ -2,7 +2,7 @@
 use gumbel::Schedule;
 use gumbel::estimators::AdaptiveConfig;
 use gumbel_experiments::Budget;
-use gumbel_training::OptimizerConfig;
+use gumbel_training::{AdamConfig, OptimizerConfig};
 
 use super::{ARITIES, Family, Learner};
 
@@ -82,11 +82,11 @@ impl Sizes {
             learners.iter().map(|learner| (learner.method(*steps), learner.objective())).collect();
         let measured = Family::MEASURED.map(|family| family.method(Schedule::constant(1.)));
         format!(
-            "{VERSION} {batch} {replicates} {learning_rate} {:?} {:?} {:?} {models:?} {methods:?} {measured:?}",
+            "{VERSION} {batch} {replicates} {learning_rate} {:?} {:?} {} {models:?} {methods:?} {measured:?}",
             self.learning_rates(),
             // How many gradients are averaged is in the name of a row.
             AdaptiveConfig { averaged: 10., ..AdaptiveConfig::default() },
-            OptimizerConfig::default(),
+            optimizer(),
         )
     }
 
@@ -96,9 +96,29 @@ impl Sizes {
     }
 }
 
+/// What moves the parameters, in the words of the rows on record, whatever its type is called.
+fn optimizer() -> String {
+    match OptimizerConfig::default() {
+        OptimizerConfig::Adam(AdamConfig { beta1, beta2, epsilon, weight_decay }) => format!(
+            "Adam {{ beta1: {beta1:?}, beta2: {beta2:?}, epsilon: {epsilon:?}, weight_decay: {weight_decay:?} }}"
+        ),
+        other => format!("{other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
+
+    /// Whoever changes numbers raises [`VERSION`]; other words alone would make a new study of the same numbers.
+    #[test]
+    fn the_description_is_in_the_words_of_the_rows_on_record() {
+        let digest = Sha256::digest(Sizes::of(Budget::Cpu).description().as_bytes());
+        let start: Vec<String> = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(start.concat(), "916a90fa");
+    }
 
     #[test]
     fn every_model_has_as_many_joint_values_and_every_method_its_settings() {
