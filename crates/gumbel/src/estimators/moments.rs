@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use super::jacobian::scaled_gradient;
-use super::{SiteDraw, Store};
+use super::{Objective, SiteDraw, Store};
 
 /// How learning signals are centred and scaled.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,11 +109,20 @@ impl RunningMoments {
         Ok(if self.is_scaled() { 1. / self.current()?.1.max(1.) } else { 1. })
     }
 
-    /// The sites, for a log-weight whose gradient in the posteriors is multiplied as the signals are.
-    pub(crate) fn scale_posterior_gradients<'a>(
+    /// Log-weights whose gradient in the posteriors is multiplied as the signals are, and their bound.
+    pub(crate) fn weigh(
         &self,
-        sites: &'a [SiteDraw],
-    ) -> Result<Cow<'a, [SiteDraw]>> {
+        objective: &dyn Objective,
+        log_px: &Tensor,
+        sites: &[SiteDraw],
+    ) -> Result<(Tensor, Tensor)> {
+        let log_w = objective.log_weights(log_px, &self.scale_posterior_gradients(sites)?)?;
+        let bound = objective.bound(&log_w)?;
+        Ok((log_w, bound))
+    }
+
+    /// The sites, for a log-weight whose gradient in the posteriors is multiplied as the signals are.
+    fn scale_posterior_gradients<'a>(&self, sites: &'a [SiteDraw]) -> Result<Cow<'a, [SiteDraw]>> {
         let factor = self.factor()?;
         if factor == 1. {
             return Ok(Cow::Borrowed(sites));

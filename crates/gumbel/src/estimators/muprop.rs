@@ -72,9 +72,7 @@ impl Estimator for MuProp {
     ) -> Result<Surrogate> {
         let s = self.samples as f64;
         let (log_px, sites) = Trace::run(program, &mut Independent { samples: self.samples }, key)?;
-        let log_w =
-            objective.log_weights(&log_px, &self.moments.scale_posterior_gradients(&sites)?)?;
-        let bound = objective.bound(&log_w)?;
+        let (log_w, bound) = self.moments.weigh(objective, &log_px, &sites)?;
         let Expansion { value, points, slopes } = expand(program, objective, key)?;
 
         let shape = log_w.shape();

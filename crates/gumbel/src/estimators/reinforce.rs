@@ -33,9 +33,7 @@ impl Estimator for Reinforce {
         key: Key,
     ) -> Result<Surrogate> {
         let (log_px, sites) = Trace::run(program, &mut Independent { samples: self.samples }, key)?;
-        let log_w =
-            objective.log_weights(&log_px, &self.moments.scale_posterior_gradients(&sites)?)?;
-        let bound = objective.bound(&log_w)?;
+        let (log_w, bound) = self.moments.weigh(objective, &log_px, &sites)?;
         let signal = objective.learning_signal(&log_w.detach())?;
         let centred = self.moments.apply(&[signal])?;
         let mut gain = bound.clone();
