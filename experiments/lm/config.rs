@@ -203,7 +203,9 @@ impl Config {
     /// The decoder's sizes on a text.
     pub(crate) fn sized(&self, data: &Data) -> Result<TransformerConfig> {
         let decoder = self.decoder.on(data.train.vocabulary(), data.longest());
-        within("decoder or latents", self.latents.check(&decoder))?;
+        let table =
+            format!("decoder or latents, where sequences have up to {} symbols", data.longest());
+        within(&table, self.latents.check(&decoder))?;
         if let (Latents::Codes(codes), Maximise::LogLikelihood) = (self.latents, self.maximise) {
             let count = codes.count(&decoder);
             if LanguageModel::joint_values(count, codes.categories).is_none() {

@@ -220,7 +220,11 @@ fn compare(places: &[PathBuf], split: &str, [html, csv]: [&Path; 2]) -> Result<(
     let metrics = comparison.metrics(split);
     for group in &comparison.groups {
         let name = if group.name.is_empty() { "all" } else { &group.name };
-        say(&format!("{}  {name} ({} runs)", group.letter, group.runs.len()));
+        let runs = match group.runs.len() {
+            1 => "1 run".to_owned(),
+            more => format!("{more} runs"),
+        };
+        say(&format!("{}  {name} ({runs})", group.letter));
         for metric in &metrics {
             let Some(Interval { mean, half_width, .. }) = group.last(split, metric) else {
                 continue;
@@ -228,6 +232,12 @@ fn compare(places: &[PathBuf], split: &str, [html, csv]: [&Path; 2]) -> Result<(
             let half = half_width.map_or_else(String::new, |half| format!(" ± {half:.4}"));
             say(&format!("  {metric:32} {mean:12.4}{half}"));
         }
+    }
+    if comparison.repeated > 0 {
+        say(&format!(
+            "left out: {} with the seed of another run of the same configuration",
+            comparison.repeated
+        ));
     }
     write_and_say(html, &comparison.page(split)?)?;
     write_and_say(csv, &comparison.csv(split))

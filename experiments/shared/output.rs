@@ -27,7 +27,9 @@ pub fn write_summary<'a, S: Serialize>(run: &Run, summary: Option<&'a S>) -> Res
 /// Writes the course of a run, `course.svg`, and its page, `report.html`, with `more` sections (title and HTML) of the experiment's own.
 pub fn write_report(run: &Run, more: &[(&str, String)]) -> Result<()> {
     let failed = |error: gumbel_report::Error| Error::caller(error.exit_code(), error);
-    let record = gumbel_report::Record::read(run.directory()).map_err(failed)?;
+    let mut record = gumbel_report::Record::read(run.directory()).map_err(failed)?;
+    // The run says so itself when its last file, which is this page, is there.
+    "done".clone_into(&mut record.status);
     let page = gumbel_report::run_page(&record, more).map_err(failed)?;
     if let Some(svg) = gumbel_report::course(&record).map_err(failed)? {
         run.write_file("course.svg", svg.as_bytes())?;

@@ -157,14 +157,22 @@ pub(crate) fn averaged_for(points: &[Point], temperature: f64) -> Option<(f64, O
     Some((low.exp(), None))
 }
 
-/// Slope of `ln y` in `ln x`, by least squares: the exponent of a power law.
-pub(crate) fn exponent(points: impl Iterator<Item = (f64, f64)>) -> f64 {
-    let points: Vec<(f64, f64)> = points.map(|(x, y)| (x.ln(), y.ln())).collect();
-    let n = points.len() as f64;
-    let mean = |f: fn(&(f64, f64)) -> f64| points.iter().map(f).sum::<f64>() / n;
+/// Slope of `ln y` in `ln x` by least squares, each point weighted by its error: the exponent of a power law.
+///
+/// Errors at different `x` count as independent. Those that come of common noise go up and down together, which moves a slope
+/// less: the error is rather too large.
+pub(crate) fn exponent(points: impl Iterator<Item = (f64, Estimate)>) -> Estimate {
+    // Without errors all weigh alike.
+    let relative = |y: Estimate| (y.error / y.value).max(1e-12);
+    let points: Vec<(f64, f64, f64)> =
+        points.map(|(x, y)| (x.ln(), y.value.ln(), relative(y).powi(-2))).collect();
+    let total: f64 = points.iter().map(|p| p.2).sum();
+    let mean =
+        |f: fn(&(f64, f64, f64)) -> f64| points.iter().map(|p| f(p) * p.2).sum::<f64>() / total;
     let (x, y) = (mean(|p| p.0), mean(|p| p.1));
-    let along: f64 = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
-    along / points.iter().map(|p| (p.0 - x).powi(2)).sum::<f64>()
+    let along: f64 = points.iter().map(|p| (p.0 - x) * (p.1 - y) * p.2).sum();
+    let spread: f64 = points.iter().map(|p| (p.0 - x).powi(2) * p.2).sum();
+    Estimate { value: along / spread, error: spread.sqrt().recip() }
 }
 
 #[cfg(test)]
@@ -203,8 +211,16 @@ mod tests {
         assert_eq!(optimum(&points[5..], 1000.).unwrap().end, Some(End::Cold));
         assert_eq!(optimum(&points[..5], 1.).unwrap().end, Some(End::Hot));
         assert_eq!(optimum(&[], 1.), None);
-        let slope = exponent(points.iter().map(|p| (p.temperature, p.variance.value)));
-        assert!((slope + 1.).abs() < 1e-9);
+        let slope = exponent(points.iter().map(|p| (p.temperature, p.variance)));
+        assert!((slope.value + 1.).abs() < 1e-9 && slope.error < 1e-9);
+        // A point off the line counts by its error; of two with 10 % each, a factor of e apart, the slope is known to 0.14.
+        let mut line: Vec<(f64, Estimate)> =
+            points.iter().map(|p| (p.temperature, p.variance)).collect();
+        line[4].1 = Estimate { value: 9., error: 1e9 };
+        assert!((exponent(line.into_iter()).value + 1.).abs() < 1e-6);
+        let ten_percent = |value: f64| Estimate { value, error: 0.1 * value };
+        let two = [(1., ten_percent(3.)), (1f64.exp(), ten_percent(5.))];
+        assert!((exponent(two.into_iter()).error - 0.1 * 2f64.sqrt()).abs() < 1e-9);
     }
 
     #[test]

@@ -71,11 +71,12 @@ pub(crate) fn laws(view: &View<'_>) -> String {
             if cold(0.2).count() < 3 {
                 continue;
             }
-            let variance = exponent(cold(0.2).map(|p| (p.temperature, p.variance.value)));
-            let seen = || cold(0.4).filter(|p| p.has_bias()).map(|p| (p.temperature, p.bias.value));
+            let shown = |e: Estimate| format!("{:.2} ± {:.2}", e.value, e.error);
+            let variance = exponent(cold(0.2).map(|p| (p.temperature, p.variance)));
+            let seen = || cold(0.4).filter(|p| p.has_bias()).map(|p| (p.temperature, p.bias));
             let bias = match seen().count() {
                 0..=2 => "not seen".to_owned(),
-                _ => format!("{:.2}", exponent(seen())),
+                _ => shown(exponent(seen())),
             };
             let least = points.iter().min_by(|a, b| a.bias.value.total_cmp(&b.bias.value));
             let least = least.map_or(String::new(), |point| {
@@ -83,12 +84,12 @@ pub(crate) fn laws(view: &View<'_>) -> String {
                 format!("{} ± {} at {}", digits(value), digits(error), point.temperature)
             });
             let name = family.name();
-            let _ = writeln!(rows, "| {name} | {arity} | {variance:.2} | {bias} | {least} |");
+            let _ = writeln!(rows, "| {name} | {arity} | {} | {bias} | {least} |", shown(variance));
         }
     }
     section(
         "## Laws at low temperatures",
-        "Exponents of power laws in the temperature, after a tenth of the training: the variance's up to 0.2 (-1 is expected of \
+        "Exponents of power laws in the temperature, after a tenth of the training, fitted with each point weighted by its error: the variance's up to 0.2 (-1 is expected of \
          Gumbel-Softmax and ST-GS, and between that and 0 of Gumbel-Rao, of which 16 draws leave a sixteenth of what grows), the \
          bias's up to 0.4 where it is more than two standard errors. The least of several noisy biases is rather too small.\n\n",
         &[

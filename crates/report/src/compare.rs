@@ -64,20 +64,33 @@ pub struct Comparison {
     pub groups: Vec<Group>,
     /// Keys by which they differ.
     pub keys: Vec<String>,
+    /// Runs that were left out, as another of their configuration has the same seed: they would count as one more draw and are none.
+    pub repeated: usize,
 }
 
 impl Comparison {
-    /// Groups runs by experiment and configuration without the seed.
+    /// Groups runs by experiment and configuration without the seed. Of several with one seed it takes the last that is done, or the last.
     #[must_use]
     pub fn new(runs: Vec<Record>) -> Self {
         let mut groups: BTreeMap<Vec<(String, String)>, Vec<Record>> = BTreeMap::new();
+        let mut repeated = 0;
         for run in runs {
             let kept = run.config.iter().filter(|(key, _)| !NOT_COMPARED.contains(&key.as_str()));
             let mut identity: Vec<(String, String)> =
                 kept.map(|(key, value)| (key.clone(), value.clone())).collect();
             identity.push(("experiment".to_owned(), run.experiment.clone()));
             identity.sort();
-            groups.entry(identity).or_default().push(run);
+            let group = groups.entry(identity).or_default();
+            match group.iter_mut().find(|other| other.config.get("seed") == run.config.get("seed"))
+            {
+                None => group.push(run),
+                Some(other) => {
+                    repeated += 1;
+                    if run.status == "done" || other.status != "done" {
+                        *other = run;
+                    }
+                }
+            }
         }
         let mut values: BTreeMap<&str, Vec<Option<&str>>> = BTreeMap::new();
         for (i, identity) in groups.keys().enumerate() {
@@ -99,7 +112,7 @@ impl Comparison {
             let name = parts.collect::<Vec<_>>().join(", ");
             Group { letter: letter(number), name, differs, runs }
         });
-        Self { groups: groups.collect(), keys: keys.clone() }
+        Self { groups: groups.collect(), keys: keys.clone(), repeated }
     }
 
     /// Names of metrics of a split that some run has.
@@ -149,6 +162,12 @@ impl Comparison {
             "<p class=\"note\">Runs that differ in nothing but the seed are one row. Mean ± half the 95 % confidence interval \
              of the mean (Student's t) over seeds; a band is the same. A click on a head sorts.</p>",
         );
+        if self.repeated > 0 {
+            page.add(&format!(
+                "<p class=\"note\">Left out: {} with the seed of another run of the same configuration.</p>",
+                self.repeated
+            ));
+        }
         let mut heads = vec!["line".to_owned()];
         heads.extend(self.keys.iter().cloned());
         heads.push("runs".to_owned());
@@ -251,6 +270,25 @@ mod tests {
             "{csv}"
         );
         assert!(csv.contains("\n1.0,1,-90,,,20,,\n"), "{csv}");
+    }
+
+    #[test]
+    fn a_seed_that_ran_twice_counts_once() {
+        let root = tempfile::tempdir().unwrap();
+        let run = |name: &str, seed: u64, bound: f64, status: &str| {
+            let directory = made_up(root.path(), name, &format!("seed = {seed}\n"), bound);
+            std::fs::write(directory.join("STATUS"), status).unwrap();
+            Record::read(&directory).unwrap()
+        };
+        let all = Comparison::new(vec![
+            run("0", 1, -100., "done"),
+            run("1", 1, -90., "done"),
+            run("2", 1, -80., "interrupted"),
+            run("3", 2, -70., "interrupted"),
+        ]);
+        let bound = all.groups[0].last("valid", "bound").unwrap();
+        assert_eq!((all.groups.len(), all.repeated, bound.count, bound.mean), (1, 2, 2, -80.));
+        assert!(all.page("valid").unwrap().contains("Left out: 2 with the seed"));
     }
 
     #[test]

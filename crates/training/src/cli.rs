@@ -31,7 +31,7 @@ pub struct RunArgs {
     pub seed: Option<i64>,
 
     /// Same as --set train.steps=N [default: train.steps of the configuration]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..), help_heading = "Configuration")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(0..), help_heading = "Configuration")]
     pub steps: Option<i64>,
 
     /// Same as --set train.checkpoint_every=N [default: train.checkpoint_every of the configuration]

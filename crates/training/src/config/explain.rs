@@ -56,17 +56,26 @@ pub(super) fn explain(
             format!("{}:{line}:{column}", file.display())
         }
         Origin::Set(set) => {
-            let kind = set.split('=').next().is_some_and(|key| key.trim().ends_with("kind"));
-            if kind && !message.starts_with("unknown variant") {
-                what.push_str(
-                    "; where `kind` decides which keys there are, set the whole table: \
-                     KEY={ kind = \"…\", … }",
-                );
+            if let Some((table, tag)) = tag_of(set)
+                && !message.starts_with("unknown variant")
+            {
+                let table = if table.is_empty() { "KEY" } else { table };
+                what.push_str(&format!(
+                    "; where `{tag}` decides which keys there are, set the whole table: \
+                     {table}={{ {tag} = \"…\", … }}",
+                ));
             }
             format!("--set {set}")
         }
     };
     Error::Usage(format!("{place}: {what}"))
+}
+
+/// The table and the key, of a `--set` of a key that decides which others there are.
+fn tag_of(set: &str) -> Option<(&str, &str)> {
+    let key = set.split('=').next()?.trim();
+    let (table, tag) = key.rsplit_once('.').unwrap_or(("", key));
+    matches!(tag, "kind" | "method" | "bound").then_some((table, tag))
 }
 
 fn unknown_key(path: &[String], offered: &[&str], known: &Table) -> String {

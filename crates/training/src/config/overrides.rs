@@ -1,4 +1,4 @@
-//! Changes of single keys: `model.hidden=256`.
+//! Changes of single keys: `train.log_every=50`.
 use toml::{Table, Value};
 
 use crate::{Error, Result};
@@ -15,7 +15,7 @@ impl Override {
     pub(super) fn parse(text: &str) -> Result<Self> {
         let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.trim().is_empty())
         else {
-            let hint = "write KEY=VALUE, for example model.hidden=256";
+            let hint = "write KEY=VALUE, for example train.log_every=50";
             return Err(Error::Usage(format!("--set `{text}`: no key and value; {hint}")));
         };
         let path: Vec<String> = key.trim().split('.').map(|part| part.trim().to_owned()).collect();
