@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 
 /// How a program that trains ends: the last lines of its help.
 pub const EXIT_CODES: &str = "\
-Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 71 no memory, 74 input/output,
-75 stopped on request after a checkpoint, 77 not finite";
+Exit codes: 0 done, 2 wrong option or configuration, 65 bad data, 69 data missing, 70 a bug, 71 no memory,
+74 input/output, 75 stopped on request after a checkpoint, 77 not finite, 130 second Ctrl-C";
 
 /// What is wrong with a table of the configuration, with its name.
 ///
