@@ -51,14 +51,14 @@ impl Page {
         for event in Parser::new_ext(text, Options::ENABLE_TABLES) {
             match event {
                 Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
-                    page.links.push(dest_url.into())
+                    page.links.push(dest_url.into());
                 }
                 Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
                 Event::End(TagEnd::Heading(_)) => {
-                    page.anchors.extend(heading.take().map(|text| anchor(&text)))
+                    page.anchors.extend(heading.take().map(|text| anchor(&text)));
                 }
                 Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) => {
-                    block = Some((language.into(), String::new()))
+                    block = Some((language.into(), String::new()));
                 }
                 Event::End(TagEnd::CodeBlock) => page.blocks.extend(block.take()),
                 Event::Code(code) => {
