@@ -84,6 +84,7 @@ lint:
 
 # Write down what each library offers, after a change that is meant; look at the difference
 api:
+    cargo fetch --locked
     GUMBEL_API_WRITE=1 cargo test -p gumbel-conformance --locked --test api
 
 # Build the documentation, formulas set; warnings are errors

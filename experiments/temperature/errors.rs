@@ -164,8 +164,9 @@ pub(crate) fn averaged_for(points: &[Point], temperature: f64) -> Option<(f64, O
 pub(crate) fn exponent(points: impl Iterator<Item = (f64, Estimate)>) -> Estimate {
     // Without errors all weigh alike.
     let relative = |y: Estimate| (y.error / y.value).max(1e-12);
+    let known = points.filter(|(_, y)| y.value.is_finite() && y.error.is_finite());
     let points: Vec<(f64, f64, f64)> =
-        points.map(|(x, y)| (x.ln(), y.value.ln(), relative(y).powi(-2))).collect();
+        known.map(|(x, y)| (x.ln(), y.value.ln(), relative(y).powi(-2))).collect();
     let total: f64 = points.iter().map(|p| p.2).sum();
     let mean =
         |f: fn(&(f64, f64, f64)) -> f64| points.iter().map(|p| f(p) * p.2).sum::<f64>() / total;

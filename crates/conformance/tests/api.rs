@@ -31,7 +31,7 @@ const WRITE: &str = "GUMBEL_API_WRITE";
 
 fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO"));
-    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     command
 }
 
@@ -52,15 +52,20 @@ fn describe() -> Fallible<PathBuf> {
         succeed(&mut cargo(&["metadata", "--no-deps", "--offline", "--format-version", "1"]))?;
     let metadata: Value = serde_json::from_slice(&metadata)?;
     let target = PathBuf::from(metadata["target_directory"].as_str().ok_or("metadata: no folder")?);
+    let apart = target.join("api");
     let script = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rustdoc.sh");
     fs::write(&script, "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc \"$@\"\n")?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     succeed(
         cargo(&["doc", "--workspace", "--lib", "--no-deps", "--offline", "--locked"])
+            // What is compiled is shared; pages of documentation that are there stay.
+            .env("CARGO_TARGET_DIR", &apart)
+            .env("CARGO_BUILD_BUILD_DIR", &target)
+            .env_remove("CARGO_BUILD_TARGET")
             .env("RUSTDOC", &script)
             .env("RUSTDOCFLAGS", "-Z unstable-options --output-format json"),
     )?;
-    Ok(target.join("doc"))
+    Ok(apart.join("doc"))
 }
 
 /// Every public item of a library, a line each.
@@ -84,11 +89,12 @@ fn changes(before: &[String], after: &[String]) -> Vec<String> {
 fn the_interface_of_each_library_is_the_one_that_is_written_down() -> Fallible<()> {
     // Another compiler may describe the same interface otherwise.
     let compiler = String::from_utf8(succeed(Command::new("rustc").arg("--version"))?)?;
+    let write = std::env::var_os(WRITE).is_some();
     if !compiler.starts_with(concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), ".")) {
+        assert!(!write, "interfaces are written down with Rust {}", env!("CARGO_PKG_RUST_VERSION"));
         return Ok(());
     }
     let (described, kept) = (describe()?, Path::new(env!("CARGO_MANIFEST_DIR")).join("api"));
-    let write = std::env::var_os(WRITE).is_some();
     let mut report = Vec::new();
     for library in LIBRARIES {
         let (now, file) = (interface(&described, library)?, kept.join(format!("{library}.txt")));

@@ -18,6 +18,7 @@ fn files(ending: &str) -> Fallible<Vec<PathBuf>> {
     let mut folders: Vec<PathBuf> = ["", "crates", "data", "docs", "experiments", ".github"]
         .map(|name| root().join(name))
         .into();
+    folders.retain(|folder| folder.is_dir());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();

@@ -51,7 +51,7 @@ fn unescaped(html: &str) -> String {
         .replace("&amp;", "&")
 }
 
-/// Sets the formulas of all pages in a folder and those in it; returns how many there were.
+/// Sets the formulas of all pages in a folder and those in it; returns how many there are, those that were set before counted.
 ///
 /// # Errors
 ///
@@ -64,11 +64,11 @@ pub fn set_all(folder: &Path) -> Result<usize> {
             count += set_all(&path)?;
         } else if path.extension().is_some_and(|ending| ending == "html") {
             let page = fs::read_to_string(&path)?;
-            let (page, formulas) = set(&page).with_context(|| format!("{}", path.display()))?;
-            if formulas > 0 {
-                fs::write(&path, page)?;
+            let (page, new) = set(&page).with_context(|| format!("{}", path.display()))?;
+            if new > 0 {
+                fs::write(&path, &page)?;
             }
-            count += formulas;
+            count += page.matches(OPEN).count();
         }
     }
     Ok(count)
@@ -110,5 +110,6 @@ mod tests {
         std::fs::write(folder.path().join("a/b/c.html"), page("x")).unwrap();
         std::fs::write(folder.path().join("a/c.txt"), page("x")).unwrap();
         assert_eq!(set_all(folder.path()).unwrap(), 1);
+        assert_eq!(set_all(folder.path()).unwrap(), 1); // a second time nothing is left to do
     }
 }

@@ -81,8 +81,11 @@ impl Comparison {
             identity.push(("experiment".to_owned(), run.experiment.clone()));
             identity.sort();
             let group = groups.entry(identity).or_default();
-            match group.iter_mut().find(|other| other.config.get("seed") == run.config.get("seed"))
-            {
+            let same = |other: &&mut Record| {
+                let seed = run.config.get("seed");
+                seed.is_some() && other.config.get("seed") == seed
+            };
+            match group.iter_mut().find(same) {
                 None => group.push(run),
                 Some(other) => {
                     repeated += 1;

@@ -143,6 +143,8 @@ fn a_cache_of_the_hubs_programs_is_read_and_not_believed() {
 #[cfg(feature = "push")]
 #[test]
 fn what_is_pushed_can_be_pulled() {
+    use crate::Visibility;
+
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("m");
     fs::create_dir(&folder).unwrap();
@@ -151,13 +153,13 @@ fn what_is_pushed_can_be_pulled() {
     fs::write(folder.join("README.md"), "# a model\n").unwrap();
     let mock = Mock::new(&[], vec![]);
     let repository: Repository = "o/n".parse().unwrap();
-    hub(&mock).push(&folder, &repository, true).unwrap();
+    hub(&mock).push(&repository, &folder, Visibility::Private).unwrap();
     assert!(mock.requests().iter().all(|request| request.authorization == "Bearer secret"));
     let back = root.path().join("back");
     hub(&mock).pull(&repository, &back, &|_, _, _| ()).unwrap();
     assert!(fs::read(back.join("model.safetensors")).unwrap() == weights);
     let nobody = Hub { token: None, ..hub(&mock) };
-    assert_eq!(nobody.push(&folder, &repository, true).unwrap_err().exit_code(), 2);
-    let empty = hub(&mock).push(root.path(), &repository, true).unwrap_err();
+    assert_eq!(nobody.push(&repository, &folder, Visibility::Private).unwrap_err().exit_code(), 2);
+    let empty = hub(&mock).push(&repository, root.path(), Visibility::Private).unwrap_err();
     assert!(empty.to_string().contains("no model.safetensors"), "{empty}");
 }

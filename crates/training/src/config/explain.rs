@@ -56,7 +56,9 @@ pub(super) fn explain(
             format!("{}:{line}:{column}", file.display())
         }
         Origin::Set(set) => {
-            if let Some((table, tag)) = tag_of(set)
+            // Not where it is the key itself that is wrong.
+            if let Some((key, table, tag)) = tag_of(set)
+                && path.join(".") != key
                 && !message.starts_with("unknown variant")
             {
                 let table = if table.is_empty() { "KEY" } else { table };
@@ -71,11 +73,11 @@ pub(super) fn explain(
     Error::Usage(format!("{place}: {what}"))
 }
 
-/// The table and the key, of a `--set` of a key that decides which others there are.
-fn tag_of(set: &str) -> Option<(&str, &str)> {
+/// The key, its table and its last word, of a `--set` of a key that decides which others there are.
+fn tag_of(set: &str) -> Option<(&str, &str, &str)> {
     let key = set.split('=').next()?.trim();
     let (table, tag) = key.rsplit_once('.').unwrap_or(("", key));
-    matches!(tag, "kind" | "method" | "bound").then_some((table, tag))
+    matches!(tag, "kind" | "method" | "bound").then_some((key, table, tag))
 }
 
 fn unknown_key(path: &[String], offered: &[&str], known: &Table) -> String {
