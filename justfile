@@ -116,6 +116,10 @@ test-cuda *ARGS:
 check-metal:
     cargo clippy -p gumbel-kernels -p gumbel -p gumbel-models -p gumbel-training --locked --features gumbel-training/metal --target aarch64-apple-darwin -- -D warnings
 
+# Make the packages of the libraries, and build each from nothing but its package
+package *ARGS:
+    cargo package --workspace --exclude gumbel-conformance --exclude gumbel-formulas --exclude gumbel-hostile --exclude gumbel-experiments --locked "$@"
+
 # Check licences, sources and banned crates (needs cargo-deny)
 deny:
     cargo deny --locked --config .cargo/deny.toml check bans licenses sources

@@ -114,7 +114,7 @@ fn hold_out(train: &mut Gathered, split: Split, path: &Path) -> Result<Gathered>
     let rows = train.rows();
     if rows < 3 {
         return Err(Error::Argument(format!(
-            "{}: {rows} images are too few to hold some out; give {split} images, too",
+            "{}: {rows} images are too few to hold some out for {split}; give {split} images, too, or four in all at least",
             path.display()
         )));
     }
