@@ -8,8 +8,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
-
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// The libraries that others may depend on.
@@ -29,12 +27,6 @@ const LIBRARIES: [&str; 10] = [
 /// Set to anything, the files are written and not compared.
 const WRITE: &str = "GUMBEL_API_WRITE";
 
-fn cargo(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO"));
-    command.args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    command
-}
-
 fn succeed(command: &mut Command) -> Fallible<Vec<u8>> {
     let output = command.output()?;
     if output.status.success() {
@@ -48,19 +40,18 @@ fn succeed(command: &mut Command) -> Fallible<Vec<u8>> {
 /// The option is not stable. A script lets rustdoc, and nothing else, take it: if the compiler were allowed the same, every
 /// dependency would be built anew.
 fn describe() -> Fallible<PathBuf> {
-    let metadata =
-        succeed(&mut cargo(&["metadata", "--no-deps", "--offline", "--format-version", "1"]))?;
-    let metadata: Value = serde_json::from_slice(&metadata)?;
-    let target = PathBuf::from(metadata["target_directory"].as_str().ok_or("metadata: no folder")?);
-    let apart = target.join("api");
-    let script = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rustdoc.sh");
+    let own = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let target = own.parent().ok_or("no folder of what is built")?;
+    let (apart, script) = (target.join("api"), own.join("rustdoc.sh"));
     fs::write(&script, "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc \"$@\"\n")?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     succeed(
-        cargo(&["doc", "--workspace", "--lib", "--no-deps", "--offline", "--locked"])
+        Command::new(env!("CARGO"))
+            .args(["doc", "--workspace", "--lib", "--no-deps", "--offline", "--locked"])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
             // What is compiled is shared; pages of documentation that are there stay.
             .env("CARGO_TARGET_DIR", &apart)
-            .env("CARGO_BUILD_BUILD_DIR", &target)
+            .env("CARGO_BUILD_BUILD_DIR", target)
             .env_remove("CARGO_BUILD_TARGET")
             .env("RUSTDOC", &script)
             .env("RUSTDOCFLAGS", "-Z unstable-options --output-format json"),

@@ -51,7 +51,21 @@ impl Method {
                 ("forward_temperature", forward_temperature),
                 ("backward_temperature", backward_temperature),
             ],
-            _ => vec![],
+            Self::StraightThrough { .. }
+            | Self::Zgr { .. }
+            | Self::Darn { .. }
+            | Self::Reinforce { .. }
+            | Self::Nvil { .. }
+            | Self::MuProp { .. }
+            | Self::LeaveOneOut { .. }
+            | Self::DoubleControlVariates { .. }
+            | Self::Rodeo { .. }
+            | Self::Arm { .. }
+            | Self::DisArm { .. }
+            | Self::Arms { .. }
+            | Self::Carms { .. }
+            | Self::SumAndSample { .. }
+            | Self::Enumerate { .. } => vec![],
         }
     }
 
