@@ -91,6 +91,8 @@ fn run(args: &Args) -> Result<u8> {
     let folder = if args.budget == Budget::Quick { &out } else { &args.results };
     let mut record = Record::open((name, &table), args.budget, folder)?;
 
+    record.compare(|cell, seed| Job::new(&place, name, cell, budget, seed))?;
+
     let seeds = 1..=args.seeds.unwrap_or(budget.seeds);
     let cells = table.cells.iter().filter(|cell| cell.name().contains(&args.only));
     // Seed by seed, so that the whole table is there early.

@@ -8,7 +8,7 @@ use gumbel_experiments::{Budget, say, write_whole};
 use crate::cell::Job;
 use crate::curves::Curves;
 use crate::results::{Outcome, Results};
-use crate::table::{Picture, Table};
+use crate::table::{Cell, Picture, Table};
 use crate::{figure, report};
 
 /// The files of a table in a folder.
@@ -32,6 +32,15 @@ impl<'a> Record<'a> {
         let results = Results::open(&folder.join(format!("{name}.csv")))?;
         let curves = Curves::open(&folder.join(format!("{name}-curves.csv")))?;
         Ok(Self { name, table, budget, folder, results, curves })
+    }
+
+    /// Finds the runs of configurations that the table has no more; `job` is a cell under a seed.
+    pub(crate) fn compare(&mut self, job: impl Fn(&Cell, u64) -> Result<Job>) -> Result<()> {
+        let cells = &self.table.cells;
+        self.results.compare(|name, seed| {
+            let cell = cells.iter().find(|cell| cell.name() == name);
+            cell.map(|cell| Ok(job(cell, seed)?.run.fingerprint)).transpose()
+        })
     }
 
     /// The page.

@@ -55,6 +55,13 @@ pub(crate) fn markdown(
     for note in &table.notes {
         writeln!(text, "- {note}")?;
     }
+    if table.cells.iter().any(|cell| results.of(&cell.name()).any(|row| results.is_earlier(row))) {
+        writeln!(
+            text,
+            "- Earlier settings: the run was before the settings of its cell became those that are described here, and is of those in \
+             `experiments/reproduce/tables` at its commit; the command runs it again."
+        )?;
+    }
     let (head, rule) = match &table.share {
         Some(share) => (format!(" published {share} | **{share}** |"), "--:|--:|"),
         None => (String::new(), ""),
@@ -136,11 +143,16 @@ fn line(table: &Table, cell: &Cell, results: &Results) -> String {
         Score::Bound => done.iter().filter_map(|row| Some(row.test?.samples)).collect(),
     };
     let diverged = rows.len() - done.len();
-    let seeds = match (done.len(), diverged) {
+    let mut seeds = match (done.len(), diverged) {
         (0, 0) => "not run".to_owned(),
         (n, 0) => n.to_string(),
         (n, lost) => format!("{n}, and {lost} diverged"),
     };
+    match rows.iter().filter(|row| results.is_earlier(row)).count() {
+        0 => {}
+        all if all == rows.len() => seeds += ", earlier settings",
+        some => seeds += &format!(", {some} of them of earlier settings"),
+    }
     let minutes: f64 =
         done.iter().map(|row| row.seconds / 60.).sum::<f64>() / done.len().max(1) as f64;
     let published =
@@ -208,6 +220,17 @@ mod tests {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         assert_eq!(text.matches('|').count(), 14);
+        let now = |seed| if seed == 2 { "other" } else { "abc" }.to_owned();
+        results.compare(|_, seed| Ok(Some(now(seed)))).unwrap();
+        let marked = line(&table, cell, &results);
+        assert!(
+            marked.contains("| 2, and 1 diverged, 1 of them of earlier settings |"),
+            "{marked}"
+        );
+        let page = markdown("reinmax", &table, Budget::Quick, &results).unwrap();
+        assert!(page.contains("Earlier settings: "), "{page}");
+        results.add(row(&name, 2, -132.));
+        assert_eq!(line(&table, cell, &results), text, "run again");
         let page = markdown("reinmax", &table, Budget::Quick, &results).unwrap();
         assert!(page.contains("REDUCED") && page.contains(&text), "{page}");
     }

@@ -1,4 +1,5 @@
 //! What came out, run by run: a file that is kept, and says for each cell and seed whether it is done.
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,8 @@ const HEAD: &str = "cell,seed,steps,config,outcome,test_samples,test_bound,test_
 pub(crate) struct Results {
     file: PathBuf,
     rows: Vec<Row>,
+    /// Cells and seeds whose run was under a configuration that the table has no more.
+    earlier: BTreeSet<(String, u64)>,
 }
 
 impl Results {
@@ -69,7 +72,27 @@ impl Results {
             bail!("{} has other columns; move it away", file.display())
         }
         let rows = lines.map(Row::parse).collect::<Result<_>>();
-        Ok(Self { file: file.to_owned(), rows: rows.with_context(|| file.display().to_string())? })
+        let rows = rows.with_context(|| file.display().to_string())?;
+        Ok(Self { file: file.to_owned(), rows, earlier: BTreeSet::new() })
+    }
+
+    /// Finds the runs of earlier configurations; `fingerprint` is that of a cell under a seed now, of a cell that there is.
+    pub(crate) fn compare(
+        &mut self,
+        mut fingerprint: impl FnMut(&str, u64) -> Result<Option<String>>,
+    ) -> Result<()> {
+        for row in &self.rows {
+            let now = fingerprint(&row.cell, row.seed)?;
+            if now.is_some_and(|now| now != row.fingerprint) {
+                self.earlier.insert((row.cell.clone(), row.seed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a run is one of an earlier configuration.
+    pub(crate) fn is_earlier(&self, row: &Row) -> bool {
+        self.earlier.contains(&(row.cell.clone(), row.seed))
     }
 
     /// How a run ended: a cell under a seed and a configuration.
@@ -82,6 +105,7 @@ impl Results {
     /// Adds a run, in place of one of the same cell and seed under another configuration.
     pub(crate) fn add(&mut self, row: Row) {
         self.rows.retain(|other| (&other.cell, other.seed) != (&row.cell, row.seed));
+        self.earlier.remove(&(row.cell.clone(), row.seed));
         self.rows.push(row);
         self.rows.sort_by(|a, b| (&a.cell, a.seed).cmp(&(&b.cell, b.seed)));
     }

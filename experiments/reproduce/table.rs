@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::figure::Figure;
 
 /// Name, definition, and the configuration that all cells start from.
-pub(crate) const TABLES: [(&str, &str, &str); 14] = [
+pub(crate) const TABLES: [(&str, &str, &str); 15] = [
     ("jang-vae", include_str!("tables/jang-vae.toml"), VAE_JANG),
     ("jang-sbn", include_str!("tables/jang-sbn.toml"), PREDICT_JANG),
     ("maddison-prediction", include_str!("tables/maddison-prediction.toml"), PREDICT_MADDISON),
@@ -20,6 +20,7 @@ pub(crate) const TABLES: [(&str, &str, &str); 14] = [
     ("jang-semi", include_str!("tables/jang-semi.toml"), SEMI_JANG),
     ("gumbel-rao", include_str!("tables/gumbel-rao.toml"), VAE_MADDISON),
     ("reinmax", include_str!("tables/reinmax.toml"), VAE_REINMAX),
+    ("reinmax-rao", include_str!("tables/reinmax-rao.toml"), VAE_REINMAX),
     ("beyond", include_str!("tables/beyond.toml"), VAE_MADDISON),
     ("languages", include_str!("tables/languages.toml"), LM_SWITCHING),
     ("text", include_str!("tables/text.toml"), LM_E2E),

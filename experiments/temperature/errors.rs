@@ -9,6 +9,8 @@ use crate::record::Row;
 pub(crate) struct Point {
     pub(crate) temperature: f64,
     pub(crate) exact_norm: f64,
+    /// Of the mean of the estimates.
+    norm: f64,
     /// Of the mean over the batch that was measured.
     pub(crate) bias: Estimate,
     /// The same.
@@ -27,6 +29,7 @@ impl Point {
         let point = Self {
             temperature: row.number("temperature"),
             exact_norm: row.number("exact_norm"),
+            norm: row.number("norm"),
             bias: estimate("bias"),
             variance: estimate("variance"),
             batch: row.number("batch"),
@@ -40,6 +43,13 @@ impl Point {
     pub(crate) fn relative_error(&self, examples: f64) -> f64 {
         let variance = self.variance.value * self.batch / examples;
         (self.bias.value.powi(2) + variance) / self.exact_norm.powi(2)
+    }
+
+    /// `1 - cos²` between the exact gradient and the mean of `averaged` estimates: the error over `‖g‖²` that is left where that mean
+    /// may be of any length.
+    fn direction_error(&self, averaged: f64) -> f64 {
+        let squared = self.norm.powi(2);
+        1. - self.cosine_of_mean.powi(2) * squared / (squared + self.variance.value / averaged)
     }
 
     pub(crate) fn relative_bias(&self) -> Estimate {
@@ -107,6 +117,14 @@ fn least(points: &[Point], examples: f64) -> Option<(f64, Option<End>)> {
     let curve: Vec<(f64, f64)> =
         points.iter().map(|point| (point.temperature.ln(), error(point))).collect();
     lowest(&curve)
+}
+
+/// The temperature at which the mean of `averaged` gradients, each of a batch as it was measured, has the best direction.
+pub(crate) fn best_direction(points: &[Point], averaged: f64) -> Option<(f64, Option<End>)> {
+    let error = |point: &Point| point.direction_error(averaged).max(f64::MIN_POSITIVE).ln();
+    let curve: Vec<(f64, f64)> =
+        points.iter().map(|point| (point.temperature.ln(), error(point))).collect();
+    lowest(&curve).map(|(log, end)| (log.exp(), end))
 }
 
 /// Two independent normal numbers (Box and Muller).
@@ -185,11 +203,12 @@ mod tests {
         Point {
             temperature,
             exact_norm: 1.,
+            norm: 1.,
             // The laws: bias in proportion to τ, variance to its inverse.
             bias: exactly(temperature),
             variance: exactly(0.02 / temperature),
             batch: 100.,
-            cosine_of_mean: 0.,
+            cosine_of_mean: 1. / (1. + temperature * temperature).sqrt(),
         }
     }
 
@@ -222,6 +241,27 @@ mod tests {
         let ten_percent = |value: f64| Estimate { value, error: 0.1 * value };
         let two = [(1., ten_percent(3.)), (1f64.exp(), ten_percent(5.))];
         assert!((exponent(two.into_iter()).error - 0.1 * 2f64.sqrt()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_direction_has_no_length() {
+        let grid = [0.05, 0.07, 0.1, 0.15, 0.22, 0.33, 0.5, 0.7, 1., 1.5];
+        let points: Vec<Point> = grid.into_iter().map(point).collect();
+        // (1 + τ²) (1 + c / τ) is least where 2 τ³ + c τ² = c.
+        let (found, end) = best_direction(&points, 10.).unwrap();
+        let c = 0.02 / 10.;
+        assert!((found / 0.0997 - 1.).abs() < 0.05 && end.is_none(), "{found}");
+        assert!((2. * 0.0997f64.powi(3) + c * 0.0997f64.powi(2) - c).abs() < 1e-5);
+        // Ten times as long, ten times the noise: worse by the error, and just as good by the direction.
+        let longer = |p: &Point| Point {
+            norm: 10.,
+            variance: Estimate { value: 100. * p.variance.value, ..p.variance },
+            bias: Estimate { value: 9., ..p.bias },
+            ..*p
+        };
+        let change = longer(&points[3]).direction_error(10.) - points[3].direction_error(10.);
+        assert!(change.abs() < 1e-12, "{change}");
+        assert!(longer(&points[3]).relative_error(1000.) > points[3].relative_error(1000.));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use gumbel::lab::Estimate;
 
 use crate::bounds::{Fixed, Group};
-use crate::errors::{End, Point, averaged_for, exponent, optimum};
+use crate::errors::{End, Point, averaged_for, best_direction, exponent, optimum};
 use crate::figures::BATCHES;
 use crate::study::{ARITIES, Family};
 use crate::view::View;
@@ -151,6 +151,9 @@ pub(crate) fn fixed(view: &View<'_>) -> String {
 /// Numbers of gradients that an optimizer may be taken to average.
 const AVERAGED: [f64; 4] = [1., 10., 100., 1000.];
 
+/// Gradients that the first moment of Adam averages: `(1 + β₁) / (1 - β₁)`.
+const FIRST_MOMENT: f64 = 19.;
+
 /// What the temperature of the least gradient error costs in the bound.
 pub(crate) fn least_error(view: &View<'_>) -> String {
     let mut rows = String::new();
@@ -164,30 +167,38 @@ pub(crate) fn least_error(view: &View<'_>) -> String {
             let (best, end) = fixed.best_temperature();
             let matching = averaged_for(&points, best)
                 .map_or(String::new(), |(times, end)| format!("{}{times:.0}", End::mark(end)));
-            let cells = AVERAGED.map(|averaged| {
-                let Some(found) = optimum(&points, averaged * first.batch) else {
-                    return String::new();
-                };
-                let at = found.temperature.value;
+            let lost = |at: f64, end: Option<End>| {
                 let loss = fixed.loss_at(at).map_or("?".to_owned(), |loss| format!("{loss:.2}"));
-                format!("{loss} at {}{at:.2}", End::mark(found.end))
+                format!("{loss} at {}{at:.2}", End::mark(end))
+            };
+            let cells = AVERAGED.map(|averaged| {
+                let found = optimum(&points, averaged * first.batch);
+                found.map_or(String::new(), |found| lost(found.temperature.value, found.end))
             });
+            let direction = best_direction(&points, FIRST_MOMENT);
+            let direction = direction.map_or(String::new(), |(at, end)| lost(at, end));
             let (name, mark) = (family.name(), End::mark(end));
             let cells = cells.join(" | ");
-            let _ = writeln!(rows, "| {name} | {arity} | {mark}{best:.2} | {matching} | {cells} |");
+            let _ = writeln!(
+                rows,
+                "| {name} | {arity} | {mark}{best:.2} | {matching} | {cells} | {direction} |"
+            );
         }
     }
     let averaged = AVERAGED.map(|m| format!("m = {m}"));
     let heads: Vec<&str> = ["estimator", "n×N", "best τ", "matching m"]
         .into_iter()
         .chain(averaged.iter().map(String::as_str))
+        .chain(["direction"])
         .collect();
     section(
         "## Does the temperature of least gradient error train the best model?",
         "The error of a single gradient is least at a high temperature, that of the mean of m gradients at a lower one. Matching m: \
          where it is least at the temperature that trains the best model (of at most 1000: beyond, noise would decide). Then, for m, \
          what the temperature of least error (in the encoder, after a tenth of the training) loses in ELBO on validation images \
-         against the best fixed one, in nats; `?` outside the temperatures that models are trained at.\n\n",
+         against the best fixed one, in nats; `?` outside the temperatures that models are trained at. Direction: the same for the \
+         temperature at which the mean of 19 gradients, as many as the first moment of Adam averages, has the greatest cosine with the \
+         exact one; Adam has no use for their length.\n\n",
         &heads,
         &rows,
     )

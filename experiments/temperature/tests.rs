@@ -38,6 +38,7 @@ const SIZES: Sizes = Sizes {
     seeds: 1,
     measured: &[0.5],
     trained: &[0.5],
+    hotter: &[8.],
     learning_rate: 1e-3,
 };
 
@@ -186,7 +187,7 @@ fn a_study_of_other_settings_has_another_identity_and_one_writes_at_a_time() {
     ];
     assert!(changed.iter().all(|sizes| sizes.description() != SIZES.description()));
     // More seeds and temperatures are more rows of the same study.
-    let more = Sizes { seeds: 2, trained: &[0.5, 1.], ..SIZES };
+    let more = Sizes { seeds: 2, trained: &[0.5, 1.], hotter: &[], ..SIZES };
     assert_eq!(more.description(), SIZES.description());
     let folder = tempfile::tempdir().unwrap();
     let claim = Claim::on(folder.path()).unwrap();

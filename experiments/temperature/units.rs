@@ -42,7 +42,7 @@ pub(crate) fn wanted(units: &[Unit], text: &str) -> Vec<Unit> {
 pub(crate) fn units(sizes: &Sizes) -> Vec<Unit> {
     // The exact gradient takes as long as forty others, and has no noise that seeds could show: once for each model.
     let mut units: Vec<Unit> = ARITIES.map(Unit::looked_at).to_vec();
-    let learners = Learner::all(sizes.trained);
+    let learners = sizes.learners();
     for seed in 1..=sizes.seeds {
         for arity in ARITIES {
             units.extend(learners.iter().map(|learner| Unit::Train(arity, *learner, seed)));

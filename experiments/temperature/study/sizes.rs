@@ -4,7 +4,7 @@ use gumbel::estimators::AdaptiveConfig;
 use gumbel_experiments::Budget;
 use gumbel_training::{AdamConfig, OptimizerConfig};
 
-use super::{ARITIES, Family, Learner};
+use super::{ARITIES, Family, Learner, Rule};
 
 /// To be raised by whoever changes code that numbers depend on.
 const VERSION: u32 = 1;
@@ -21,6 +21,8 @@ pub(crate) struct Sizes {
     pub(crate) measured: &'static [f64],
     /// Temperatures that models are trained at.
     pub(crate) trained: &'static [f64],
+    /// Hotter ones, for ReinMax alone: it trains best at the hottest that others can be trained at.
+    pub(crate) hotter: &'static [f64],
     /// Learning rate of Adam at the first step.
     pub(crate) learning_rate: f64,
 }
@@ -29,6 +31,7 @@ pub(crate) struct Sizes {
 const FINE: [f64; 13] = [0.05, 0.07, 0.1, 0.15, 0.22, 0.33, 0.5, 0.7, 1., 1.5, 2.2, 3.3, 5.];
 const MIDDLE: [f64; 9] = [0.1, 0.2, 0.35, 0.5, 0.7, 1., 1.4, 2., 4.];
 const COARSE: [f64; 3] = [0.2, 0.7, 2.];
+const HOTTER: [f64; 3] = [8., 16., 32.];
 
 impl Sizes {
     /// What a budget affords.
@@ -42,6 +45,7 @@ impl Sizes {
                 seeds: 1,
                 measured: &COARSE,
                 trained: &COARSE,
+                hotter: &[],
                 learning_rate: 1e-2,
             },
             Budget::Cpu => Self {
@@ -52,6 +56,7 @@ impl Sizes {
                 seeds: 5,
                 measured: &FINE,
                 trained: &MIDDLE,
+                hotter: &HOTTER,
                 learning_rate: 1e-3,
             },
             Budget::Full => Self {
@@ -62,6 +67,7 @@ impl Sizes {
                 seeds: 10,
                 measured: &FINE,
                 trained: &FINE,
+                hotter: &HOTTER,
                 learning_rate: 1e-3,
             },
         }
@@ -88,6 +94,12 @@ impl Sizes {
             AdaptiveConfig { averaged: 10., ..AdaptiveConfig::default() },
             optimizer(),
         )
+    }
+
+    /// Every way to train a model.
+    pub(crate) fn learners(&self) -> Vec<Learner> {
+        let fixed = |t: &f64| Learner::Tempered(Family::ReinMax, Rule::Fixed(*t));
+        Learner::all(self.trained).into_iter().chain(self.hotter.iter().map(fixed)).collect()
     }
 
     /// Steps after which the model is looked at: at the start, after 1 %, 10 % and all of them.
@@ -130,7 +142,7 @@ mod tests {
             assert_eq!(family.method(Schedule::constant(0.5)).check(), Ok(()), "{family:?}");
             assert!(family.estimator(0.5).is_ok(), "{family:?}");
         }
-        let learners = Learner::all(&COARSE);
+        let learners = Sizes::of(Budget::Cpu).learners();
         let mut names: Vec<_> =
             learners.iter().map(|learner| (learner.estimator(), learner.rule())).collect();
         let count = names.len();
