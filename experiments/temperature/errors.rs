@@ -113,18 +113,20 @@ pub(crate) fn optimum(points: &[Point], examples: f64) -> Option<Lowest> {
 }
 
 fn least(points: &[Point], examples: f64) -> Option<(f64, Option<End>)> {
-    let error = |point: &Point| point.relative_error(examples).max(f64::MIN_POSITIVE).ln();
+    least_by(points, |point| point.relative_error(examples))
+}
+
+/// `ln τ` where an error is least, between the grid's temperatures, and the end that it is at.
+fn least_by(points: &[Point], error: impl Fn(&Point) -> f64) -> Option<(f64, Option<End>)> {
+    let log = |point: &Point| error(point).max(f64::MIN_POSITIVE).ln();
     let curve: Vec<(f64, f64)> =
-        points.iter().map(|point| (point.temperature.ln(), error(point))).collect();
+        points.iter().map(|point| (point.temperature.ln(), log(point))).collect();
     lowest(&curve)
 }
 
 /// The temperature at which the mean of `averaged` gradients, each of a batch as it was measured, has the best direction.
 pub(crate) fn best_direction(points: &[Point], averaged: f64) -> Option<(f64, Option<End>)> {
-    let error = |point: &Point| point.direction_error(averaged).max(f64::MIN_POSITIVE).ln();
-    let curve: Vec<(f64, f64)> =
-        points.iter().map(|point| (point.temperature.ln(), error(point))).collect();
-    lowest(&curve).map(|(log, end)| (log.exp(), end))
+    least_by(points, |point| point.direction_error(averaged)).map(|(log, end)| (log.exp(), end))
 }
 
 /// Two independent normal numbers (Box and Muller).
