@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::figure::Figure;
 
 /// Name, definition, and the configuration that all cells start from.
-pub(crate) const TABLES: [(&str, &str, &str); 15] = [
+pub(crate) const TABLES: [(&str, &str, &str); 16] = [
     ("jang-vae", include_str!("tables/jang-vae.toml"), VAE_JANG),
     ("jang-sbn", include_str!("tables/jang-sbn.toml"), PREDICT_JANG),
     ("maddison-prediction", include_str!("tables/maddison-prediction.toml"), PREDICT_MADDISON),
@@ -23,6 +23,7 @@ pub(crate) const TABLES: [(&str, &str, &str); 15] = [
     ("reinmax-rao", include_str!("tables/reinmax-rao.toml"), VAE_REINMAX),
     ("beyond", include_str!("tables/beyond.toml"), VAE_MADDISON),
     ("languages", include_str!("tables/languages.toml"), LM_SWITCHING),
+    ("languages-longer", include_str!("tables/languages-longer.toml"), LM_SWITCHING),
     ("text", include_str!("tables/text.toml"), LM_E2E),
     ("wikitext", include_str!("tables/wikitext.toml"), LM_WIKITEXT),
 ];
