@@ -4,7 +4,8 @@ use candle_core::{D, Result, Tensor};
 use crate::categorical_kl::{log_ratio, log_ratio_slopes};
 use crate::graph::{compute, fusible, node};
 use crate::in_single;
-use crate::log_softmax::{categories, forward as log_softmax};
+use crate::log_softmax::forward as log_softmax;
+use crate::softmax_rows::categories;
 
 const NAME: &str = "categorical_entropy";
 

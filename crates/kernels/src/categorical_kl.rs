@@ -2,9 +2,10 @@
 use candle_core::{D, Result, Tensor};
 
 use crate::graph::{Value, compute, fusible, node};
-use crate::log_softmax::{categories, exp_in_place, forward as log_softmax};
+use crate::log_softmax::forward as log_softmax;
 use crate::reduce::{BLOCK, sum_zip, sum_zip_of_rows};
 use crate::rows::{align_rows, cyclic, make_rows, numbers_of_both};
+use crate::softmax_rows::{categories, exp_in_place};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 

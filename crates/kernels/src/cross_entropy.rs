@@ -3,8 +3,8 @@ use candle_core::{D, Device, Result, Tensor};
 
 use crate::embedding::Indices;
 use crate::graph::{compute, fusible, node};
-use crate::log_softmax::{categories, for_log_sums, masked_row};
 use crate::rows::make_rows;
+use crate::softmax_rows::{categories, for_log_sums, masked_row};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 

@@ -3,10 +3,11 @@ use candle_core::{D, Result, Tensor, WithDType};
 
 use crate::exp_concrete_density::{sums_of_variables, variable_constant};
 use crate::graph::{Value, compute, fusible, node};
-use crate::log_softmax::{categories, centre_rows, log_normalise_rows, log_softmax_slopes};
+use crate::log_softmax::log_softmax_slopes;
 use crate::perturbed::{Perturbed, make_pairs, sample_shape, scale_sum};
 use crate::reduce::sum_of_rows;
 use crate::rows::make_rows;
+use crate::softmax_rows::{categories, centre_rows, log_normalise_rows};
 use crate::vectorised::vectorised;
 use crate::{Key, Real, compute_dtype, in_single, noise};
 

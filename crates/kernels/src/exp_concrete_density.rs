@@ -2,11 +2,11 @@
 use candle_core::{D, Result, Tensor};
 
 use crate::graph::{compute, fusible, node};
-use crate::log_softmax::{categories, centre_rows, exp_in_place, normalise_rows};
 use crate::math::ln_gamma;
 use crate::perturbed::{positive, scale_sum, shares};
 use crate::reduce::{max_of_rows, sum_of_rows};
 use crate::rows::{align_rows, make_rows, numbers_of_both};
+use crate::softmax_rows::{categories, centre_rows, exp_in_place, normalise_rows};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 

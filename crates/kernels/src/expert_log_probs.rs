@@ -5,10 +5,10 @@ use crate::autocast::{rounded, times_transposed};
 use crate::cross_entropy::checked;
 use crate::graph::{compute, fusible, node};
 use crate::linear_cross_entropy::rows_at_a_time;
-use crate::log_softmax;
 use crate::matmul::{Matrix, add_product, append_product, product};
 use crate::reduce::{max, sum};
 use crate::rows::for_units;
+use crate::softmax_rows;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 
@@ -158,7 +158,7 @@ impl<'a, T: Real> Pass<'a, T> {
         for_units(rows.collect(), |_, ((row, id), target)| {
             subtract_top(row);
             *target = row[*id as usize];
-            exp_in_place(row);
+            softmax_rows::exp_in_place(row);
         });
         let totals = product(Matrix::new(&powers, v), self.factors().transposed());
         Rows { powers, target, totals }
@@ -238,7 +238,7 @@ vectorised! {
     }
 
     fn exp_in_place<T: Real>(row: &mut [T]) {
-        log_softmax::exp_in_place(row);
+        softmax_rows::exp_in_place(row);
     }
 
     /// `x ← -x y`.

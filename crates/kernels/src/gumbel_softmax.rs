@@ -2,12 +2,13 @@
 use candle_core::{D, Result, Tensor};
 
 use crate::graph::{compute, fusible, node};
-use crate::log_softmax::{
-    categories, centre_rows, masked_row, normalise_long_row, normalise_rows, softmax_slopes,
-};
+use crate::log_softmax::softmax_slopes;
 use crate::perturbed::{positive, sample_shape};
 use crate::reduce::{larger, max, position};
 use crate::rows::{cyclic, make_rows};
+use crate::softmax_rows::{
+    categories, centre_rows, masked_row, normalise_long_row, normalise_rows,
+};
 use crate::vectorised::vectorised;
 use crate::{Key, Real, in_single, noise, one_hot_argmax};
 

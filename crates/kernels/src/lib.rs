@@ -63,6 +63,7 @@ mod philox;
 mod reduce;
 mod rows;
 mod scale;
+mod softmax_rows;
 pub mod sparse_map;
 pub mod threads;
 mod vectorised;

@@ -4,10 +4,10 @@ use candle_core::{DType, Device, Result, Tensor};
 use crate::autocast::{rounded, times_transposed};
 use crate::cross_entropy::checked;
 use crate::graph::{compute, fusible, node};
-use crate::log_softmax::row_log_sum_exp;
 use crate::matmul::{Matrix, add_product, append_product};
 use crate::reduce::{max, sum};
 use crate::rows::for_units;
+use crate::softmax_rows::row_log_sum_exp;
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 

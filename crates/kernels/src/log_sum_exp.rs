@@ -3,9 +3,9 @@ use candle_core::shape::Dim;
 use candle_core::{D, Result, Tensor};
 
 use crate::graph::{compute, fusible, node};
-use crate::log_softmax::{TILE, categories, exp_in_place, for_log_sums, subtract_tops};
 use crate::reduce::{max_of_rows, sum_of_rows};
 use crate::rows::make_rows;
+use crate::softmax_rows::{TILE, categories, exp_in_place, for_log_sums, subtract_tops};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 

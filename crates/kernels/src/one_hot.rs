@@ -2,9 +2,9 @@
 use candle_core::{D, Result, Tensor};
 
 use crate::graph::{compute, fusible};
-use crate::log_softmax::{categories, masked_row};
 use crate::reduce::{max, position};
 use crate::rows::make_rows;
+use crate::softmax_rows::{categories, masked_row};
 use crate::vectorised::vectorised;
 use crate::{Real, in_single};
 

@@ -2,8 +2,8 @@
 use candle_core::{D, Result, Tensor};
 
 use crate::graph::{compute, fusible, node};
-use crate::log_softmax::{categories, masked_row};
 use crate::rows::make_rows;
+use crate::softmax_rows::{categories, masked_row};
 use crate::{Real, in_single};
 
 /// A map from scores to probabilities of which many are exactly 0.

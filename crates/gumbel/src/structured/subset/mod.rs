@@ -1,8 +1,12 @@
 //! The distribution over subsets of a fixed size.
-use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, D, DType, Device, Layout, Result, Shape, Tensor,
-};
+use candle_core::{D, DType, Device, Result, Tensor};
 use gumbel_kernels::Key;
+
+mod gradient;
+mod polynomial;
+
+use gradient::{LogPartition, Marginals};
+use polynomial::draw;
 
 /// Exactly `k` of `K` items: independent Bernoulli variables, given that `k` of them are 1.
 ///
@@ -122,183 +126,6 @@ impl Subset {
     fn in_double(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let logits = self.logits.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.contiguous()?;
         f(&logits)?.to_device(self.logits.device())
-    }
-}
-
-/// A number and its derivative in one direction.
-#[derive(Clone, Copy, Debug)]
-struct Dual {
-    value: f64,
-    slope: f64,
-}
-
-impl Dual {
-    const LOG_ZERO: Self = Self { value: f64::NEG_INFINITY, slope: 0. };
-    const LOG_ONE: Self = Self { value: 0., slope: 0. };
-
-    fn plus(self, other: Self) -> Self {
-        Self { value: self.value + other.value, slope: self.slope + other.slope }
-    }
-
-    /// `ln(e^a + e^b)`.
-    fn log_add(self, other: Self) -> Self {
-        let top = self.value.max(other.value);
-        if top == f64::NEG_INFINITY {
-            return Self::LOG_ZERO;
-        }
-        let (a, b) = ((self.value - top).exp(), (other.value - top).exp());
-        Self { value: top + (a + b).ln(), slope: (a * self.slope + b * other.slope) / (a + b) }
-    }
-}
-
-/// `table[i][j]`: logarithm of the polynomial of degree `j ≤ size` of the items before `i`.
-fn prefixes(row: impl Iterator<Item = Dual>, size: usize) -> Vec<Vec<Dual>> {
-    let mut last = vec![Dual::LOG_ZERO; size + 1];
-    last[0] = Dual::LOG_ONE;
-    let mut table = vec![last.clone()];
-    for item in row {
-        for j in (1..=size).rev() {
-            last[j] = last[j].log_add(last[j - 1].plus(item));
-        }
-        table.push(last.clone());
-    }
-    table
-}
-
-fn duals<'a>(row: &'a [f64], slope: &'a [f64]) -> impl DoubleEndedIterator<Item = Dual> + 'a {
-    let zeros = std::iter::repeat_n(&0., row.len() - slope.len());
-    let slopes: Vec<f64> = slope.iter().chain(zeros).copied().collect();
-    row.iter()
-        .zip(slopes)
-        .map(|(value, slope)| Dual { value: *value, slope })
-        .collect::<Vec<_>>()
-        .into_iter()
-}
-
-fn possible(log_partition: f64, size: usize) -> Result<f64> {
-    if log_partition == f64::NEG_INFINITY || log_partition.is_nan() {
-        candle_core::bail!(
-            "fewer than {size} items have a finite logit: there is no subset of that size"
-        )
-    }
-    Ok(log_partition)
-}
-
-fn log_partition(row: &[f64], size: usize) -> Result<f64> {
-    let table = prefixes(duals(row, &[]), size);
-    possible(table[row.len()][size].value, size)
-}
-
-/// The marginals, and their derivative along `direction` (none: 0).
-fn marginals(row: &[f64], size: usize, direction: &[f64]) -> Result<Vec<Dual>> {
-    let before = prefixes(duals(row, direction), size);
-    let after = prefixes(duals(row, direction).rev(), size);
-    let total = before[row.len()][size];
-    possible(total.value, size)?;
-    let marginal = |(i, item): (usize, Dual)| {
-        // Of the other items, size - 1 are taken: j before this one, the rest after it.
-        let (left, right) = (&before[i], &after[row.len() - 1 - i]);
-        let others =
-            (0..size).fold(Dual::LOG_ZERO, |sum, j| sum.log_add(left[j].plus(right[size - 1 - j])));
-        let log = others.plus(item);
-        let value = (log.value - total.value).exp();
-        let slope = if value == 0. { 0. } else { value * (log.slope - total.slope) };
-        Dual { value, slope }
-    };
-    Ok(duals(row, direction).enumerate().map(marginal).collect())
-}
-
-/// One subset as zeros and ones, item by item.
-fn draw(row: &[f64], size: usize, uniform: impl Fn(usize) -> f64) -> Result<Vec<f64>> {
-    // after[n][j]: the last n items, j of them taken.
-    let after = prefixes(duals(row, &[]).rev(), size);
-    possible(after[row.len()][size].value, size)?;
-    let mut left = size;
-    let taken = row.iter().enumerate().map(|(i, item)| {
-        let n = row.len() - i;
-        if left == 0 {
-            return 0.;
-        }
-        let with = item + after[n - 1][left - 1].value;
-        let probability = (with - after[n][left].value).exp();
-        let must = after[n - 1][left].value == f64::NEG_INFINITY;
-        if must || uniform(i) < probability {
-            left -= 1;
-            1.
-        } else {
-            0.
-        }
-    });
-    Ok(taken.collect())
-}
-
-#[derive(Clone, Copy, Debug)]
-struct LogPartition(usize);
-#[derive(Clone, Copy, Debug)]
-struct Marginals(usize);
-#[derive(Clone, Copy, Debug)]
-struct MarginalsBackward(usize);
-
-fn rows<'a>(s: &'a CpuStorage, l: &Layout) -> Result<(&'a [f64], usize)> {
-    match (l.contiguous_offsets(), l.dims().last()) {
-        (Some((from, to)), Some(k)) => Ok((&s.as_slice::<f64>()?[from..to], (*k).max(1))),
-        _ => candle_core::bail!("expected contiguous rows, got {l:?}"),
-    }
-}
-
-impl CustomOp1 for LogPartition {
-    fn name(&self) -> &'static str {
-        "subset_log_partition"
-    }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, k) = rows(s, l)?;
-        let y = x.chunks(k).map(|row| log_partition(row, self.0)).collect::<Result<_>>()?;
-        Ok((CpuStorage::F64(y), Shape::from(&l.dims()[..l.dims().len() - 1])))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        let marginals = x.apply_op1_no_bwd(&Marginals(self.0))?;
-        Ok(Some(marginals.broadcast_mul(&g.unsqueeze(D::Minus1)?)?))
-    }
-}
-
-impl CustomOp1 for Marginals {
-    fn name(&self) -> &'static str {
-        "subset_marginals"
-    }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, k) = rows(s, l)?;
-        let rows =
-            x.chunks(k).map(|row| marginals(row, self.0, &[])).collect::<Result<Vec<_>>>()?;
-        let y = rows.into_iter().flatten().map(|dual| dual.value).collect();
-        Ok((CpuStorage::F64(y), l.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(x.apply_op2_no_bwd(&g.contiguous()?, &MarginalsBackward(self.0))?))
-    }
-}
-
-impl CustomOp2 for MarginalsBackward {
-    fn name(&self) -> &'static str {
-        "subset_marginals_backward"
-    }
-
-    /// The Jacobian is a covariance, so symmetric: its product with `g` is the derivative along `g`.
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        g: &CpuStorage,
-        lg: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let ((x, k), (g, _)) = (rows(x, lx)?, rows(g, lg)?);
-        let along = x.chunks(k).zip(g.chunks(k)).map(|(row, g)| marginals(row, self.0, g));
-        let rows = along.collect::<Result<Vec<_>>>()?;
-        let d = rows.into_iter().flatten().map(|dual| dual.slope).collect();
-        Ok((CpuStorage::F64(d), lx.shape().clone()))
     }
 }
 
