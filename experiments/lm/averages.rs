@@ -47,9 +47,7 @@ impl Averages {
             if let Some(log_prob) = &log_prob {
                 averages.log_prob.push_tensor(log_prob)?;
             }
-            if let Some(language) = evaluator.data.language() {
-                let truth = rows.iter().map(|row| language.log_prob(corpus.words(*row as usize)));
-                let truth: Vec<f64> = truth.collect();
+            if let Some(truth) = evaluator.truth(corpus, rows) {
                 if let Some(log_prob) = &log_prob {
                     let log_prob = log_prob.to_dtype(DType::F64)?.to_vec1::<f64>()?;
                     averages.model_gap.extend(truth.iter().zip(log_prob).map(|(a, b)| a - b));
@@ -152,7 +150,7 @@ impl Averages {
 fn right(evaluator: &Evaluator<'_>, x: &Sequences, z: &Tensor) -> TensorResult<Tensor> {
     let (b, t) = x.inputs.dims2()?;
     // Logits of few rows at a time: the likelihood never needs those of all.
-    let rows = (LOGITS / (t * evaluator.data.train.vocabulary())).clamp(1, b);
+    let rows = (LOGITS / (t * evaluator.data.symbols.count())).clamp(1, b);
     let mut right = Vec::new();
     for first in (0..b).step_by(rows) {
         let count = rows.min(b - first);

@@ -11,7 +11,7 @@ use gumbel_training::{Error, Result, RunArgs, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::cost::CostArgs;
-use crate::data::{Data, DataConfig};
+use crate::data::DataConfig;
 use crate::use_model::{EncodeArgs, SampleArgs};
 
 const PRESETS: [(&str, &str); 8] = [
@@ -201,10 +201,9 @@ impl Args {
 
 impl Config {
     /// The decoder's sizes on a text.
-    pub(crate) fn sized(&self, data: &Data) -> Result<TransformerConfig> {
-        let decoder = self.decoder.on(data.train.vocabulary(), data.longest());
-        let table =
-            format!("decoder or latents, where sequences have up to {} symbols", data.longest());
+    pub(crate) fn sized(&self, vocabulary: usize, longest: usize) -> Result<TransformerConfig> {
+        let decoder = self.decoder.on(vocabulary, longest);
+        let table = format!("decoder or latents, where sequences have up to {longest} symbols");
         within(&table, self.latents.check(&decoder))?;
         if let (Latents::Codes(codes), Maximise::LogLikelihood) = (self.latents, self.maximise) {
             let count = codes.count(&decoder);

@@ -1,12 +1,11 @@
 //! The text of a run.
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
 use gumbel::Key;
-use gumbel_datasets::languages::{Language, LanguageName};
+use gumbel_datasets::languages::LanguageName;
 use gumbel_datasets::text::{
-    Corpus, Layout, LengthBatches, Text, TextName, TextSource, Tokens, Vocabulary, load_text,
+    Corpus, Layout, LengthBatches, Text, TextName, TextSource, Tokens, load_text,
 };
 use gumbel_datasets::{Dataset, Split};
 use gumbel_experiments::{at_least_one, loaded, places};
@@ -15,6 +14,10 @@ use gumbel_training::{Error, MicroBatch, Result, Run};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::symbols::Symbols;
+
+/// What a run calls the length of its longest sequence.
+pub(crate) const LONGEST: &str = "data.longest";
 
 /// Which text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +47,7 @@ pub(crate) struct DataConfig {
 
 /// Where a text is from.
 #[derive(Clone, Debug)]
-enum Source {
+pub(crate) enum Source {
     Language { name: LanguageName, sentences: usize, held_out: usize },
     Text { source: TextSource, tokens: Tokens, longest: usize },
 }
@@ -55,7 +58,8 @@ impl DataConfig {
         self.source().map(drop)
     }
 
-    fn source(&self) -> Result<Source> {
+    /// The text that is meant.
+    pub(crate) fn source(&self) -> Result<Source> {
         let name = self.corpus.as_str();
         let language = LanguageName::ALL.into_iter().find(|known| known.as_str() == name);
         let text = TextName::ALL.into_iter().find(|known| known.as_str() == name);
@@ -104,18 +108,7 @@ pub(crate) struct Data {
     pub(crate) train: Corpus,
     pub(crate) valid: Corpus,
     pub(crate) test: Corpus,
-    pub(crate) name: String,
-    symbols: Symbols,
-    /// How a line of running text ends; none where sentences stand by themselves.
-    running: Option<&'static str>,
-}
-
-/// What symbols stand for.
-#[derive(Debug)]
-enum Symbols {
-    /// Words of a language whose exact probabilities are known.
-    Language(Box<dyn Language>),
-    Text(Box<Vocabulary>),
+    pub(crate) symbols: Symbols,
 }
 
 impl Data {
@@ -128,24 +121,20 @@ impl Data {
                     train: drawn(Split::Train, sentences)?,
                     valid: drawn(Split::Valid, held_out)?,
                     test: drawn(Split::Test, held_out)?,
-                    name: config.corpus.clone(),
-                    symbols: Symbols::Language(loaded(name.build())?),
-                    running: None,
+                    symbols: Symbols::of_language(name)?,
                 }
             }
             Source::Text { source, tokens, longest } => {
                 let found_in = places(data_dir);
                 let Text { train, valid, test, vocabulary } =
                     loaded(load_text(&source, tokens, longest, &found_in))?;
-                let symbols = Symbols::Text(Box::new(vocabulary));
-                let running = source.layout() == Layout::Running;
-                let end = if matches!(tokens, Tokens::Word { .. }) { "<eos>" } else { "\n" };
-                let running = running.then_some(end);
-                Self { train, valid, test, name: config.corpus.clone(), symbols, running }
+                let how = (source.layout(), tokens);
+                let symbols = Symbols::of_text(&config.corpus, vocabulary, how)?;
+                Self { train, valid, test, symbols }
             }
         };
         tracing::info!("data: {}", data.train.identity());
-        if data.is_synthetic() {
+        if data.symbols.is_synthetic() {
             tracing::warn!(
                 "SYNTHETIC language: these numbers compare with its exact entropy, and with nothing published"
             );
@@ -153,88 +142,18 @@ impl Data {
         Ok(data)
     }
 
-    /// The language that the text is drawn from, where it is.
-    pub(crate) fn language(&self) -> Option<&dyn Language> {
-        match &self.symbols {
-            Symbols::Language(language) => Some(&**language),
-            Symbols::Text(_) => None,
-        }
-    }
-
-    /// `tokenizer.json` of a text.
-    pub(crate) fn tokenizer(&self) -> Result<Option<String>> {
-        match &self.symbols {
-            Symbols::Language(_) => Ok(None),
-            Symbols::Text(vocabulary) => loaded(vocabulary.to_json()).map(Some),
-        }
-    }
-
     /// Makes the text part of the run's identity.
     pub(crate) fn identify(&self, run: &mut Run) -> Result<()> {
         run.identify("data.train", &self.train.identity())?;
         run.identify("data.valid", &self.valid.identity())?;
-        run.identify("data.test", &self.test.identity())
-    }
-
-    /// Whether the program made the text.
-    pub(crate) fn is_synthetic(&self) -> bool {
-        self.language().is_some()
+        run.identify("data.test", &self.test.identity())?;
+        run.identify(LONGEST, &self.longest().to_string())
     }
 
     /// Length of the longest sequence of all.
     pub(crate) fn longest(&self) -> usize {
         let lengths = [&self.train, &self.valid, &self.test].into_iter();
         lengths.flat_map(Corpus::lengths).max().unwrap_or(1)
-    }
-
-    /// The symbols of a line.
-    pub(crate) fn ids(&self, line: &str) -> Result<Vec<u32>> {
-        match &self.symbols {
-            Symbols::Text(vocabulary) => Ok(loaded(vocabulary.symbols(&[line]))?.concat()),
-            Symbols::Language(language) => {
-                let all = 0..language.vocabulary() as u32;
-                let known: HashMap<String, u32> =
-                    all.map(|symbol| (language.word(symbol), symbol)).collect();
-                let unknown = |word| Error::Usage(format!("`{word}` is no word of {}", self.name));
-                let id = |word| known.get(word).copied().ok_or_else(|| unknown(word));
-                line.split_whitespace().map(id).collect()
-            }
-        }
-    }
-
-    /// What a text follows: the boundary, or the end of a line of running text.
-    pub(crate) fn start(&self) -> Result<u32> {
-        Ok(self.line_end()?.last().copied().unwrap_or(self.train.boundary()))
-    }
-
-    /// The symbols of a line with its end, as training had them.
-    pub(crate) fn line(&self, line: &str) -> Result<Vec<u32>> {
-        let words = self.ids(line)?;
-        Ok(self.train.ended([words, self.line_end()?].concat()))
-    }
-
-    /// The end of a line of running text; nothing where sentences stand by themselves.
-    fn line_end(&self) -> Result<Vec<u32>> {
-        match (&self.symbols, self.running) {
-            (Symbols::Text(vocabulary), Some(end)) => {
-                Ok(loaded(vocabulary.symbols(&[end]))?.concat())
-            }
-            _ => Ok(vec![]),
-        }
-    }
-
-    /// Symbols as a reader would have them.
-    pub(crate) fn text(&self, symbols: &[u32]) -> String {
-        let end = self.train.boundary();
-        let symbols: Vec<u32> = symbols.iter().copied().filter(|symbol| *symbol != end).collect();
-        match &self.symbols {
-            Symbols::Text(vocabulary) => vocabulary.text(&symbols),
-            Symbols::Language(language) => {
-                let words: Vec<String> =
-                    symbols.into_iter().map(|symbol| language.word(symbol)).collect();
-                words.join(" ")
-            }
-        }
     }
 }
 

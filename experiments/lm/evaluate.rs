@@ -1,5 +1,5 @@
 //! Judging the discrete model.
-use candle_core::Device;
+use candle_core::{DType, Device};
 use gumbel::Key;
 use gumbel::estimators::Trace;
 use gumbel::objectives::multi_sample_bound;
@@ -91,6 +91,12 @@ impl<'a> Evaluator<'a> {
         Ok(batches.in_order().map(|rows| rows.iter().filter_map(row).collect()).collect())
     }
 
+    /// `log p(x)` of the language for some sentences; nothing of a text.
+    pub(crate) fn truth(&self, corpus: &Corpus, rows: &[u32]) -> Option<Vec<f64>> {
+        let language = self.data.symbols.language()?;
+        Some(rows.iter().map(|row| language.log_prob(corpus.words(*row as usize))).collect())
+    }
+
     /// The bounds of many samples on the test set.
     fn bounds(&self, evaluation: &Evaluation<'_>) -> Result<Vec<Bound>> {
         let settings = &self.config.evaluation;
@@ -99,7 +105,7 @@ impl<'a> Evaluator<'a> {
         }
         let mut bounds = Vec::new();
         for samples in &settings.samples {
-            let mut mean = Mean::new();
+            let (mut mean, mut gap) = (Mean::new(), Mean::new());
             let corpus = &self.data.test;
             let chunk = (*samples).min(20);
             let batches = self.batches(corpus, settings.bound_sequences, chunk)?;
@@ -109,14 +115,23 @@ impl<'a> Evaluator<'a> {
                 let key = self.key.named("bound").fold_in(index as u64);
                 Ok(vec![multi_sample_bound(&program, *samples, chunk, key)?])
             };
+            let mut rows = batches.iter();
             evaluation.share(batches.len(), of, |all| {
-                Ok(all.iter().try_for_each(|bound| mean.push_tensor(bound))?)
+                for (bound, rows) in all.iter().zip(&mut rows) {
+                    mean.push_tensor(bound)?;
+                    if let Some(truth) = self.truth(corpus, rows) {
+                        let bound = bound.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+                        gap.extend(truth.iter().zip(bound).map(|(truth, bound)| truth - bound));
+                    }
+                }
+                Ok(())
             })?;
             bounds.push(Bound {
                 samples: *samples,
                 sequences: mean.count(),
                 mean: mean.mean(),
                 standard_error: mean.standard_error(),
+                gap: (gap.count() > 0).then(|| (&gap).into()),
             });
         }
         Ok(bounds)

@@ -11,6 +11,7 @@ mod data;
 mod evaluate;
 mod report;
 mod summary;
+mod symbols;
 mod use_model;
 mod words;
 
@@ -52,11 +53,11 @@ fn train(args: &Args) -> Result<()> {
     let toml = to_toml(&config)?;
     let device = args.run.device.open()?;
     let data = Data::load(&config.data, args.text.data_dir.clone())?;
-    let decoder = config.sized(&data)?;
+    let decoder = config.sized(data.symbols.count(), data.longest())?;
     let mut run = Run::start("lm", &args.run, &toml, config.seed)?;
     data.identify(&mut run)?;
-    if let Some(tokenizer) = data.tokenizer()? {
-        run.write_file("tokenizer.json", tokenizer.as_bytes())?;
+    if let Some(tokenizer) = data.symbols.tokenizer()? {
+        run.write_file(symbols::FILE, tokenizer.as_bytes())?;
     }
     let key = Key::from_seed(config.seed);
 
@@ -81,7 +82,7 @@ fn train(args: &Args) -> Result<()> {
             let (x, share) = batches.at(micro.index)?; // sequences of one length
             let noise = key.named("noise").fold_in(micro.index);
             let hidden = config.aids.word_dropout.at(step);
-            let x = drop_words(x, hidden, data.train.boundary(), noise.named("words"))?;
+            let x = drop_words(x, hidden, data.symbols.boundary, noise.named("words"))?;
             let (loss, report) =
                 objective_of(&config, (&model, estimators.as_ref()), &x, step, noise)?;
             // A batch of few sequences counts as few.

@@ -3,7 +3,7 @@ use std::fmt::Write;
 
 use candle_core::{D, DType, Device};
 use gumbel_metrics::CodeUsage;
-use gumbel_models::{Choice, LanguageModel};
+use gumbel_models::Choice;
 use gumbel_report::{Page, escaped};
 use gumbel_training::Result;
 
@@ -16,8 +16,10 @@ use crate::words;
 const SEARCHED: usize = 500;
 /// Examples of a value of a code.
 const EXAMPLES: usize = 2;
-/// Variables and values that are shown, at most.
-const SHOWN: usize = 16;
+/// Variables that are shown, at most.
+const VARIABLES: usize = 16;
+/// Values of a variable that are shown, at most.
+const VALUES: usize = 64;
 
 /// The sections of the page that are this experiment's own: titles and HTML.
 pub(crate) fn sections(
@@ -95,7 +97,7 @@ impl Found {
     /// The words of an example, its segment marked.
     fn sentence(&self, example: &Example, evaluator: &Evaluator<'_>) -> String {
         let words = evaluator.data.test.words(example.row as usize);
-        let text = |words: &[u32]| escaped(&evaluator.data.text(words));
+        let text = |words: &[u32]| escaped(&evaluator.data.symbols.text(words));
         let Some(segment) = self.segment else { return text(words) };
         let (before, rest) = words.split_at((example.segment * segment).min(words.len()));
         let (own, after) = rest.split_at(segment.min(rest.len()));
@@ -104,8 +106,8 @@ impl Found {
 
     fn examples(&self, evaluator: &Evaluator<'_>) -> String {
         let mut text = "<table>".to_owned();
-        for (m, values) in self.examples.iter().enumerate().take(SHOWN) {
-            for (k, examples) in values.iter().enumerate().take(SHOWN) {
+        for (m, values) in self.examples.iter().enumerate().take(VARIABLES) {
+            for (k, examples) in values.iter().enumerate().take(VALUES) {
                 for example in examples {
                     let _ = write!(
                         text,
@@ -130,15 +132,15 @@ struct Example {
 
 /// What is written by the codes of a test sequence, and with each of them changed, by the same random numbers.
 fn flips(evaluator: &Evaluator<'_>, found: &Found) -> Result<Option<String>> {
-    let (LanguageModel::Codes(_), false) = (&evaluator.model, found.first.is_empty()) else {
+    if found.first.is_empty() {
         return Ok(None);
-    };
+    }
     let data = evaluator.data;
-    let (end, length) = (data.train.boundary(), data.longest());
+    let (end, length) = (data.symbols.boundary, data.longest());
     let write = |codes: &[u32]| -> Result<String> {
         let key = evaluator.key.named("flips");
         let choice = Choice { top_p: 0.9, ..Choice::default() };
-        let prompts = [vec![data.start()?]];
+        let prompts = [vec![data.symbols.start]];
         let written = evaluator.model.write(
             &prompts,
             codes,
@@ -147,17 +149,17 @@ fn flips(evaluator: &Evaluator<'_>, found: &Found) -> Result<Option<String>> {
             key,
             evaluator.device,
         )?;
-        Ok(written.symbols.first().map_or_else(String::new, |symbols| data.text(symbols)))
+        Ok(written.symbols.first().map_or_else(String::new, |symbols| data.symbols.text(symbols)))
     };
     let base = write(&found.first)?;
     let marginals = found.usage.marginals();
     let mut text = format!(
         "<p>Test sentence: {}</p><table><tr><td>{}</td><td>{}</td></tr>",
-        escaped(&data.text(data.test.words(found.row as usize))),
+        escaped(&data.symbols.text(data.test.words(found.row as usize))),
         words::tag(&found.first),
         escaped(&base)
     );
-    for m in 0..found.first.len().min(SHOWN) {
+    for m in 0..found.first.len().min(VARIABLES) {
         let mut codes = found.first.clone();
         let usage = marginals.get(m % marginals.len().max(1));
         let other = usage.and_then(|usage| {

@@ -72,6 +72,9 @@ pub(crate) struct Bound {
     pub(crate) sequences: u64,
     pub(crate) mean: f64,
     pub(crate) standard_error: f64,
+    /// What it lacks to `log p(x)` of the language on these sequences, where that is known: gap of the model, of its
+    /// posterior, and of the bound together.
+    pub(crate) gap: Option<Measured>,
 }
 
 /// What the latents say.
@@ -117,8 +120,8 @@ impl Summary {
             _ => (test.log_prob.mean(), test.log_prob.standard_error(), None),
         };
         Ok(Self {
-            corpus: data.name.clone(),
-            synthetic: data.is_synthetic(),
+            corpus: data.symbols.name.clone(),
+            synthetic: data.symbols.is_synthetic(),
             steps,
             parameters: evaluator.parameters,
             symbols,

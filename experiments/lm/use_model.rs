@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use candle_core::{D, DType, Device, Tensor};
 use gumbel::Key;
 use gumbel_experiments::print;
-use gumbel_models::{Choice, LanguageModel, Sequences, Written};
+use gumbel_models::{Choice, LanguageModel, Sequences};
 use gumbel_training::checkpoint::Checkpoint;
 use gumbel_training::{Error, Params, Result};
 
 use crate::config::Config;
-use crate::data::Data;
+use crate::data::LONGEST;
+use crate::symbols::Symbols;
 use crate::words::tag;
 
 /// Options of `lm sample`.
@@ -49,10 +50,6 @@ pub(crate) struct SampleArgs {
     /// Names the random numbers
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-
-    /// Where the text that the model was trained on is looked for first
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
 }
 
 /// Options of `lm encode`.
@@ -63,21 +60,19 @@ pub(crate) struct EncodeArgs {
 
     /// Text, a sentence a line
     file: PathBuf,
-
-    /// Where the text that the model was trained on is looked for first
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
 }
 
 /// A model as a run left it.
 struct Trained {
     model: LanguageModel,
-    data: Data,
+    symbols: Symbols,
+    /// Symbols of a sequence, at most.
+    longest: usize,
 }
 
 impl Trained {
     /// Of the newest checkpoint of a run.
-    fn open(directory: &Path, data_dir: Option<PathBuf>) -> Result<Self> {
+    fn open(directory: &Path) -> Result<Self> {
         let file = directory.join("config.toml");
         let text = std::fs::read_to_string(&file).map_err(|error| {
             Error::Usage(format!(
@@ -93,9 +88,9 @@ impl Trained {
                 directory.display()
             )));
         };
-        let data = Data::load(&config.data, data_dir)?;
-        same_text(directory, &data.train.identity())?;
-        let decoder = config.sized(&data)?;
+        let symbols = Symbols::of_run(&config.data, directory)?;
+        let longest = longest(directory)?;
+        let decoder = config.sized(symbols.count(), longest)?;
         let params = Params::new(Key::from_seed(config.seed), DType::F32, &Device::Cpu);
         let model = LanguageModel::new(&decoder, &config.latents, &params.var_builder())?;
         for (name, value) in &checkpoint.model {
@@ -104,37 +99,32 @@ impl Trained {
                 params.set(name, value)?;
             }
         }
-        Ok(Self { model, data })
+        Ok(Self { model, symbols, longest })
     }
 }
 
-/// An error unless the run was trained on this text: with another, symbols would stand for other words.
-fn same_text(directory: &Path, identity: &str) -> Result<()> {
+/// The length of the longest sequence that the model of a run reads or writes.
+fn longest(directory: &Path) -> Result<usize> {
     let file = directory.join("env.json");
     let text = std::fs::read(&file)
         .map_err(|error| Error::caller(74, format!("{}: {error}", file.display())))?;
-    let environment: serde_json::Value = serde_json::from_slice(&text)
-        .map_err(|error| Error::caller(65, format!("{}: {error}", file.display())))?;
-    match environment["identity"]["data.train"].as_str() {
-        Some(recorded) if recorded == identity => Ok(()),
-        recorded => Err(Error::caller(
-            65,
-            format!(
-                "the run was trained on {}, and here is {identity}; bring that text back",
-                recorded.unwrap_or("a text that it does not name")
-            ),
-        )),
-    }
+    let damaged = |reason: &str| Error::caller(65, format!("{}: {reason}", file.display()));
+    let environment: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|error| damaged(&error.to_string()))?;
+    let longest = environment["identity"][LONGEST].as_str();
+    let longest = longest.and_then(|longest| longest.parse().ok());
+    longest.ok_or_else(|| {
+        damaged("no length of sequences; let the run go on with --resume, which notes it")
+    })
 }
 
 /// `lm sample`.
 pub(crate) fn sample(args: &SampleArgs) -> Result<()> {
     let choice = Choice { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p };
     choice.check().map_err(Error::Usage)?;
-    let Trained { model, data } = Trained::open(&args.run, args.data_dir.clone())?;
-    let (end, longest) = (data.train.boundary(), data.longest());
+    let Trained { model, symbols, longest } = Trained::open(&args.run)?;
     let length = args.length.unwrap_or(longest);
-    let prompt = [vec![data.start()?], data.ids(&args.prompt)?].concat();
+    let prompt = [vec![symbols.start], symbols.ids(&args.prompt)?].concat();
     if length > longest || prompt.len() > length {
         return Err(Error::Usage(format!(
             "--length {length} with a prompt of {} symbols; this model writes up to {longest}, the prompt among them",
@@ -151,17 +141,17 @@ pub(crate) fn sample(args: &SampleArgs) -> Result<()> {
     }
     let prompts = vec![prompt; usize::from(args.count)];
     let key = Key::from_seed(args.seed).named("sample");
-    let Written { symbols, codes } =
-        model.write(&prompts, &args.codes, (length, end), &choice, key, &Device::Cpu)?;
-    let lines = symbols.iter().zip(&codes);
+    let until = (length, symbols.boundary);
+    let written = model.write(&prompts, &args.codes, until, &choice, key, &Device::Cpu)?;
+    let lines = written.symbols.iter().zip(&written.codes);
     let lines: Vec<String> =
-        lines.map(|(symbols, codes)| format!("{}\t{}\n", tag(codes), data.text(symbols))).collect();
+        lines.map(|(text, codes)| format!("{}\t{}\n", tag(codes), symbols.text(text))).collect();
     print(&lines.concat())
 }
 
 /// `lm encode`.
 pub(crate) fn encode(args: &EncodeArgs) -> Result<()> {
-    let Trained { model, data } = Trained::open(&args.run, args.data_dir.clone())?;
+    let Trained { model, symbols, longest } = Trained::open(&args.run)?;
     let bytes = std::fs::read(&args.file)
         .map_err(|error| Error::caller(74, format!("{}: {error}", args.file.display())))?;
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -169,15 +159,14 @@ pub(crate) fn encode(args: &EncodeArgs) -> Result<()> {
     })?;
     let mut lines = String::new();
     for line in text.lines() {
-        let targets = data.line(line)?;
-        if targets.is_empty() || targets.len() > data.longest() {
+        let targets = symbols.line(line)?;
+        if targets.is_empty() || targets.len() > longest {
             return Err(Error::Usage(format!(
-                "a line of {} symbols; this model reads 1 to {}: {line}",
-                targets.len(),
-                data.longest()
+                "a line of {} symbols; this model reads 1 to {longest}: {line}",
+                targets.len()
             )));
         }
-        let inputs = [&[data.start()?], &targets[..targets.len() - 1]].concat();
+        let inputs = [&[symbols.start], &targets[..targets.len() - 1]].concat();
         let count = targets.len();
         let tensor = |ids: Vec<u32>| Tensor::from_vec(ids, (1, count), &Device::Cpu);
         let x = Sequences { inputs: tensor(inputs)?, targets: tensor(targets)? };

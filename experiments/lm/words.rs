@@ -2,7 +2,7 @@
 use std::fmt::Write;
 
 use gumbel_experiments::mark;
-use gumbel_models::{Choice, LanguageModel, Written};
+use gumbel_models::{Choice, Written};
 use gumbel_training::Result;
 
 use crate::evaluate::Evaluator;
@@ -41,6 +41,14 @@ pub(crate) fn result(summary: &Summary) -> String {
         let name = format!("bound of {} samples ({} sequences)", bound.samples, bound.sequences);
         let _ = writeln!(text, "  {name:38} {:9.3} ± {:.3}", bound.mean, bound.standard_error);
     }
+    // Where the likelihood is too much to sum, the best bound stands for it.
+    let best = summary.bounds.iter().max_by_key(|bound| bound.samples);
+    if let (None, Some(Measured { mean, standard_error })) =
+        (summary.model_gap, best.and_then(|bound| bound.gap))
+    {
+        let name = "what that bound lacks to the language";
+        let _ = writeln!(text, "  {name:38} {mean:9.3} ± {standard_error:.3}");
+    }
     let codes = summary.codes.as_ref();
     for (name, number) in [
         ("divergence of posterior and prior", codes.and_then(|codes| codes.kl)),
@@ -61,20 +69,18 @@ pub(crate) fn result(summary: &Summary) -> String {
     text
 }
 
-/// Texts that the model writes: some for each value of the first code, where there are codes.
+/// Texts that the model writes: some for each value of the first code or state, where there are any.
 pub(crate) fn samples(evaluator: &Evaluator<'_>) -> Result<String> {
     let mut text = String::new();
-    let codes: Vec<Vec<u32>> = match &evaluator.model {
-        LanguageModel::Codes(model) => {
-            (0..model.categories().min(CODES as usize) as u32).map(|code| vec![code]).collect()
-        }
-        _ => vec![vec![]],
+    let codes: Vec<Vec<u32>> = match evaluator.model.latents_of(1) {
+        Some((_, values)) => (0..CODES.min(values as u32)).map(|code| vec![code]).collect(),
+        None => vec![vec![]],
     };
     for code in codes {
         let data = evaluator.data;
-        let end = data.train.boundary();
+        let end = data.symbols.boundary;
         let length = data.longest().min(LENGTH);
-        let prompts = vec![vec![data.start()?]; TEXTS];
+        let prompts = vec![vec![data.symbols.start]; TEXTS];
         let key = evaluator.key.named("samples");
         let Written { symbols, codes } = evaluator.model.write(
             &prompts,
@@ -85,7 +91,7 @@ pub(crate) fn samples(evaluator: &Evaluator<'_>) -> Result<String> {
             evaluator.device,
         )?;
         for (symbols, codes) in symbols.iter().zip(&codes) {
-            let _ = writeln!(text, "{} {}", tag(codes), data.text(symbols));
+            let _ = writeln!(text, "{} {}", tag(codes), data.symbols.text(symbols));
         }
     }
     Ok(text)

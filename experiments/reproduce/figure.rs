@@ -31,7 +31,7 @@ pub(crate) fn draw(table: &Table, results: &Results, curves: &Curves) -> Result<
                 x: "temperature".to_owned(),
                 y: "test, nats".to_owned(),
                 log_x: true,
-                log_y: false,
+                log_y: true,
             },
         ),
     };
@@ -62,7 +62,8 @@ fn by_temperature(table: &Table, results: &Results) -> Vec<Panel> {
     let line = |name: &str, number: fn(Numbers) -> f64| {
         let points = table.cells.iter().filter_map(|cell| {
             let name = cell.name();
-            let done = results.of(&name).filter(|row| row.outcome == Outcome::Done);
+            let rows = results.of(&name).into_iter();
+            let done = rows.filter(|row| row.outcome == Outcome::Done);
             let numbers: Vec<f64> = done.filter_map(|row| Some(-number(row.test?))).collect();
             let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
             Some((cell.row.parse::<f64>().ok()?, mean)).filter(|_| !numbers.is_empty())

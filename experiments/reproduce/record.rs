@@ -7,7 +7,7 @@ use gumbel_experiments::{Budget, say, write_whole};
 
 use crate::cell::Job;
 use crate::curves::Curves;
-use crate::results::{Outcome, Results};
+use crate::results::{Outcome, Results, Row};
 use crate::table::{Cell, Picture, Table};
 use crate::{figure, report};
 
@@ -103,7 +103,8 @@ impl<'a> Record<'a> {
         self.results.save()?;
         let results = &self.results;
         self.curves.retain(|cell, seed, fingerprint| {
-            results.outcome(cell, seed, fingerprint) == Some(Outcome::Done)
+            let of = |row: &&Row| (row.seed, &*row.fingerprint) == (seed, fingerprint);
+            results.of(cell).into_iter().find(of).is_some_and(|row| row.outcome == Outcome::Done)
         });
         let file = |end: &str| self.folder.join(format!("{}{end}", self.name));
         if self.curves.samples().is_some() {
@@ -112,7 +113,7 @@ impl<'a> Record<'a> {
         let mut page = report::markdown(self.name, self.table, self.budget, &self.results)?;
         if let Some(svg) = figure::draw(self.table, &self.results, &self.curves)? {
             write_whole(&file(".svg"), &svg)?;
-            page += &report::figure(self.name, self.table);
+            page += &report::figure(self.name, self.table, &self.results, &self.curves);
         }
         for picture in &self.table.pictures {
             let file = picture.file(self.name);

@@ -5,9 +5,10 @@ use anyhow::Result;
 use gumbel_experiments::Budget;
 use gumbel_metrics::Mean;
 
+use crate::curves::Curves;
 use crate::figure::Figure;
 use crate::results::{Numbers, Outcome, Results, Row};
-use crate::table::{Cell, Experiment, Picture, Score, Table};
+use crate::table::{Cell, Experiment, Picture, Score, Spending, Table};
 
 /// The table in Markdown: published and measured, cell by cell.
 pub(crate) fn markdown(
@@ -17,21 +18,11 @@ pub(crate) fn markdown(
     results: &Results,
 ) -> Result<String> {
     let mut text = format!("# {}\n\nPublished: {}.\n\n", table.title, table.source);
-    let (spent, full) = (table.budget(budget)?, table.budget(Budget::Full)?);
-    let reduced = match (spent.steps < full.steps, spent.seeds < full.seeds) {
-        (false, false) => "not reduced".to_owned(),
-        (steps, _) => format!(
-            "REDUCED, {} of {} steps{}, {} of {} seeds",
-            spent.steps,
-            full.steps,
-            if steps { "" } else { " (all)" },
-            spent.seeds,
-            full.seeds
-        ),
-    };
+    let spent = spent(table, table.budget(Budget::Full)?, results);
     writeln!(
         text,
-        "Budget `{budget}`: {reduced}. Made by `just reproduce {name} --budget {budget}`; every run is a line of [{name}.csv]({name}.csv), with steps, configuration and commit.\n"
+        "Budget `{budget}`: {spent}. Made by `just reproduce {name} --budget {budget}`; every run is a line of [{name}.csv]({name}.csv), \
+         with steps, a fingerprint of its configuration, and commit (`+`: with changes that were not committed).\n"
     )?;
     let observation = table.experiment.observation();
     let (objective, columns, columns_rule) = if table.experiment == Experiment::Lm {
@@ -50,12 +41,14 @@ pub(crate) fn markdown(
     writeln!(
         text,
         "Negative bounds of the discrete model in nats per {observation}, {score}; smaller is better. Mean over seeds ± standard \
-         error of that mean. {objective} Gap: ours less published.\n"
+         error of that mean. {objective} Gap: ours less published.{}\n",
+        train_samples(table, results)
     )?;
     for note in &table.notes {
         writeln!(text, "- {note}")?;
     }
-    if table.cells.iter().any(|cell| results.of(&cell.name()).any(|row| results.is_earlier(row))) {
+    let mut counted = table.cells.iter().flat_map(|cell| results.of(&cell.name()));
+    if counted.any(|row| results.is_earlier(row)) {
         writeln!(
             text,
             "- Earlier settings: the run was before the settings of its cell became those that are described here, and is of those in \
@@ -78,8 +71,58 @@ pub(crate) fn markdown(
     Ok(text)
 }
 
+/// What was spent, of what the publication spent.
+fn spent(table: &Table, full: &Spending, results: &Results) -> String {
+    let cells = table.cells.iter().map(|cell| done(cell, results)).filter(|rows| !rows.is_empty());
+    let cells: Vec<_> = cells.collect();
+    let steps: Vec<u64> = cells.iter().flatten().map(|row| row.steps).collect();
+    let seeds: Vec<u64> = cells.iter().map(|rows| rows.len() as u64).collect();
+    let whole = cells.len() == table.cells.len()
+        && steps.iter().all(|steps| *steps >= full.steps)
+        && seeds.iter().all(|seeds| *seeds >= full.seeds);
+    if whole {
+        return "not reduced".to_owned();
+    }
+    format!(
+        "REDUCED, {} of {} cells, {} of {} steps, {} of {} seeds",
+        cells.len(),
+        table.cells.len(),
+        range(&steps),
+        full.steps,
+        range(&seeds),
+        full.seeds
+    )
+}
+
+/// A sentence on bounds of the training set that are of other numbers of samples than those of the test set.
+fn train_samples(table: &Table, results: &Results) -> String {
+    let rows: Vec<&Row> = table.cells.iter().flat_map(|cell| done(cell, results)).collect();
+    let of = |part: fn(&Row) -> Option<Numbers>| -> Vec<u64> {
+        rows.iter().filter_map(|row| Some(part(row)?.samples)).collect()
+    };
+    let (test, train) = (range(&of(|row| row.test)), range(&of(|row| row.train)));
+    if table.score == Score::Elbo || train.is_empty() || train == test {
+        return String::new();
+    }
+    format!(" Column train: {train} samples, not K; with fewer samples the number is greater.")
+}
+
+/// The runs of a cell that count and ended with numbers.
+fn done<'a>(cell: &Cell, results: &'a Results) -> Vec<&'a Row> {
+    results.of(&cell.name()).into_iter().filter(|row| row.outcome == Outcome::Done).collect()
+}
+
+/// Least and greatest, or the one if they are the same.
+fn range(values: &[u64]) -> String {
+    match (values.iter().min(), values.iter().max()) {
+        (Some(a), Some(b)) if a == b => a.to_string(),
+        (Some(a), Some(b)) => format!("{a}–{b}"),
+        _ => String::new(),
+    }
+}
+
 /// The figure's place in the page.
-pub(crate) fn figure(name: &str, table: &Table) -> String {
+pub(crate) fn figure(name: &str, table: &Table, results: &Results, curves: &Curves) -> String {
     let shows = match table.figure {
         Figure::Curves => {
             "Learning curves: negative bound of the discrete model on the validation set, mean over seeds"
@@ -88,7 +131,16 @@ pub(crate) fn figure(name: &str, table: &Table) -> String {
             "The objective that is trained and the bound of the discrete model, by temperature"
         }
     };
-    format!("\n![{shows}]({name}.svg)\n\n{shows}.\n")
+    let mut text = format!("\n![{shows}]({name}.svg)\n\n{shows}");
+    if table.figure == Figure::Curves {
+        let _ = write!(text, ", K = {}", curves.samples().unwrap_or(1));
+        let cells = || table.cells.iter().filter(|cell| !done(cell, results).is_empty());
+        let drawn = cells().filter(|cell| !curves.of(&cell.name()).is_empty()).count();
+        if drawn < cells().count() {
+            let _ = write!(text, "; of {drawn} of the {} cells that ran", cells().count());
+        }
+    }
+    text + ".\n"
 }
 
 /// A picture's place in the page.
@@ -100,7 +152,7 @@ pub(crate) fn picture(Picture { cell, shows, .. }: &Picture, file: &str) -> Stri
 fn shares(cell: &Cell, results: &Results) -> String {
     let mut mean = Mean::new();
     let name = cell.name();
-    let shares = results.of(&name).filter_map(|row| row.test?.accuracy);
+    let shares = results.of(&name).into_iter().filter_map(|row| row.test?.accuracy);
     shares.for_each(|share| mean.push(100. * share));
     let published =
         cell.accuracy.map_or_else(String::new, |share| format!("{:.1} %", 100. * share));
@@ -114,8 +166,7 @@ fn shares(cell: &Cell, results: &Results) -> String {
 fn line(table: &Table, cell: &Cell, results: &Results) -> String {
     let score = table.score;
     let name = cell.name();
-    let rows: Vec<&Row> = results.of(&name).collect();
-    let done: Vec<&Row> = rows.iter().copied().filter(|row| row.outcome == Outcome::Done).collect();
+    let (rows, done) = (results.of(&name), done(cell, results));
     let of = |part: fn(&Row) -> Option<Numbers>, number: &dyn Fn(Numbers) -> f64| {
         let mut mean = Mean::new();
         done.iter().filter_map(|row| part(row)).for_each(|numbers| mean.push(-number(numbers)));
@@ -133,12 +184,7 @@ fn line(table: &Table, cell: &Cell, results: &Results) -> String {
     };
     // Of a likelihood that is summed over the latents no samples are taken.
     let exact = |text: String| if text == "0" { "exact".to_owned() } else { text };
-    let range = |values: Vec<u64>| match (values.iter().min(), values.iter().max()) {
-        (Some(a), Some(b)) if a == b => a.to_string(),
-        (Some(a), Some(b)) => format!("{a}–{b}"),
-        _ => String::new(),
-    };
-    let samples = match score {
+    let samples: Vec<u64> = match score {
         Score::Elbo => done.iter().map(|_| 1).collect(),
         Score::Bound => done.iter().filter_map(|row| Some(row.test?.samples)).collect(),
     };
@@ -148,10 +194,8 @@ fn line(table: &Table, cell: &Cell, results: &Results) -> String {
         (n, 0) => n.to_string(),
         (n, lost) => format!("{n}, and {lost} diverged"),
     };
-    match rows.iter().filter(|row| results.is_earlier(row)).count() {
-        0 => {}
-        all if all == rows.len() => seeds += ", earlier settings",
-        some => seeds += &format!(", {some} of them of earlier settings"),
+    if rows.iter().any(|row| results.is_earlier(row)) {
+        seeds += ", earlier settings";
     }
     let minutes: f64 =
         done.iter().map(|row| row.seconds / 60.).sum::<f64>() / done.len().max(1) as f64;
@@ -170,9 +214,9 @@ fn line(table: &Table, cell: &Cell, results: &Results) -> String {
         with_error(&objective),
     ];
     let after = [
-        exact(range(samples)),
+        exact(range(&samples)),
         seeds,
-        range(done.iter().map(|row| row.steps).collect()),
+        range(&done.iter().map(|row| row.steps).collect::<Vec<_>>()),
         if done.is_empty() { String::new() } else { format!("{minutes:.0}") },
     ];
     before
@@ -220,18 +264,18 @@ mod tests {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         assert_eq!(text.matches('|').count(), 14);
-        let now = |seed| if seed == 2 { "other" } else { "abc" }.to_owned();
-        results.compare(|_, seed| Ok(Some(now(seed)))).unwrap();
+        // Of earlier settings: marked, and left out once there is a run of the present ones.
+        results.compare(|_, _| Ok(Some("other".to_owned()))).unwrap();
         let marked = line(&table, cell, &results);
-        assert!(
-            marked.contains("| 2, and 1 diverged, 1 of them of earlier settings |"),
-            "{marked}"
-        );
+        assert!(marked.contains("| 2, and 1 diverged, earlier settings |"), "{marked}");
         let page = markdown("reinmax", &table, Budget::Quick, &results).unwrap();
         assert!(page.contains("Earlier settings: "), "{page}");
-        results.add(row(&name, 2, -132.));
-        assert_eq!(line(&table, cell, &results), text, "run again");
+        results.add(row(&name, 2, -140.));
+        let again = line(&table, cell, &results);
+        assert!(again.contains("| **140.00** |") && again.contains("| 1 | 10 |"), "{again}");
         let page = markdown("reinmax", &table, Budget::Quick, &results).unwrap();
-        assert!(page.contains("REDUCED") && page.contains(&text), "{page}");
+        let spent = "REDUCED, 1 of 30 cells, 10 of 96000 steps, 1 of 10 seeds";
+        assert!(page.contains(spent) && page.contains(&again), "{page}");
+        assert!(!page.contains("Earlier settings: "), "{page}");
     }
 }

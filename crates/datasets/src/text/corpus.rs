@@ -38,8 +38,6 @@ pub struct Corpus {
     /// What sentences were made from, as many for each.
     latents: Vec<u32>,
     latents_in_order: bool,
-    /// Whether sentences end with the boundary.
-    ended: bool,
     /// Whether each sequence goes on where the one before it ended, as pieces of a text do.
     goes_on: Vec<bool>,
     original: Option<Original>,
@@ -87,7 +85,6 @@ impl Corpus {
             ends,
             latents,
             latents_in_order: false,
-            ended,
             goes_on,
             original: None,
         }
@@ -125,7 +122,6 @@ impl Corpus {
             ends,
             latents: vec![],
             latents_in_order: false,
-            ended,
             goes_on,
             original: Some(original),
         })
@@ -184,13 +180,6 @@ impl Corpus {
     #[must_use]
     pub fn latents_are_in_order(&self) -> bool {
         self.latents_in_order
-    }
-
-    /// The words of a sentence with its end, where sentences of this corpus have one.
-    #[must_use]
-    pub fn ended(&self, mut words: Vec<u32>) -> Vec<u32> {
-        words.extend(self.ended.then_some(self.boundary()));
-        words
     }
 
     /// What the data are, for the record of a run: name, split, sentences, symbols, SHA-256.
