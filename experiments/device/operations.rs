@@ -5,8 +5,8 @@ use gumbel_kernels::{
     Activation, AttentionMask, Forward, attention, autocast, bernoulli_log_prob, bin_concrete,
     bin_concrete_log_density, bin_concrete_with_log_density, categorical_kl, cross_entropy,
     embedding, exp_concrete, exp_concrete_log_density, exp_concrete_with_log_density,
-    expert_log_probs, gelu, gumbel_sigmoid, gumbel_softmax, layer_norm, linear,
-    linear_cross_entropy, linear_with_activation, log_softmax, softmax,
+    expert_log_probs, gelu, gumbel_sigmoid, gumbel_softmax, gumbel_softmax_embedding, layer_norm,
+    linear, linear_cross_entropy, linear_with_activation, log_softmax, softmax,
 };
 
 type Compute = dyn Fn(&[Tensor]) -> Result<Tensor>;
@@ -93,6 +93,7 @@ fn products() -> Vec<Operation> {
     let heads: [&[usize]; 1] = [&[4, 128, 768]];
     let output: [&[usize]; 2] = [&[128, 256], &[10_000, 256]];
     let loss = |x: &[Tensor]| linear_cross_entropy(&x[0], &x[1], &ids(128, 10_000, &x[0])?);
+    let words: [&[usize]; 3] = [&[128, 256], &[10_000, 256], &[10_000, 64]];
     let experts: [&[usize]; 3] = [&[64, 256], &[1000, 256], &[8, 1000]];
     let half = DType::BF16;
     vec![
@@ -111,6 +112,10 @@ fn products() -> Vec<Operation> {
         Operation::new("linear_cross_entropy", &output, 1e-3, loss),
         Operation::new("linear_cross_entropy, bf16", &output, 0.2, move |x| {
             autocast(half, || loss(x))
+        }),
+        Operation::new("gumbel_softmax_embedding", &words, 1e-3, |x| {
+            let key = Key::from_seed(5);
+            gumbel_softmax_embedding(&x[0], &x[1], &x[2], 0.5, Forward::Soft, key)
         }),
         Operation::new("expert_log_probs", &experts, 1e-3, |x| {
             expert_log_probs(&x[0], &x[1], &x[2], &ids(64, 1000, &x[0])?)

@@ -14,12 +14,15 @@ use crate::cost::CostArgs;
 use crate::data::DataConfig;
 use crate::use_model::{EncodeArgs, SampleArgs};
 
-const PRESETS: [(&str, &str); 8] = [
+const PRESETS: [(&str, &str); 11] = [
     ("switching", include_str!("configs/switching.toml")),
     ("e2e", include_str!("configs/e2e.toml")),
+    ("e2e-hour", include_str!("configs/e2e-hour.toml")),
+    ("grammar", include_str!("configs/grammar.toml")),
     ("mixture", include_str!("configs/mixture.toml")),
     ("slots", include_str!("configs/slots.toml")),
     ("tatoeba", include_str!("configs/tatoeba.toml")),
+    ("tiny", include_str!("configs/tiny.toml")),
     ("tinyshakespeare", include_str!("configs/tinyshakespeare.toml")),
     ("wikitext-2", include_str!("configs/wikitext-2.toml")),
     ("wikitext-2-large", include_str!("configs/wikitext-2-large.toml")),
@@ -292,7 +295,7 @@ mod tests {
             ("batch_size=0", "batch_size is 0"),
             ("evaluation.samples=[]", "evaluation.samples is 0"),
             ("latents={kind='none'}", "maximise = \"log-likelihood\""),
-            ("maximise='log-likelihood'", "latents.encoder_layers is 1"),
+            ("maximise='log-likelihood'", "latents.encoder_layers is 2"),
             ("latents.encoder_layers=0", "needs a posterior"),
             ("aids.bag_of_words=1", "latents.bag_of_words"),
             ("aids.word_dropout=1.5", "aids.word_dropout"),

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use gumbel::Key;
 use gumbel::estimators::{Estimator, StraightThroughGumbelSoftmax, Trace};
 use gumbel::objectives::Elbo;
 use gumbel_experiments::print;
+use gumbel_kernels::{Forward, gumbel_softmax_embedding};
 use gumbel_models::{
     CodeLmConfig, Emission, LanguageModel, LatentVariableModel, Latents, Sequences, SwitchLmConfig,
     TransformerConfig,
@@ -17,15 +18,17 @@ use gumbel_training::{Error, Params, Result};
 
 /// Symbols of a step, whatever its length.
 const SYMBOLS: usize = 4096;
+const WIDTH: usize = 64;
 const LENGTHS: [usize; 5] = [128, 256, 512, 1024, 2048];
 const VOCABULARIES: [usize; 4] = [65, 1000, 10_000, 50_000];
 /// Where the other is varied.
 const USUAL: (usize, usize) = (128, 1000);
-const KINDS: [(&str, &str); 4] = [
+const KINDS: [(&str, &str); 5] = [
     ("decoder", "decoder, all context"),
     ("window", "decoder, window 2"),
     ("states", "32 states, likelihood, window 2"),
     ("codes", "8 × 8 codes, ST-GS, window 2"),
+    ("words", "words by ST-GS and their vectors, no decoder"),
 ];
 
 /// Options of `lm cost`.
@@ -55,7 +58,7 @@ pub(crate) fn cost(args: &CostArgs, threads: usize) -> Result<()> {
     }
     let mut page = format!(
         "# What a training step of a language model costs\n\n\
-         Made by `lm cost` with {threads} threads: likelihood and gradients of {SYMBOLS} symbols, width 64, 2 layers; microseconds \
+         Made by `lm cost` with {threads} threads: likelihood and gradients of {SYMBOLS} symbols, width {WIDTH}, 2 layers; microseconds \
          per symbol (fastest of three), and the most memory that the process had, in MiB. Each number is of a process of \
          its own.\n"
     );
@@ -108,9 +111,43 @@ fn in_a_process(kind: &str, t: usize, v: usize) -> Result<String> {
 
 /// Seconds of a step, the fastest of three after one that is not counted.
 fn measured(kind: &str, t: usize, v: usize) -> Result<f64> {
+    let step = if kind == "words" { words(v)? } else { model(kind, t, v)? };
+    let mut fastest = f64::INFINITY;
+    for repetition in 0..4 {
+        let start = Instant::now();
+        let gradients = gumbel_kernels::backward(&step(repetition)?)?;
+        drop(gradients);
+        if repetition > 0 {
+            fastest = fastest.min(start.elapsed().as_secs_f64());
+        }
+    }
+    Ok(fastest)
+}
+
+/// The loss of one repetition.
+type Step = Box<dyn Fn(u64) -> Result<Tensor>>;
+
+/// Sampled text on its way to a reader: words drawn by relaxation from states of a decoder, and their vectors.
+fn words(v: usize) -> Result<Step> {
+    let key = Key::from_seed(1);
+    let parameter = |name: &str, rows: usize| {
+        let numbers = key.named(name).normal((rows, WIDTH), DType::F32, &Device::Cpu)?;
+        Var::from_tensor(&(numbers * 0.125)?)
+    };
+    let (x, weight) = (parameter("states", SYMBOLS)?, parameter("output", v)?);
+    let table = parameter("embeddings", v)?;
+    Ok(Box::new(move |repetition| {
+        let noise = key.named("noise").fold_in(repetition);
+        let vectors = gumbel_softmax_embedding(&x, &weight, &table, 1., Forward::Hard, noise)?;
+        Ok(vectors.sqr()?.mean_all()?)
+    }))
+}
+
+/// Likelihood of a model, or a bound of it.
+fn model(kind: &str, t: usize, v: usize) -> Result<Step> {
     let window = (kind != "decoder").then_some(2);
     let decoder =
-        TransformerConfig { vocabulary: v, width: 64, heads: 2, layers: 2, context: t, window };
+        TransformerConfig { vocabulary: v, width: WIDTH, heads: 2, layers: 2, context: t, window };
     let latents = match kind {
         "states" => Latents::States(SwitchLmConfig {
             states: 32,
@@ -144,22 +181,14 @@ fn measured(kind: &str, t: usize, v: usize) -> Result<f64> {
     };
     let x = Sequences { inputs: ids("inputs")?, targets: ids("targets")? };
     let estimator = StraightThroughGumbelSoftmax { samples: 1, temperature: 1. };
-    let mut fastest = f64::INFINITY;
-    for repetition in 0..4 {
-        let start = Instant::now();
-        let loss = if kind == "codes" {
-            let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
-            estimator.surrogate(&program, &Elbo::default(), key.fold_in(repetition))?.loss
-        } else {
-            model.log_prob(&x)?.mean_all()?.neg()?
-        };
-        let gradients = gumbel_kernels::backward(&loss)?;
-        drop(gradients);
-        if repetition > 0 {
-            fastest = fastest.min(start.elapsed().as_secs_f64());
+    let sampled = kind == "codes";
+    Ok(Box::new(move |repetition| {
+        if !sampled {
+            return Ok(model.log_prob(&x)?.mean_all()?.neg()?);
         }
-    }
-    Ok(fastest)
+        let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
+        Ok(estimator.surrogate(&program, &Elbo::default(), key.fold_in(repetition))?.loss)
+    }))
 }
 
 /// The most memory that this process had; unknown where the system does not say.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::figure::Figure;
 
 /// Name, definition, and the configuration that all cells start from.
-pub(crate) const TABLES: [(&str, &str, &str); 16] = [
+pub(crate) const TABLES: [(&str, &str, &str); 17] = [
     ("jang-vae", include_str!("tables/jang-vae.toml"), VAE_JANG),
     ("jang-sbn", include_str!("tables/jang-sbn.toml"), PREDICT_JANG),
     ("maddison-prediction", include_str!("tables/maddison-prediction.toml"), PREDICT_MADDISON),
@@ -24,6 +24,7 @@ pub(crate) const TABLES: [(&str, &str, &str); 16] = [
     ("beyond", include_str!("tables/beyond.toml"), VAE_MADDISON),
     ("languages", include_str!("tables/languages.toml"), LM_SWITCHING),
     ("languages-longer", include_str!("tables/languages-longer.toml"), LM_SWITCHING),
+    ("languages-grammar", include_str!("tables/languages-grammar.toml"), LM_SWITCHING),
     ("text", include_str!("tables/text.toml"), LM_E2E),
     ("wikitext", include_str!("tables/wikitext.toml"), LM_WIKITEXT),
 ];

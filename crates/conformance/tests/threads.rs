@@ -13,7 +13,7 @@ const CATEGORIES: usize = 11;
 type Computation = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 /// Each takes `a: [1, B, N, K]` (differentiated) and `b` of the same shape.
-const COMPUTATIONS: [(&str, Computation); 32] = [
+const COMPUTATIONS: [(&str, Computation); 34] = [
     ("gumbel_softmax, soft", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Soft, Key::from_seed(5))),
     ("gumbel_softmax, hard", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Hard, Key::from_seed(5))),
     ("bernoulli_log_prob", |a, b| {
@@ -55,6 +55,14 @@ const COMPUTATIONS: [(&str, Computation); 32] = [
         let rows = b.flatten(0, 2)?;
         let targets = ids(rows.dim(0)?, 700)?;
         linear_cross_entropy(&rows, &a.flatten(0, 2)?.narrow(0, 0, 700)?, &targets)
+    }),
+    ("gumbel_softmax_embedding", |a, b| {
+        let (rows, words) = (a.flatten(0, 2)?, b.flatten(0, 2)?.narrow(0, 0, 700)?);
+        gumbel_softmax_embedding(&rows, &words, &words, 0.7, Forward::Soft, Key::from_seed(3))
+    }),
+    ("gumbel_softmax_embedding, words", |a, b| {
+        let (rows, words) = (b.flatten(0, 2)?, a.flatten(0, 2)?.narrow(0, 0, 700)?);
+        gumbel_softmax_embedding(&rows, &words, &words, 0.7, Forward::Hard, Key::from_seed(3))
     }),
     ("markov_chain_log_likelihood", |a, b| {
         let rows = b.flatten(0, 2)?.narrow(0, 0, CATEGORIES)?;

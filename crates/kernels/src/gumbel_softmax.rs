@@ -113,9 +113,10 @@ fn fused(logits: &Tensor, shape: Vec<usize>, noisy: Noisy, forward: Forward) -> 
 
 /// The scores `(logits + G) / temperature`.
 #[derive(Clone, Copy, Debug)]
-struct Noisy {
-    inverse: f64,
-    key: Key,
+pub(crate) struct Noisy {
+    /// `1 / temperature`.
+    pub(crate) inverse: f64,
+    pub(crate) key: Key,
 }
 
 impl Noisy {
@@ -153,6 +154,11 @@ impl Noisy {
         top
     }
 
+    /// Makes a row of logits its scores; the largest of them.
+    pub(crate) fn perturb<T: Real>(self, row: &mut [T], start: u64) -> T {
+        perturb_row(self, row, start)
+    }
+
     /// The scores of whole short rows `first..`.
     #[inline(always)]
     fn short_rows<T: Real>(self, logits: &[T], k: usize, first: usize, y: &mut [T]) {
@@ -188,6 +194,17 @@ vectorised! {
             normalise_long_row(y, top);
         }
         Ok(())
+    }
+
+    fn perturb_row<T: Real>(noisy: Noisy, row: &mut [T], start: u64) -> T {
+        let (mut top, mut logits) = (T::NEG_INFINITY, [T::zero(); RUN]);
+        for (i, run) in row.chunks_mut(RUN).enumerate() {
+            let logits = &mut logits[..run.len()];
+            logits.copy_from_slice(run);
+            noisy.scores(logits, start + (i * RUN) as u64, run);
+            top = larger(top, max(run));
+        }
+        top
     }
 
     fn hard_rows<T: Real>(noisy: Noisy, logits: &[T], k: usize, first: usize, y: &mut [T]) -> Result<()> {

@@ -42,8 +42,9 @@ mod tests {
         AttentionMask, Forward, Key, SparseMap, add, attention, bernoulli_log_prob, bin_concrete,
         bin_concrete_log_density, categorical_entropy, categorical_kl, cross_entropy, embedding,
         exp_concrete, exp_concrete_log_density, expert_log_probs, gelu, gumbel_sigmoid,
-        gumbel_softmax, layer_norm, linear, linear_cross_entropy, log_softmax, log_sum_exp,
-        markov_chain_log_likelihood, one_hot_argmax, sigmoid, softmax, softplus, sparse_map,
+        gumbel_softmax, gumbel_softmax_embedding, layer_norm, linear, linear_cross_entropy,
+        log_softmax, log_sum_exp, markov_chain_log_likelihood, one_hot_argmax, sigmoid, softmax,
+        softplus, sparse_map,
     };
 
     fn ids() -> Result<Tensor> {
@@ -52,7 +53,7 @@ mod tests {
 
     type Operation = fn(&[Tensor; 3]) -> Result<Tensor>;
 
-    const OPERATIONS: [(&str, Operation); 29] = [
+    const OPERATIONS: [(&str, Operation); 30] = [
         ("log_softmax", |t| log_softmax(&t[0])),
         ("softmax", |t| softmax(&t[0])),
         ("log_sum_exp", |t| log_sum_exp(&t[0], D::Minus1)),
@@ -86,6 +87,10 @@ mod tests {
         ("exp_concrete", |t| exp_concrete(&t[0], 3, 0.5, Key::from_seed(5))),
         ("exp_concrete density", |t| exp_concrete_log_density(&t[0], &t[1], 0.5)),
         ("hard", |t| gumbel_softmax(&t[0], 3, 0.5, Forward::Hard, Key::from_seed(5))),
+        ("word", |t| {
+            let key = Key::from_seed(5);
+            gumbel_softmax_embedding(&t[0], &t[1], &t[2].unsqueeze(1)?, 0.5, Forward::Soft, key)
+        }),
     ];
 
     fn numbers(x: &Tensor) -> Result<Vec<f64>> {

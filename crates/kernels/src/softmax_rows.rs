@@ -2,7 +2,8 @@
 use candle_core::{Result, Shape};
 
 use crate::Real;
-use crate::reduce::{BLOCK, LANES, max, max_of_rows, sum, sum_of_rows};
+use crate::reduce::{BLOCK, LANES, max, max_of_rows, sum, sum_of_rows, sum_zip};
+use crate::vectorised::vectorised;
 
 /// Size of the last axis; an error for a scalar or an empty axis.
 pub(crate) fn categories(shape: &Shape) -> Result<usize> {
@@ -164,6 +165,18 @@ pub(crate) fn log_normalise_rows<T: Real>(y: &mut [T], k: usize) {
         for (y, total) in y.chunks_exact_mut(k).zip(totals.iter()) {
             for y in y.iter_mut() {
                 *y -= *total;
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// `d_k ← w_k (d_k - Σ_j w_j d_j)` for every row: back through a softmax with the value `w`.
+    pub(crate) fn softmax_slopes_in_place<T: Real>(w: &[T], k: usize, d: &mut [T]) {
+        for (w, d) in w.chunks_exact(k).zip(d.chunks_exact_mut(k)) {
+            let mean = sum_zip(w, d, |w, d| w * d);
+            for (d, w) in d.iter_mut().zip(w) {
+                *d = *w * (*d - mean);
             }
         }
     }

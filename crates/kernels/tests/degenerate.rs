@@ -5,9 +5,9 @@ use gumbel_kernels::{
     bernoulli_log_prob, bin_concrete, bin_concrete_log_density, bin_concrete_with_log_density,
     categorical_entropy, categorical_kl, cross_entropy, embedding, exp_concrete,
     exp_concrete_log_density, exp_concrete_with_log_density, expert_log_probs, fold, gelu,
-    gumbel_sigmoid, gumbel_softmax, layer_norm, linear, linear_cross_entropy,
-    linear_with_activation, log_softmax, log_sum_exp, markov_chain_log_likelihood, one_hot_argmax,
-    sigmoid, softmax, softplus, sparse_map, unfold,
+    gumbel_sigmoid, gumbel_softmax, gumbel_softmax_embedding, layer_norm, linear,
+    linear_cross_entropy, linear_with_activation, log_softmax, log_sum_exp,
+    markov_chain_log_likelihood, one_hot_argmax, sigmoid, softmax, softplus, sparse_map, unfold,
 };
 
 const CPU: &Device = &Device::Cpu;
@@ -23,7 +23,7 @@ fn ids(n: usize) -> Result<Tensor> {
 type Operation = fn(&Tensor) -> Result<Tensor>;
 
 /// Operations on `x: [1, 0, 3, 4]`: a batch without a row.
-const OPERATIONS: [(&str, Operation); 30] = [
+const OPERATIONS: [(&str, Operation); 31] = [
     ("log_softmax", |x| log_softmax(x)),
     ("softmax", |x| softmax(x)),
     ("log_sum_exp", |x| log_sum_exp(x, D::Minus1)),
@@ -51,6 +51,10 @@ const OPERATIONS: [(&str, Operation); 30] = [
     ("cross_entropy", |x| cross_entropy(&x.reshape((0, 4))?, &ids(0)?)),
     ("gumbel_softmax", |x| gumbel_softmax(x, 2, 0.7, Forward::Soft, Key::from_seed(1))),
     ("gumbel_softmax, hard", |x| gumbel_softmax(x, 2, 0.7, Forward::Hard, Key::from_seed(1))),
+    ("gumbel_softmax_embedding", |x| {
+        let (words, key) = ((zeros(&[5, 4])?, zeros(&[5, 2])?), Key::from_seed(1));
+        gumbel_softmax_embedding(x, &words.0, &words.1, 0.7, Forward::Hard, key)
+    }),
     ("gumbel_sigmoid", |x| gumbel_sigmoid(x, 2, 0.7, Forward::Hard, Key::from_seed(1))),
     ("bin_concrete", |x| Ok(bin_concrete_with_log_density(x, 2, 0.7, Key::from_seed(1))?.0)),
     ("bin_concrete_log_density", |x| bin_concrete_log_density(&zeros(&[1, 4])?, x, 0.7)),

@@ -96,5 +96,24 @@ fn language() -> Vec<Operation> {
             |i| linear_cross_entropy(&i[0], &i[1], &words()?),
             |i| linear_cross_entropy::reference(&i[0], &i[1], &words()?),
         ),
+        Operation::new(
+            "gumbel_softmax_embedding",
+            [variable(&[WORDS, 256]), variable(&[10_000, 256]), variable(&[10_000, 64])],
+            // Logits forward and backward, two gradients, and as much for the vectors; the draw is made twice.
+            Total((WORDS * 10_000) as f64 * (8. * 256. + 6. * 64.)),
+            |i| {
+                gumbel_softmax_embedding(&i[0], &i[1], &i[2], 0.5, Forward::Soft, Key::from_seed(5))
+            },
+            |i| {
+                gumbel_softmax_embedding::reference(
+                    &i[0],
+                    &i[1],
+                    &i[2],
+                    0.5,
+                    Forward::Soft,
+                    Key::from_seed(5),
+                )
+            },
+        ),
     ]
 }

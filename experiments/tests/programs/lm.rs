@@ -2,21 +2,20 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const SMALL: [&str; 10] = [
+const TINY: [&str; 2] = ["--config", "tiny"];
+/// Of `slots`, as small.
+const SLOTS: [&str; 10] = [
+    "--corpus",
+    "slots",
     "--set",
-    "decoder={width=8, heads=2, layers=1, window=1}",
+    "decoder.window=2",
     "--set",
-    "train.evaluate_every=20",
+    "latents={kind='codes', variables=8, categories=8, encoder_layers=1, prior_layers=1, scale=1.0}",
     "--set",
-    "train.checkpoint_every=20",
+    "maximise='sampled-bound'",
     "--set",
-    "batch_size=8",
-    "--set",
-    "evaluation={valid_sequences=10, samples=[1, 5], bound_sequences=10}",
+    "objective={bound='guarded-elbo', batch_prior={kind='linear', start=1.0, end=0.0, steps=20}}",
 ];
-const SLOTS: [&str; 2] =
-    ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/lm/configs/slots.toml")];
-const FEW: [&str; 4] = ["--set", "data.held_out=20", "--set", "data.sentences=100"];
 
 fn lm(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lm")).args(args).output().unwrap()
@@ -25,7 +24,7 @@ fn lm(args: &[&str]) -> Output {
 /// A run below `out`: its directory, and what it printed.
 fn trained(out: &Path, steps: &str, more: &[&str]) -> (PathBuf, String) {
     let args = ["--steps", steps, "--out", out.to_str().unwrap()];
-    let output = lm(&[&SMALL[..], &FEW, &args, more].concat());
+    let output = lm(&[&TINY[..], &args, more].concat());
     if !output.status.success() {
         panic!("{more:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -87,9 +86,7 @@ fn every_kind_of_latents_is_trained_and_judged_on_every_language() {
 #[test]
 fn a_run_that_goes_on_is_the_run_that_was_never_stopped() {
     let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let help = [
-        SLOTS[0],
-        SLOTS[1],
+    let more = [
         "--corpus",
         "grammar",
         "--set",
@@ -99,6 +96,8 @@ fn a_run_that_goes_on_is_the_run_that_was_never_stopped() {
         "--set",
         "objective={bound='guarded-elbo', batch_prior={kind='linear', start=1, end=0, steps=30}, free_nats=0.1}",
     ];
+    // All of it but the corpus.
+    let help = [&SLOTS[2..], &more].concat();
     let (whole, _) = trained(whole.path(), "40", &help);
     let (resumed, _) = trained(parts.path(), "20", &help);
     let output = lm(&["--steps", "40", "--resume", resumed.to_str().unwrap()]);
@@ -167,7 +166,7 @@ fn a_text_of_ones_own_is_read_by_its_path() {
             "--out",
             folder.to_str().unwrap(),
         ];
-        let output = lm(&[&SMALL[..], &args].concat());
+        let output = lm(&[&TINY[..], &args].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("bits per character") && !text.contains("SYNTHETIC"), "{text}");

@@ -6,8 +6,9 @@ use candle_core::{Result, Tensor};
 use super::AttentionMask;
 use crate::Real;
 use crate::matmul::{Block, Matrix, multiply_into};
-use crate::reduce::{max, sum, sum_zip};
+use crate::reduce::{max, sum};
 use crate::rows::{for_units, make_rows};
+use crate::softmax_rows::softmax_slopes_in_place;
 use crate::vectorised::vectorised;
 
 /// Queries whose scores are in memory at a time. Keys that none of them sees are left out.
@@ -170,7 +171,7 @@ impl<T: Real> Slopes<'_, T> {
             sizes.normalise(weights, &block);
             let values = head.values.rows(seen.clone()).transposed();
             multiply_into(one, g, values, Block::new(slopes, keys), false);
-            slopes_of_scores(weights, keys, slopes);
+            softmax_slopes_in_place(weights, keys, slopes);
 
             let (weights, slopes) = (Matrix::new(weights, keys), Matrix::new(slopes, keys));
             multiply_into(one, weights.transposed(), g, self.values.rows(seen.clone()), true);
@@ -195,16 +196,6 @@ vectorised! {
         let factor = T::one() / sum(row, |x| x);
         for x in row.iter_mut() {
             *x *= factor;
-        }
-    }
-
-    /// `d_k ← w_k (d_k - Σ_j w_j d_j)` for every row: back through a softmax with the value `w`.
-    fn slopes_of_scores<T: Real>(weights: &[T], keys: usize, d: &mut [T]) {
-        for (w, d) in weights.chunks_exact(keys).zip(d.chunks_exact_mut(keys)) {
-            let mean = sum_zip(w, d, |w, d| w * d);
-            for (d, w) in d.iter_mut().zip(w) {
-                *d = *w * (*d - mean);
-            }
         }
     }
 }
