@@ -2,14 +2,14 @@
 use std::fmt::Write;
 
 use gumbel_experiments::mark;
-use gumbel_models::{Choice, Written};
+use gumbel_models::{Choice, LanguageModel, Written};
 use gumbel_training::Result;
 
 use crate::evaluate::Evaluator;
 use crate::summary::{Measured, Summary};
 
 /// Texts of each code, or in all.
-const TEXTS: usize = 2;
+const TEXTS: (usize, usize) = (2, 6);
 /// Codes that texts are shown of, at most.
 const CODES: u32 = 8;
 /// Symbols of a text, at most.
@@ -69,20 +69,24 @@ pub(crate) fn result(summary: &Summary) -> String {
     text
 }
 
-/// Texts that the model writes: some for each value of the first code or state, where there are any.
+/// Texts that the model writes: some for each value of the first code, or of the state of a whole text.
 pub(crate) fn samples(evaluator: &Evaluator<'_>) -> Result<String> {
     let mut text = String::new();
-    let codes: Vec<Vec<u32>> = match evaluator.model.latents_of(1) {
-        Some((_, values)) => (0..CODES.min(values as u32)).map(|code| vec![code]).collect(),
-        None => vec![vec![]],
+    let (data, model) = (evaluator.data, &evaluator.model);
+    let (end, length) = (data.symbols.boundary, data.longest().min(LENGTH));
+    // The first of many states says only how a text begins.
+    let tells = |latents: usize| latents == 1 || matches!(model, LanguageModel::Codes(_));
+    let codes: Vec<Vec<u32>> = match model.latents_of(length) {
+        Some((latents, values)) if tells(latents) => {
+            (0..CODES.min(values as u32)).map(|code| vec![code]).collect()
+        }
+        _ => vec![vec![]],
     };
     for code in codes {
-        let data = evaluator.data;
-        let end = data.symbols.boundary;
-        let length = data.longest().min(LENGTH);
-        let prompts = vec![vec![data.symbols.start]; TEXTS];
+        let count = if code.is_empty() { TEXTS.1 } else { TEXTS.0 };
+        let prompts = vec![vec![data.symbols.start]; count];
         let key = evaluator.key.named("samples");
-        let Written { symbols, codes } = evaluator.model.write(
+        let Written { symbols, codes } = model.write(
             &prompts,
             &code,
             (length, end),
