@@ -46,8 +46,11 @@ pub(crate) struct Summary {
     pub(crate) standard_error: f64,
     /// Samples of that bound; none where it is `log p(x)` itself.
     pub(crate) samples: Option<usize>,
-    /// `exp` of minus the exact likelihood per symbol where it is known, else of minus the single-sample bound.
+    /// `exp` of minus the exact likelihood per symbol where it is known, else of minus the best bound that is of all test
+    /// sequences.
     pub(crate) perplexity: f64,
+    /// Samples of that bound; none where it is the likelihood.
+    pub(crate) perplexity_samples: Option<usize>,
     /// The same per word of the original text, ends of lines among them; nothing of a language.
     pub(crate) word_perplexity: Option<f64>,
     /// Bits per character of the original text.
@@ -109,11 +112,17 @@ impl Summary {
         let measured = |mean: &Mean| (mean.count() > 0).then(|| mean.into());
         let sequences = data.test.len() as f64;
         let symbols = test.symbols as f64 / sequences;
-        let nats = -test.best().mean() * sequences;
         let original = data.test.original();
         let codes =
             (test.codes.usage().count() > 0).then(|| CodeSummary::of(&test.codes)).transpose()?;
         let most = bounds.iter().max_by_key(|bound| bound.samples);
+        let whole = most.filter(|bound| bound.sequences == data.test.len() as u64);
+        let (best, perplexity_samples) = match (test.log_prob.count(), whole) {
+            (0, Some(bound)) => (bound.mean, Some(bound.samples)),
+            (0, None) => (test.elbo.mean(), Some(1)),
+            _ => (test.log_prob.mean(), None),
+        };
+        let nats = -best * sequences;
         let (bound, standard_error, samples) = match (most, test.log_prob.count()) {
             (Some(bound), 0) => (bound.mean, bound.standard_error, Some(bound.samples)),
             (None, 0) => (test.elbo.mean(), test.elbo.standard_error(), Some(1)),
@@ -129,7 +138,8 @@ impl Summary {
             bound,
             standard_error,
             samples,
-            perplexity: perplexity(-test.best().mean() / symbols),
+            perplexity: perplexity(-best / symbols),
+            perplexity_samples,
             word_perplexity: original.map(|text| perplexity(nats / text.words as f64)),
             bits_per_character: original.map(|text| bits_per_dim(nats, text.characters)),
             truth: measured(&test.truth),

@@ -58,12 +58,19 @@ pub(crate) fn result(summary: &Summary) -> String {
             "agreement with the language's latents",
             codes.and_then(|codes| codes.normalised_mutual_information),
         ),
-        ("perplexity per symbol", Some(summary.perplexity)),
-        ("perplexity per word of the text", summary.word_perplexity),
-        ("bits per character", summary.bits_per_character),
     ] {
         if let Some(number) = number {
             let _ = writeln!(text, "  {name:38} {number:9.3}");
+        }
+    }
+    let of = summary.perplexity_samples.map_or_else(String::new, |n| format!(", {n} samples"));
+    for (name, number) in [
+        ("perplexity per symbol", Some(summary.perplexity)),
+        ("perplexity per word", summary.word_perplexity),
+        ("bits per character", summary.bits_per_character),
+    ] {
+        if let Some(number) = number {
+            let _ = writeln!(text, "  {:38} {number:9.3}", format!("{name}{of}"));
         }
     }
     text
