@@ -28,7 +28,7 @@ const KINDS: [(&str, &str); 5] = [
     ("window", "decoder, window 2"),
     ("states", "32 states, likelihood, window 2"),
     ("codes", "8 × 8 codes, ST-GS, window 2"),
-    ("words", "words by ST-GS and their vectors, no decoder"),
+    ("words", "words by ST-GS and their vectors"),
 ];
 
 /// Options of `lm cost`.
@@ -60,7 +60,8 @@ pub(crate) fn cost(args: &CostArgs, threads: usize) -> Result<()> {
         "# What a training step of a language model costs\n\n\
          Made by `lm cost` with {threads} threads: likelihood and gradients of {SYMBOLS} symbols, width {WIDTH}, 2 layers; microseconds \
          per symbol (fastest of three), and the most memory that the process had, in MiB. Each number is of a process of \
-         its own.\n"
+         its own. The last row has no decoder and no likelihood: words drawn from logits that are a linear map, and their \
+         vectors.\n"
     );
     let by_length: Vec<_> = LENGTHS.map(|t| (t, USUAL.1)).to_vec();
     let by_size: Vec<_> = VOCABULARIES.map(|v| (USUAL.0, v)).to_vec();
@@ -77,7 +78,8 @@ pub(crate) fn cost(args: &CostArgs, threads: usize) -> Result<()> {
             heads.join(" | "),
             "--:|".repeat(sizes.len())
         );
-        for (kind, name) in KINDS {
+        // Words are drawn whatever the length.
+        for (kind, name) in KINDS.into_iter().filter(|(kind, _)| !by_length || *kind != "words") {
             let cells = sizes.iter().map(|(t, v)| in_a_process(kind, *t, *v));
             let cells: Vec<String> = cells.collect::<Result<_>>()?;
             let _ = writeln!(page, "| {name} | {} |", cells.join(" | "));

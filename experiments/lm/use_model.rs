@@ -103,19 +103,28 @@ impl Trained {
     }
 }
 
-/// The length of the longest sequence that the model of a run reads or writes.
+/// The length of the longest sequence that the model of a run reads or writes, from what its sessions wrote down.
 fn longest(directory: &Path) -> Result<usize> {
-    let file = directory.join("env.json");
-    let text = std::fs::read(&file)
-        .map_err(|error| Error::caller(74, format!("{}: {error}", file.display())))?;
-    let damaged = |reason: &str| Error::caller(65, format!("{}: {reason}", file.display()));
-    let environment: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|error| damaged(&error.to_string()))?;
-    let longest = environment["identity"][LONGEST].as_str();
-    let longest = longest.and_then(|longest| longest.parse().ok());
-    longest.ok_or_else(|| {
-        damaged("no length of sequences; let the run go on with --resume, which notes it")
-    })
+    // Of a run from before it was noted, a later session has it.
+    let later = (1..).map(|session| format!("env-resume-{session}.json"));
+    let files = std::iter::once("env.json".to_owned()).chain(later);
+    for file in files.map(|name| directory.join(name)).take_while(|file| file.is_file()) {
+        let text = std::fs::read(&file)
+            .map_err(|error| Error::caller(74, format!("{}: {error}", file.display())))?;
+        let environment: serde_json::Value = serde_json::from_slice(&text)
+            .map_err(|error| Error::caller(65, format!("{}: {error}", file.display())))?;
+        let longest = environment["identity"][LONGEST].as_str();
+        if let Some(longest) = longest.and_then(|longest| longest.parse().ok()) {
+            return Ok(longest);
+        }
+    }
+    Err(Error::caller(
+        65,
+        format!(
+            "{} does not say how long its sequences are; let the run go on with --resume, which notes it",
+            directory.display()
+        ),
+    ))
 }
 
 /// `lm sample`.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::curves::Curves;
 use crate::results::{Numbers, Outcome, Results};
-use crate::table::Table;
+use crate::table::{Experiment, Table};
 
 /// What is drawn of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -23,7 +23,12 @@ pub(crate) fn draw(table: &Table, results: &Results, curves: &Curves) -> Result<
     let (panels, axes) = match table.figure {
         Figure::Curves => (
             learning_curves(table, curves),
-            Axes { x: "step".to_owned(), y: curves_label(curves), log_x: false, log_y: false },
+            Axes {
+                x: "step".to_owned(),
+                y: curves_label(table, curves),
+                log_x: false,
+                log_y: false,
+            },
         ),
         Figure::Temperature => (
             by_temperature(table, results),
@@ -41,8 +46,11 @@ pub(crate) fn draw(table: &Table, results: &Results, curves: &Curves) -> Result<
     Ok(Some(svg(&panels, &axes)?))
 }
 
-fn curves_label(curves: &Curves) -> String {
-    format!("validation, nats (K = {})", curves.samples().unwrap_or(1))
+fn curves_label(table: &Table, curves: &Curves) -> String {
+    match (table.experiment, curves.samples().unwrap_or(1)) {
+        (Experiment::Lm, _) => "validation, nats".to_owned(),
+        (_, samples) => format!("validation, nats (K = {samples})"),
+    }
 }
 
 fn learning_curves(table: &Table, curves: &Curves) -> Vec<Panel> {

@@ -71,10 +71,13 @@ pub(crate) fn markdown(
     Ok(text)
 }
 
-/// What was spent, of what the publication spent.
+/// What was spent, of the full budget; a run that diverged was spent as well.
 fn spent(table: &Table, full: &Spending, results: &Results) -> String {
-    let cells = table.cells.iter().map(|cell| done(cell, results)).filter(|rows| !rows.is_empty());
-    let cells: Vec<_> = cells.collect();
+    let cells = table.cells.iter().map(|cell| results.of(&cell.name()));
+    let cells: Vec<_> = cells.filter(|rows| !rows.is_empty()).collect();
+    if cells.is_empty() {
+        return "nothing has run yet".to_owned();
+    }
     let steps: Vec<u64> = cells.iter().flatten().map(|row| row.steps).collect();
     let seeds: Vec<u64> = cells.iter().map(|rows| rows.len() as u64).collect();
     let whole = cells.len() == table.cells.len()
@@ -133,7 +136,11 @@ pub(crate) fn figure(name: &str, table: &Table, results: &Results, curves: &Curv
     };
     let mut text = format!("\n![{shows}]({name}.svg)\n\n{shows}");
     if table.figure == Figure::Curves {
-        let _ = write!(text, ", K = {}", curves.samples().unwrap_or(1));
+        let of = match (table.experiment, curves.samples().unwrap_or(1)) {
+            (Experiment::Lm, _) => "the likelihood where it is exact, else one sample".to_owned(),
+            (_, samples) => format!("K = {samples}"),
+        };
+        let _ = write!(text, ", {of}");
         let cells = || table.cells.iter().filter(|cell| !done(cell, results).is_empty());
         let drawn = cells().filter(|cell| !curves.of(&cell.name()).is_empty()).count();
         if drawn < cells().count() {
@@ -249,6 +256,8 @@ mod tests {
         let cell = &table.cells[0];
         let name = cell.name();
         assert!(line(&table, cell, &results).contains("not run"));
+        let page = markdown("reinmax", &table, Budget::Quick, &results).unwrap();
+        assert!(page.contains("Budget `quick`: nothing has run yet. "), "{page}");
         results.add(row(&name, 1, -130.));
         results.add(row(&name, 2, -132.));
         results.add(Row { outcome: Outcome::Diverged, test: None, ..row(&name, 3, 0.) });

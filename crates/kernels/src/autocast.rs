@@ -11,7 +11,8 @@ thread_local! {
 ///
 /// It is for the forward pass, on this thread, and holds for the backward pass of what was computed in it. Only
 /// [`linear()`](crate::linear()), [`linear_cross_entropy()`](crate::linear_cross_entropy()), the logits of
-/// [`gumbel_softmax_embedding()`](crate::gumbel_softmax_embedding()), [`expert_log_probs()`](crate::expert_log_probs()) and [`attention()`](crate::attention()) in single precision are
+/// [`gumbel_softmax_embedding()`](crate::gumbel_softmax_embedding()),
+/// [`expert_log_probs()`](crate::expert_log_probs()) and [`attention()`](crate::attention()) in single precision are
 /// concerned: parameters, noise, sums, losses and all other operations stay what they are, so that an optimiser has the
 /// parameters in single precision. On a GPU products are computed by its units for `dtype`, and are rounded to it, too; on
 /// the CPU, which has none here, it is no faster. Called `autocast` as in PyTorch, whose choice of operations is wider.

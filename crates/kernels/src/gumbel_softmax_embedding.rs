@@ -35,7 +35,8 @@ const NAME: &str = "gumbel_softmax_embedding";
 /// Source: Jang et al. (2017), section 2.2; for words Kusner and Hernández-Lobato (2016).
 ///
 /// # Errors
-/// If `temperature` is not positive and finite, the shapes do not fit, or a row has no finite logit.
+/// If `temperature` is not positive and finite, the shapes do not fit, or a row has no finite logit. A NaN or `+∞` beside finite
+/// logits is none, and makes gradients, and of relaxed draws the value, NaN.
 pub fn gumbel_softmax_embedding(
     x: &Tensor,
     weight: &Tensor,
@@ -161,7 +162,7 @@ impl<T: Real> Pass<'_, T> {
         let mut words = vec![v; x.len() / self.sizes.input];
         let rows = draws.chunks_exact_mut(v).zip(&mut words);
         for_units(rows.collect(), |row, (draw, word)| {
-            let start = ((first + row) * v) as u64;
+            let start = (first + row) as u64 * v as u64;
             let top = self.noisy.perturb(draw, start);
             if let Some(at) = position(draw, top).filter(|_| top > T::NEG_INFINITY) {
                 *word = at;
@@ -338,11 +339,15 @@ mod tests {
         let run = |x: &Tensor, weight: &Tensor, temperature| {
             gumbel_softmax_embedding(x, weight, &table, temperature, Forward::Soft, key())
         };
+        // In a chunk of rows that is not the first.
+        let nan = Tensor::full(f32::NAN, (1, 3), &Device::Cpu)?;
+        let last = Tensor::cat(&[&Tensor::zeros((1500, 3), DType::F32, &Device::Cpu)?, &nan], 0)?;
         for (result, expected) in [
             (run(&x, &weight, 0.), "0"),
             (run(&x.narrow(1, 0, 2)?, &weight, 1.), "got [2, 2], [5, 3] and [5, 4]"),
             (run(&x, &weight.narrow(0, 0, 4)?, 1.), "got [2, 3], [4, 3] and [5, 4]"),
             (run(&(&x * f64::NAN)?, &weight, 1.), "row 0"),
+            (run(&last, &weight, 1.), "row 1500"),
         ] {
             let error = result.unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

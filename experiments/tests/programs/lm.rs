@@ -138,6 +138,30 @@ fn a_trained_model_writes_and_reads_by_its_codes() {
     }
 }
 
+/// Of runs that noted less, whoever goes on with them adds it.
+#[test]
+fn a_model_of_a_run_from_before_is_used_after_a_resume() {
+    let out = tempfile::tempdir().unwrap();
+    let (run, _) = trained(out.path(), "20", &SLOTS);
+    // All test sentences are in the bounds here.
+    let all = ["--set", "evaluation.bound_sequences=20"];
+    let (whole, text) = trained(&out.path().join("all"), "20", &[&SLOTS[..], &all].concat());
+    assert_eq!(summary(&whole)["perplexity_samples"], 5);
+    assert!(text.contains("perplexity per symbol, 5 samples"), "{text}");
+    assert_eq!(summary(&run)["perplexity_samples"], 1);
+    let file = run.join("env.json");
+    let mut environment: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    environment["identity"].as_object_mut().unwrap().remove("data.longest").unwrap();
+    std::fs::write(&file, environment.to_string()).unwrap();
+    let run = run.to_str().unwrap();
+    let output = lm(&["sample", run]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(65) && message.contains("--resume"), "{message}");
+    assert!(lm(&["--steps", "30", "--resume", run]).status.success());
+    assert!(lm(&["sample", run]).status.success());
+}
+
 #[test]
 fn a_text_of_ones_own_is_read_by_its_path() {
     let out = tempfile::tempdir().unwrap();
@@ -172,6 +196,8 @@ fn a_text_of_ones_own_is_read_by_its_path() {
         assert!(text.contains("bits per character") && !text.contains("SYNTHETIC"), "{text}");
         let run = std::fs::read_dir(folder.join("lm")).unwrap().next().unwrap().unwrap().path();
         assert!(run.join("tokenizer.json").is_file());
+        let summary = summary(&run);
+        assert!(summary["perplexity_samples"].is_null(), "a likelihood: {summary}");
         let page = std::fs::read_to_string(run.join("report.html")).unwrap();
         assert!(page.contains("One code changed at a time"), "{page}");
         runs.push(run);
