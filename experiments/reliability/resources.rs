@@ -168,7 +168,8 @@ pub(crate) fn soak(world: &World) -> Result<Outcome> {
     for number in 0..sessions {
         let mut child = world.spawn("vae", &resume)?;
         let before = lines(&run).len();
-        wait_until(&mut child, || lines(&run).len() > before + 5)?;
+        // A slow machine needs its time until every buffer has been filled once.
+        wait_until(&mut child, || lines(&run).len() > before + 100)?;
         let course = Course::of(&mut child, session, session / 100)?;
         growth = growth.max(course.growth());
         files = files.max(course.more_files());

@@ -29,7 +29,7 @@ fn it_says_what_is_missing_and_writes_the_table() {
     let page = home.path().join("runs/reproduce/quick/jang-sbn.md");
     let page = std::fs::read_to_string(page).unwrap();
     assert!(
-        page.contains("REDUCED") && page.contains("59.70") && page.contains("not run"),
+        page.contains("nothing has run yet") && page.contains("59.70") && page.contains("not run"),
         "{page}"
     );
 }
