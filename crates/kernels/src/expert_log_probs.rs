@@ -158,7 +158,7 @@ impl<'a, T: Real> Pass<'a, T> {
         for_units(rows.collect(), |_, ((row, id), target)| {
             subtract_top(row);
             *target = row[*id as usize];
-            softmax_rows::exp_in_place(row);
+            exp_in_place(row);
         });
         let totals = product(Matrix::new(&powers, v), self.factors().transposed());
         Rows { powers, target, totals }
