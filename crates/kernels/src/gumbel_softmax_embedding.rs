@@ -55,18 +55,14 @@ pub fn gumbel_softmax_embedding(
             });
         }
         let noisy = Noisy { inverse: 1. / temperature, key };
-        let mut shape = x.dims().to_vec();
-        if let Some(last) = shape.last_mut() {
-            *last = sizes.vector;
-        }
-        let y = compute!(NAME, shape, T, |x, weight, embeddings| {
+        let y = compute!(NAME, sizes.result(x), T, |x, weight, embeddings| {
             Pass::<T> { x, weight, embeddings, sizes, noisy }.vectors(forward)?
         });
         let tracked = [x, weight, embeddings].map(Tensor::track_op);
         node(NAME, [x, weight, embeddings], y, move |inputs, _, g| {
             let [x, weight, embeddings] = inputs;
             let mut all = [None, None, None];
-            // The first of them is the value of the macro, which knows the type of the numbers.
+            // The macro knows the type of the numbers; its own value is empty, as an input may have no gradient.
             let none = compute!(NAME, 0, T, |x, weight, embeddings, g| {
                 let pass = Pass::<T> { x, weight, embeddings, sizes, noisy };
                 let gradients = pass.gradients(g, forward, tracked)?;
@@ -103,12 +99,9 @@ fn composed(
     embeddings: &Tensor,
     draw: impl FnOnce(&Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let (sizes, mut shape) = (Sizes::new(x, weight, embeddings)?, x.dims().to_vec());
+    let sizes = Sizes::new(x, weight, embeddings)?;
     let logits = times_transposed(x, weight)?.reshape((1, (), sizes.words))?;
-    if let Some(last) = shape.last_mut() {
-        *last = sizes.vector;
-    }
-    draw(&logits)?.squeeze(0)?.matmul(embeddings)?.reshape(shape)
+    draw(&logits)?.squeeze(0)?.matmul(embeddings)?.reshape(sizes.result(x))
 }
 
 /// Numbers of a row of the input, words, numbers of a vector.
@@ -132,6 +125,11 @@ impl Sizes {
                  {embeddings:?}"
             ),
         }
+    }
+
+    /// The shape of the vectors of `x`, a row each.
+    fn result(self, x: &Tensor) -> Vec<usize> {
+        [&x.dims()[..x.rank() - 1], &[self.vector]].concat()
     }
 }
 
