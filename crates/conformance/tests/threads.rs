@@ -13,7 +13,7 @@ const CATEGORIES: usize = 11;
 type Computation = fn(&Tensor, &Tensor) -> Result<Tensor>;
 
 /// Each takes `a: [1, B, N, K]` (differentiated) and `b` of the same shape.
-const COMPUTATIONS: [(&str, Computation); 34] = [
+const COMPUTATIONS: [(&str, Computation); 36] = [
     ("gumbel_softmax, soft", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Soft, Key::from_seed(5))),
     ("gumbel_softmax, hard", |a, _| gumbel_softmax(a, 2, 0.7, Forward::Hard, Key::from_seed(5))),
     ("bernoulli_log_prob", |a, b| {
@@ -88,6 +88,14 @@ const COMPUTATIONS: [(&str, Computation); 34] = [
         expert_log_probs(&x, &weight, &experts, &ids(x.dim(0)?, 700)?)
     }),
     ("one_hot_argmax", |a, b| one_hot_argmax(b)? * a),
+    ("conditional_softmax_jacobian", |a, b| {
+        let one_hot = one_hot_argmax(b)?;
+        conditional_softmax_jacobian(b, &one_hot, b, 0.7, 9, Key::from_seed(5))? * a
+    }),
+    ("conditional_sigmoid_jacobian", |a, b| {
+        let bits = one_hot_argmax(b)?;
+        conditional_sigmoid_jacobian(b, &bits, b, 0.7, 9, Key::from_seed(5))? * a
+    }),
     ("softmax", |a, _| softmax(a)),
     ("gumbel_sigmoid", |a, _| {
         gumbel_sigmoid(&a.flatten_from(2)?, 2, 0.7, Forward::Soft, Key::from_seed(5))

@@ -40,7 +40,8 @@ mod tests {
     use crate::check::irregular;
     use crate::{
         AttentionMask, Forward, Key, SparseMap, add, attention, bernoulli_log_prob, bin_concrete,
-        bin_concrete_log_density, categorical_entropy, categorical_kl, cross_entropy, embedding,
+        bin_concrete_log_density, categorical_entropy, categorical_kl,
+        conditional_sigmoid_jacobian, conditional_softmax_jacobian, cross_entropy, embedding,
         exp_concrete, exp_concrete_log_density, expert_log_probs, gelu, gumbel_sigmoid,
         gumbel_softmax, gumbel_softmax_embedding, layer_norm, linear, linear_cross_entropy,
         log_softmax, log_sum_exp, markov_chain_log_likelihood, one_hot_argmax, sigmoid, softmax,
@@ -53,7 +54,7 @@ mod tests {
 
     type Operation = fn(&[Tensor; 3]) -> Result<Tensor>;
 
-    const OPERATIONS: [(&str, Operation); 30] = [
+    const OPERATIONS: [(&str, Operation); 32] = [
         ("log_softmax", |t| log_softmax(&t[0])),
         ("softmax", |t| softmax(&t[0])),
         ("log_sum_exp", |t| log_sum_exp(&t[0], D::Minus1)),
@@ -79,6 +80,14 @@ mod tests {
         ("linear_cross_entropy", |t| linear_cross_entropy(&t[0], &t[1], &ids()?)),
         ("linear", |t| linear(&t[0], &t[1], &t[2])),
         ("one_hot_argmax", |t| one_hot_argmax(&t[0])),
+        ("conditional_softmax_jacobian", |t| {
+            let one_hot = one_hot_argmax(&t[1])?;
+            conditional_softmax_jacobian(&t[0], &one_hot, &t[1], 0.5, 3, Key::from_seed(5))
+        }),
+        ("conditional_sigmoid_jacobian", |t| {
+            let bits = one_hot_argmax(&t[1])?;
+            conditional_sigmoid_jacobian(&t[0], &bits, &t[1], 0.5, 3, Key::from_seed(5))
+        }),
         ("gumbel_softmax", |t| gumbel_softmax(&t[0], 3, 0.5, Forward::Soft, Key::from_seed(5))),
         ("gumbel_sigmoid", |t| gumbel_sigmoid(&t[0], 3, 0.5, Forward::Soft, Key::from_seed(5))),
         ("hard bit", |t| gumbel_sigmoid(&t[0], 3, 0.5, Forward::Hard, Key::from_seed(5))),

@@ -26,6 +26,9 @@ pub mod categorical_entropy;
 pub mod categorical_kl;
 #[cfg(test)]
 mod check;
+mod conditional_average;
+pub mod conditional_sigmoid;
+pub mod conditional_softmax;
 pub mod convolution;
 pub mod cross_entropy;
 #[cfg(any(test, feature = "cuda"))]
@@ -78,6 +81,8 @@ pub use bin_concrete::{bin_concrete, bin_concrete_with_log_density};
 pub use bin_concrete_density::bin_concrete_log_density;
 pub use categorical_entropy::categorical_entropy;
 pub use categorical_kl::categorical_kl;
+pub use conditional_sigmoid::conditional_sigmoid_jacobian;
+pub use conditional_softmax::conditional_softmax_jacobian;
 pub use convolution::{Window, conv_transpose2d, conv2d, fold, unfold};
 pub use cross_entropy::cross_entropy;
 #[cfg(feature = "cuda")]

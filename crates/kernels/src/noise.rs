@@ -23,6 +23,14 @@ fn tail<T: Real>(word: u32) -> (T, bool) {
     (T::scaled_half_integer(folded as i32), upper)
 }
 
+/// `u` and `1 - u`, each to full relative precision.
+#[inline(always)]
+pub(crate) fn uniform_and_rest<T: Real>(word: u32) -> (T, T) {
+    let (near, upper) = tail::<T>(word);
+    let far = T::one() - near;
+    if upper { (far, near) } else { (near, far) }
+}
+
 /// `Exp(1)`: `-ln u`.
 #[inline(always)]
 #[must_use]

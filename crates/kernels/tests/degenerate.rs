@@ -3,11 +3,12 @@ use candle_core::{D, DType, Device, Result, Tensor, Var};
 use gumbel_kernels::{
     Activation, AttentionMask, Forward, Key, SparseMap, Window, add, attention, backward_with,
     bernoulli_log_prob, bin_concrete, bin_concrete_log_density, bin_concrete_with_log_density,
-    categorical_entropy, categorical_kl, cross_entropy, embedding, exp_concrete,
-    exp_concrete_log_density, exp_concrete_with_log_density, expert_log_probs, fold, gelu,
-    gumbel_sigmoid, gumbel_softmax, gumbel_softmax_embedding, layer_norm, linear,
-    linear_cross_entropy, linear_with_activation, log_softmax, log_sum_exp,
-    markov_chain_log_likelihood, one_hot_argmax, sigmoid, softmax, softplus, sparse_map, unfold,
+    categorical_entropy, categorical_kl, conditional_sigmoid_jacobian,
+    conditional_softmax_jacobian, cross_entropy, embedding, exp_concrete, exp_concrete_log_density,
+    exp_concrete_with_log_density, expert_log_probs, fold, gelu, gumbel_sigmoid, gumbel_softmax,
+    gumbel_softmax_embedding, layer_norm, linear, linear_cross_entropy, linear_with_activation,
+    log_softmax, log_sum_exp, markov_chain_log_likelihood, one_hot_argmax, sigmoid, softmax,
+    softplus, sparse_map, unfold,
 };
 
 const CPU: &Device = &Device::Cpu;
@@ -23,7 +24,7 @@ fn ids(n: usize) -> Result<Tensor> {
 type Operation = fn(&Tensor) -> Result<Tensor>;
 
 /// Operations on `x: [1, 0, 3, 4]`: a batch without a row.
-const OPERATIONS: [(&str, Operation); 31] = [
+const OPERATIONS: [(&str, Operation); 33] = [
     ("log_softmax", |x| log_softmax(x)),
     ("softmax", |x| softmax(x)),
     ("log_sum_exp", |x| log_sum_exp(x, D::Minus1)),
@@ -49,6 +50,12 @@ const OPERATIONS: [(&str, Operation); 31] = [
     }),
     ("embedding", |x| embedding(&x.reshape((0, 12))?, &ids(0)?)),
     ("cross_entropy", |x| cross_entropy(&x.reshape((0, 4))?, &ids(0)?)),
+    ("conditional_softmax_jacobian", |x| {
+        conditional_softmax_jacobian(&zeros(&[1, 4])?, x, x, 0.7, 2, Key::from_seed(1))
+    }),
+    ("conditional_sigmoid_jacobian", |x| {
+        conditional_sigmoid_jacobian(&zeros(&[1, 4])?, x, x, 0.7, 2, Key::from_seed(1))
+    }),
     ("gumbel_softmax", |x| gumbel_softmax(x, 2, 0.7, Forward::Soft, Key::from_seed(1))),
     ("gumbel_softmax, hard", |x| gumbel_softmax(x, 2, 0.7, Forward::Hard, Key::from_seed(1))),
     ("gumbel_softmax_embedding", |x| {
@@ -73,7 +80,7 @@ fn of_nothing_comes_nothing_and_so_does_its_gradient() -> Result<()> {
     for (name, operation) in OPERATIONS {
         let y = operation(&x).map_err(|error| error.context(name))?;
         assert_eq!(y.elem_count(), 0, "{name}");
-        if name.starts_with("one_hot") {
+        if name.starts_with("one_hot") || name.starts_with("conditional") {
             continue;
         }
         let gradients = backward_with(&y, &y.zeros_like()?).map_err(|error| error.context(name))?;

@@ -106,6 +106,17 @@ fn draws() -> Vec<Operation> {
         )
         .forward_only(),
         Operation::new(
+            "conditional_softmax_jacobian, 10 draws",
+            [constant(&[1, 100, 30, 10]), constant(&[1, 100, 30, 10])],
+            Each(10. * (3. * ELEMENTARY + 8.)),
+            |i| conditional_softmax_jacobian(&i[0], &one_hot_argmax(&i[1])?, &i[1], 0.5, 10, key()),
+            |i| {
+                let one_hot = one_hot::reference(&i[1])?;
+                conditional_softmax::reference(&i[0], &one_hot, &i[1], 0.5, 10, key())
+            },
+        )
+        .forward_only(),
+        Operation::new(
             "exp_concrete",
             [variable(&[1, 100, 30, 10])],
             Each(4. * ELEMENTARY + 8.),

@@ -3,7 +3,8 @@ use candle_core::{DType, Result, Tensor, Var};
 use gumbel::distributions::{Categorical, ExpConcrete};
 use gumbel::estimators::{Divergence, Trace};
 use gumbel::kernels::{
-    Forward, categorical_entropy, categorical_kl, log_softmax, log_sum_exp, one_hot_argmax,
+    Forward, categorical_entropy, categorical_kl, conditional_softmax_jacobian, log_softmax,
+    log_sum_exp, one_hot_argmax,
 };
 use gumbel::objectives::Elbo;
 use gumbel::{Key, SampleMode, gumbel_softmax, mask_logits, sample_categorical};
@@ -192,6 +193,10 @@ fn a_row_with_no_category_left_is_an_error_that_names_it_everywhere() -> Result<
         ("categorical_kl", categorical_kl(&logits, &fine)),
         ("categorical_kl", categorical_kl(&fine, &logits)),
         ("one_hot_argmax", one_hot_argmax(&logits)),
+        (
+            "conditional_softmax_jacobian",
+            conditional_softmax_jacobian(&logits, &fine, &fine, 0.5, 2, key),
+        ),
         ("sample", q.sample(2, key)),
         ("mode", q.mode()),
         ("probs", q.probs()),

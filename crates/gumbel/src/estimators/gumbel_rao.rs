@@ -1,11 +1,10 @@
 //! The Gumbel–Rao estimator.
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use gumbel_kernels::{Key, log_softmax, sigmoid};
+use gumbel_kernels::{Key, conditional_sigmoid_jacobian, conditional_softmax_jacobian};
 
-use super::jacobian::jacobian_product;
 use super::signal::{MASKED, sum_to};
 use super::{Draw, Measure, Pathwise, Sampler, Site};
-use crate::distributions::{Discrete, conditional_gumbel, conditional_logistic, positive};
+use crate::distributions::{Discrete, positive};
 
 /// Gumbel–Rao: straight-through Gumbel-Softmax averaged over the noise that leads to the same sample.
 ///
@@ -57,7 +56,7 @@ pub(crate) fn averaged_jacobian(
     key: Key,
 ) -> Result<Tensor> {
     let key = key.named("conditional");
-    let average = Average { law, value: value.clone(), temperature, draws: draws as u64, key };
+    let average = Average { law, value: value.clone(), temperature, draws, key };
     q.logits().maximum(MASKED)?.apply_op1(average)
 }
 
@@ -66,7 +65,7 @@ struct Average {
     law: Discrete,
     value: Tensor,
     temperature: f64,
-    draws: u64,
+    draws: usize,
     key: Key,
 }
 
@@ -85,13 +84,12 @@ impl CustomOp1 for Average {
     }
 
     fn bwd(&self, logits: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
-        let mut total = g.zeros_like()?;
-        for draw in 0..self.draws {
-            let key = self.key.fold_in(draw);
-            let p = relaxed_given(&self.law, &self.value, self.temperature, key)?;
-            total = (total + jacobian_product(&self.law, &p, g)?)?;
-        }
-        let total = (total / (self.temperature * self.draws as f64))?;
+        let average = match self.law {
+            Discrete::Categorical(_) => conditional_softmax_jacobian,
+            Discrete::Bernoulli(_) => conditional_sigmoid_jacobian,
+        };
+        let law = self.law.logits();
+        let total = average(law, &self.value, g, self.temperature, self.draws, self.key)?;
         sum_to(&total, logits).map(Some)
     }
 }
@@ -102,22 +100,6 @@ pub(crate) fn at_least_one(name: &str, draws: usize) -> Result<()> {
         candle_core::bail!("{name} averages over at least one draw, got draws = 0")
     }
     Ok(())
-}
-
-/// A relaxed draw that rounds to `value`. No gradient.
-fn relaxed_given(q: &Discrete, value: &Tensor, temperature: f64, key: Key) -> Result<Tensor> {
-    let (shape, logits) = (value.shape(), q.logits().detach());
-    let (dtype, device) = (logits.dtype(), logits.device());
-    match q {
-        Discrete::Categorical(_) => {
-            let noise = key.gumbel(shape, dtype, device)?;
-            log_softmax(&(conditional_gumbel(&logits, value, &noise)? / temperature)?)?.exp()
-        }
-        Discrete::Bernoulli(_) => {
-            let noise = key.logistic(shape, dtype, device)?;
-            sigmoid(&(conditional_logistic(&logits, value, &noise)? / temperature)?)
-        }
-    }
 }
 
 impl Pathwise for GumbelRao {
