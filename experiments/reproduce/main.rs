@@ -33,7 +33,7 @@ struct Args {
     /// How much of the published computation to spend
     #[arg(long, value_enum, default_value_t = Budget::Cpu)]
     budget: Budget,
-    /// Only cells with this in their name
+    /// Only the cell of this name, or if there is none, cells with this in their name
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
     /// Seeds 1 to N [default: those of the budget]
@@ -94,9 +94,9 @@ fn run(args: &Args) -> Result<u8> {
     record.compare(|cell, seed| Job::new(&place, name, cell, budget, seed))?;
 
     let seeds = 1..=args.seeds.unwrap_or(budget.seeds);
-    let cells = table.cells.iter().filter(|cell| cell.name().contains(&args.only));
+    let cells = table.only(&args.only);
     // Seed by seed, so that the whole table is there early.
-    let wanted = seeds.flat_map(|seed| cells.clone().map(move |cell| (cell, seed)));
+    let wanted = seeds.flat_map(|seed| cells.iter().map(move |cell| (*cell, seed)));
     let jobs: Vec<Job> = wanted
         .map(|(cell, seed)| Job::new(&place, name, cell, budget, seed))
         .collect::<Result<_>>()?;

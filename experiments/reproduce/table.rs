@@ -214,6 +214,14 @@ impl Table {
     pub(crate) fn budget(&self, budget: Budget) -> Result<&Spending> {
         self.budgets.get(&budget).with_context(|| format!("the table has no budget `{budget}`"))
     }
+
+    /// The cell of a name, or if there is none, those with this in their name.
+    pub(crate) fn only(&self, name: &str) -> Vec<&Cell> {
+        match self.cells.iter().find(|cell| cell.name() == name) {
+            Some(cell) => vec![cell],
+            None => self.cells.iter().filter(|cell| cell.name().contains(name)).collect(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -254,6 +262,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_name_is_that_of_one_cell_and_a_part_of_it_that_of_many() {
+        let (table, _) = find("gumbel-rao").unwrap();
+        let of = |name| table.only(name).len();
+        assert_eq!((of("binary/GR-MC10"), of("binary/GR-MC"), of("/GR-MC10")), (1, 3, 12));
+        assert_eq!((of(""), of("nothing")), (table.cells.len(), 0));
     }
 
     #[test]
