@@ -2,22 +2,23 @@
 use candle_core::{Result, Tensor};
 
 use crate::perturbed::positive;
-use crate::rows::align_rows;
+use crate::rows::{TASK, align_rows};
 use crate::{Key, Real, in_single};
 
-/// Most rows of a parallel task, where there are many draws.
-pub(crate) const ROWS: usize = 64;
+/// Rows of a parallel task, where there are many draws.
+pub(crate) const ROWS: usize = 32;
 
-/// What the logarithm of odds is split at: odds times a ratio of exponential noise, which is within `e^±26`, are finite
-/// in single precision, and where odds are larger than this, 1 is nothing beside them.
+/// What the logarithm of odds or of `1 / p` is split at. Up to here a product with a ratio of exponential noise, which
+/// is within `e^±26.1`, or with `u`, which is above `e^-23`, is finite in single precision; beyond it, 1 is nothing beside
+/// the product.
 pub(crate) const FAR: f64 = 60.;
 
 /// What is averaged over how many draws of noise.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Average {
     temperature: f64,
-    /// Of the noise of each draw.
-    pub(crate) keys: Vec<Key>,
+    pub(crate) draws: usize,
+    key: Key,
 }
 
 impl Average {
@@ -26,12 +27,12 @@ impl Average {
         if draws == 0 {
             candle_core::bail!("an average is over at least one draw, got draws = 0")
         }
-        Ok(Self { temperature, keys: (0..draws as u64).map(|draw| key.fold_in(draw)).collect() })
+        Ok(Self { temperature, draws, key })
     }
 
     /// `f` of logits, draw and gradient, whose shapes fit, without a graph and not in half precision.
     pub(crate) fn of(
-        &self,
+        self,
         tensors: [&Tensor; 3],
         f: impl FnOnce([&Tensor; 3]) -> Result<Tensor>,
     ) -> Result<Tensor> {
@@ -49,18 +50,23 @@ impl Average {
         in_single([&logits, &value, &gradient], f)
     }
 
-    /// What [`make_rows`] is to take a row of `width` numbers for.
-    pub(crate) fn cost(&self, width: usize) -> usize {
-        (width * self.keys.len()).min((1 << 14) / ROWS)
+    /// The words of the noise of a draw from number `first` on.
+    pub(crate) fn words(self, draw: usize, first: usize, words: &mut [u32]) {
+        self.key.fold_in(draw as u64).fill_words(first as u64, words);
+    }
+
+    /// What [`make_rows`](crate::rows::make_rows) is to take a row of `width` numbers for.
+    pub(crate) fn cost(self, width: usize) -> usize {
+        width.saturating_mul(self.draws).min(TASK / ROWS)
     }
 
     /// `1 / temperature`.
-    pub(crate) fn inverse<T: Real>(&self) -> T {
+    pub(crate) fn inverse<T: Real>(self) -> T {
         T::of(1. / self.temperature)
     }
 
     /// What the sum of all draws is multiplied by.
-    pub(crate) fn scale<T: Real>(&self) -> T {
-        T::of(1. / (self.temperature * self.keys.len() as f64))
+    pub(crate) fn scale<T: Real>(self) -> T {
+        T::of(1. / (self.temperature * self.draws as f64))
     }
 }

@@ -45,7 +45,7 @@ pub fn conditional_sigmoid_jacobian(
             make_rows(bits.len(), 1, average.cost(1), |first, y: &mut [T]| {
                 for (i, y) in y.chunks_mut(RUN).enumerate() {
                     let first = first + i * RUN;
-                    numbers_of(&average, logits, &bits[first..], first, y);
+                    numbers_of(average, logits, &bits[first..], first, y);
                     for (y, gradient) in y.iter_mut().zip(&gradient[first..]) {
                         *y *= *gradient;
                     }
@@ -80,7 +80,7 @@ pub fn reference(
 
 vectorised! {
     /// The averages of numbers `first..`, without the gradient.
-    fn numbers_of<T: Real>(average: &Average, logits: &[T], bits: &[T], first: usize, y: &mut [T]) {
+    fn numbers_of<T: Real>(average: Average, logits: &[T], bits: &[T], first: usize, y: &mut [T]) {
         let (mut odds, mut beyond) = ([T::zero(); RUN], [T::zero(); RUN]);
         let (mut flip, mut words) = ([0u32; RUN], [0u32; RUN]);
         let n = y.len();
@@ -89,19 +89,20 @@ vectorised! {
         for i in 0..n {
             let (logit, zero) = (cyclic(logits, first + i, 1)[0], bits[i] == T::zero());
             let score = if zero { -logit } else { logit };
-            let near = if score < far { score } else { far };
-            (odds[i], beyond[i]) = (Real::exp(near), score - near);
+            // A NaN goes on in what lies beyond.
+            let (near, rest) = if score < far { (score, T::zero()) } else { (far, score - far) };
+            (odds[i], beyond[i]) = (Real::exp(near), rest);
             flip[i] = if zero { u32::MAX } else { 0 };
         }
         let (odds, beyond, flip, words) = (&odds[..n], &beyond[..n], &flip[..n], &mut words[..n]);
         let inverse = average.inverse::<T>();
-        for key in &average.keys {
-            key.fill_words(first as u64, words);
+        for draw in 0..average.draws {
+            average.words(draw, first, words);
             for i in 0..n {
-                // e^-z of the score z = ln(1 + u odds) - ln(1 - u), given that it is positive.
+                // The score, given that it is positive, is -ln((1 - u) / (1 + u odds)).
                 let (u, rest) = noise::uniform_and_rest::<T>(words[i] ^ flip[i]);
-                let z = (rest / (T::one() + u * odds[i])).ln_normal() - beyond[i];
-                let e = Real::exp(z * inverse);
+                let minus_score = (rest / (T::one() + u * odds[i])).ln_normal() - beyond[i];
+                let e = Real::exp(minus_score * inverse);
                 y[i] += e / ((T::one() + e) * (T::one() + e));
             }
         }
@@ -132,6 +133,7 @@ mod tests {
             let bits = irregular(&value, 2, dtype)?.gt(0.)?.to_dtype(dtype)?;
             let g = irregular(&value, 3, dtype)?;
             for (temperature, draws) in [(0.1, 3), (1., 1), (4., 7)] {
+                let g = (&g * temperature)?;
                 let fused = conditional_sigmoid_jacobian(&x, &bits, &g, temperature, draws, KEY())?;
                 close(&fused, &reference(&x, &bits, &g, temperature, draws, KEY())?, tolerance)?;
             }
@@ -143,11 +145,12 @@ mod tests {
 
     #[test]
     fn logits_of_any_size_are_exact() -> Result<()> {
-        let logits = Tensor::new(&[800f64, -800., 90., -90., 0.3], &Device::Cpu)?;
-        let g = irregular(&[5], 3, DType::F64)?;
-        for bits in [[1f64, 0., 1., 0., 1.], [0., 1., 0., 1., 0.]] {
+        let inf = f64::INFINITY;
+        let logits = Tensor::new(&[800f64, -800., 90., -90., 0.3, inf, -inf], &Device::Cpu)?;
+        for bits in [[1f64, 0., 1., 0., 1., 1., 0.], [0., 1., 0., 1., 0., 1., 0.]] {
             let bits = Tensor::new(&bits, &Device::Cpu)?;
             for temperature in [0.5, 300.] {
+                let g = (irregular(&[7], 3, DType::F64)? * temperature)?;
                 let twin = reference(&logits, &bits, &g, temperature, 9, KEY())?;
                 for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-4)] {
                     let [x, z, g] = [&logits, &bits, &g].map(|t| t.to_dtype(dtype));

@@ -8,7 +8,7 @@ use crate::threads::parallel;
 
 /// Cost of a parallel task, in numbers of average work. Fixed, so that no result depends on the number of
 /// threads.
-const TASK: usize = 1 << 14;
+pub(crate) const TASK: usize = 1 << 14;
 
 /// The contiguous data behind a layout.
 pub(crate) fn data<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {

@@ -1,4 +1,5 @@
 //! Functions of the rows of a matrix, and of each number.
+use candle_core::DType;
 use gumbel_kernels::*;
 
 use super::Flops::Each;
@@ -113,6 +114,32 @@ fn draws() -> Vec<Operation> {
             |i| {
                 let one_hot = one_hot::reference(&i[1])?;
                 conditional_softmax::reference(&i[0], &one_hot, &i[1], 0.5, 10, key())
+            },
+        )
+        .forward_only(),
+        Operation::new(
+            "conditional_sigmoid_jacobian, 10 draws",
+            [constant(&[1, 320, 200]), constant(&[1, 320, 200])],
+            Each(10. * (2. * ELEMENTARY + 8.)),
+            |i| {
+                conditional_sigmoid_jacobian(
+                    &i[0],
+                    &i[1].gt(0.)?.to_dtype(DType::F32)?,
+                    &i[1],
+                    0.5,
+                    10,
+                    key(),
+                )
+            },
+            |i| {
+                conditional_sigmoid::reference(
+                    &i[0],
+                    &i[1].gt(0.)?.to_dtype(DType::F32)?,
+                    &i[1],
+                    0.5,
+                    10,
+                    key(),
+                )
             },
         )
         .forward_only(),
