@@ -20,7 +20,7 @@ fn it_says_what_is_missing_and_writes_the_table() {
     let list = reproduce(home.path(), &[]);
     assert!(String::from_utf8(list.stdout).unwrap().contains("jang-sbn"));
 
-    let args = ["jang-sbn", "--budget", "quick", "--only", "categorical/ST", "--status"];
+    let args = ["jang-sbn", "--budget", "quick", "--only", "cal/ST", "--status"];
     let output = reproduce(home.path(), &args);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
