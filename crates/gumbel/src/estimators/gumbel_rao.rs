@@ -1,5 +1,8 @@
 //! The Gumbel–Rao estimator.
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, Layout, MetalStorage, Result, Shape, Tensor,
+};
 use gumbel_kernels::{Key, conditional_sigmoid_jacobian, conditional_softmax_jacobian};
 
 use super::signal::{MASKED, sum_to};
@@ -69,18 +72,32 @@ struct Average {
     key: Key,
 }
 
+impl Average {
+    /// One for each number of the value, beside the logits `s`.
+    fn zeros<S: BackendStorage>(&self, s: &S) -> Result<(S, Shape)>
+    where
+        S::Device: BackendDevice<Storage = S>,
+    {
+        let shape = self.value.shape().clone();
+        Ok((s.device().zeros_impl(&shape, s.dtype())?, shape))
+    }
+}
+
 impl CustomOp1 for Average {
     fn name(&self) -> &'static str {
         "gumbel_rao"
     }
 
     fn cpu_fwd(&self, s: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (shape, n) = (self.value.shape().clone(), self.value.elem_count());
-        match s {
-            CpuStorage::F32(_) => Ok((CpuStorage::F32(vec![0.; n]), shape)),
-            CpuStorage::F64(_) => Ok((CpuStorage::F64(vec![0.; n]), shape)),
-            _ => candle_core::bail!("gumbel_rao is for f32 and f64 tensors; convert with to_dtype"),
-        }
+        self.zeros(s)
+    }
+
+    fn cuda_fwd(&self, s: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.zeros(s)
+    }
+
+    fn metal_fwd(&self, s: &MetalStorage, _: &Layout) -> Result<(MetalStorage, Shape)> {
+        self.zeros(s)
     }
 
     fn bwd(&self, logits: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
