@@ -1,5 +1,4 @@
 //! Functions of the rows of a matrix, and of each number.
-use candle_core::DType;
 use gumbel_kernels::*;
 
 use super::Flops::Each;
@@ -119,28 +118,10 @@ fn draws() -> Vec<Operation> {
         .forward_only(),
         Operation::new(
             "conditional_sigmoid_jacobian, 10 draws",
-            [constant(&[1, 320, 200]), constant(&[1, 320, 200])],
+            [constant(&[1, 320, 200]), bits(&[1, 320, 200]), constant(&[1, 320, 200])],
             Each(10. * (2. * ELEMENTARY + 8.)),
-            |i| {
-                conditional_sigmoid_jacobian(
-                    &i[0],
-                    &i[1].gt(0.)?.to_dtype(DType::F32)?,
-                    &i[1],
-                    0.5,
-                    10,
-                    key(),
-                )
-            },
-            |i| {
-                conditional_sigmoid::reference(
-                    &i[0],
-                    &i[1].gt(0.)?.to_dtype(DType::F32)?,
-                    &i[1],
-                    0.5,
-                    10,
-                    key(),
-                )
-            },
+            |i| conditional_sigmoid_jacobian(&i[0], &i[1], &i[2], 0.5, 10, key()),
+            |i| conditional_sigmoid::reference(&i[0], &i[1], &i[2], 0.5, 10, key()),
         )
         .forward_only(),
         Operation::new(
