@@ -1,8 +1,9 @@
 //! The configuration of the experiment and its command line.
 use clap::Parser;
+use gumbel::objectives::ObjectiveConfig;
 use gumbel_experiments::{EXIT_CODES, ImageArgs};
 use gumbel_models::CategoricalVaeConfig;
-use gumbel_training::{Result, RunArgs};
+use gumbel_training::{Error, Result, RunArgs};
 
 const PRESETS: [(&str, &str); 5] = [
     ("strokes", include_str!("configs/strokes.toml")),
@@ -42,7 +43,16 @@ impl Args {
 
     /// The resolved configuration.
     pub(crate) fn config(&self) -> Result<Config> {
-        Config::resolve(&self.run, &self.images, &PRESETS, CategoricalVaeConfig::check)
+        let config =
+            Config::resolve(&self.run, &self.images, &PRESETS, CategoricalVaeConfig::check)?;
+        let layers = config.model.layers;
+        if layers > 1 && matches!(config.objective, ObjectiveConfig::GuardedElbo { .. }) {
+            return Err(Error::Usage(format!(
+                "objective.bound is guarded-elbo with model.layers = {layers}, whose divergences have no closed form to \
+                 guard; use elbo"
+            )));
+        }
+        Ok(config)
     }
 }
 
@@ -68,6 +78,14 @@ mod tests {
         let config = config(&["--dataset", "mnist", "--eval-samples", "7", "--seed", "9"]).unwrap();
         assert_eq!(config.data.dataset, DatasetName::Mnist);
         assert_eq!((config.evaluation.final_samples, config.seed), (7, 9));
+    }
+
+    #[test]
+    fn guards_are_for_one_layer() {
+        let args = ["--set", "objective.bound=guarded-elbo", "--set", "model.layers=2"];
+        let error = config(&args).unwrap_err();
+        assert!(error.to_string().contains("guarded-elbo with model.layers = 2"), "{error}");
+        assert_eq!(error.exit_code(), 2);
     }
 
     #[test]

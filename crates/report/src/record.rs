@@ -104,10 +104,12 @@ impl Record {
         of_split.filter_map(value).collect()
     }
 
-    /// The last value of a metric on a split.
+    /// The value of a metric at the last step of a split; none if it was not measured there, as of an objective that ends as
+    /// a bound under another name.
     #[must_use]
     pub fn last(&self, split: &str, metric: &str) -> Option<f64> {
-        self.curve(split, metric).last().map(|(_, value)| *value)
+        let last = self.points.iter().rfind(|point| point.split == split)?.step as f64;
+        self.curve(split, metric).last().filter(|(step, _)| *step == last).map(|(_, value)| *value)
     }
 
     /// The pictures of the last step that has some, by name.
@@ -258,6 +260,7 @@ pub(crate) mod tests {
             line(100, "train", bound - 30.),
             line(100, "valid", bound - 20.),
             line(200, "train", bound - 10.),
+            "{\"step\":100,\"split\":\"valid\",\"objective_no_bound\":1}\n".to_owned(),
             line(200, "valid", bound),
         ];
         let write = |file: &str, text: &str| fs::write(directory.join(file), text).unwrap();
@@ -294,7 +297,9 @@ pub(crate) mod tests {
         assert_eq!(run.config["rate"], "kind=cosine start=0.5");
         assert_eq!((run.steps(), run.last("valid", "bound")), (200, Some(-100.)));
         assert_eq!(run.curve("train", "kl"), [(100., 10.), (200., 20.)]);
-        assert_eq!(run.metrics("valid"), ["bound", "kl"]);
+        assert_eq!(run.curve("valid", "objective_no_bound").len(), 1);
+        assert_eq!(run.last("valid", "objective_no_bound"), None);
+        assert_eq!(run.metrics("valid"), ["bound", "kl", "objective_no_bound"]);
         let pictures = run.pictures().unwrap();
         assert!(pictures.len() == 2 && pictures[0].ends_with("step-000000200-prior.png"));
         assert_eq!(find_runs(&[root.path().into()]).unwrap(), [directory]);

@@ -10,7 +10,7 @@ use crate::problems::Problem;
 pub(crate) struct Terms {
     pub(crate) log_q: f64,
     pub(crate) log_p: f64,
-    /// Divergences of the sites, given the latents before them.
+    /// Divergences of the sites, given the latents before them (and after, where a prior depends on those).
     pub(crate) kl: f64,
     /// `log p(x | z)`, observed sites included.
     pub(crate) log_px: f64,
@@ -33,6 +33,14 @@ impl Terms {
         self.log_q += q[z];
         self.log_p += p[z];
         self.kl += q.iter().zip(&p).map(|(q, p)| q.exp() * (q - p)).sum::<f64>();
+    }
+
+    /// The same where the prior depends on what was drawn given `z`: only the entropy of the posterior is an average.
+    pub(crate) fn coupled_class(&mut self, q: &[f64], p: &[f64], z: usize) {
+        let (q, p) = (log_softmax(q), log_softmax(p));
+        self.log_q += q[z];
+        self.log_p += p[z];
+        self.kl += q.iter().map(|q| q.exp() * q).sum::<f64>() - p[z];
     }
 
     /// A bit with value `z`, and log-odds of its posterior and its prior.

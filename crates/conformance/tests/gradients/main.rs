@@ -20,7 +20,7 @@ use gumbel::estimators::{
 use gumbel::kernels::SparseMap;
 use gumbel_conformance::{Z_CRITICAL, central_gradient, mean_and_error};
 use problems::{
-    BITS_THEN_CLASS, CLASS_THEN_BITS, ONE_CLASS, PROBLEMS, Problem, THREE_BITS, TWO_CLASSES,
+    BITS_THEN_CLASS, CLASS_THEN_BITS, LAYERS, ONE_CLASS, PROBLEMS, Problem, THREE_BITS, TWO_CLASSES,
 };
 
 /// Estimators that agree with the exact gradient, and their number of samples.
@@ -221,6 +221,11 @@ fn unbiased_estimators_of_a_class_that_depends_on_bits() -> Result<()> {
 #[test]
 fn unbiased_estimators_of_bits_that_depend_on_a_class() -> Result<()> {
     assert_unbiased(&CLASS_THEN_BITS)
+}
+
+#[test]
+fn unbiased_estimators_of_a_layer_whose_prior_comes_from_the_one_above() -> Result<()> {
+    assert_unbiased(&LAYERS)
 }
 
 /// The test can fail: it catches every biased estimator on every problem.

@@ -183,5 +183,36 @@ pub(crate) const CLASS_THEN_BITS: Problem = Problem {
     },
 };
 
-pub(crate) const PROBLEMS: [&Problem; 5] =
-    [&ONE_CLASS, &TWO_CLASSES, &THREE_BITS, &BITS_THEN_CLASS, &CLASS_THEN_BITS];
+/// Two layers, inferred from the data up and generated down: the prior of the first depends on the second.
+pub(crate) const LAYERS: Problem = Problem {
+    name: "a class, and a bit above it",
+    parameters: &[
+        0.3, -0.5, 0.2, // posterior of the class
+        1.6, -1.2, 0.4,  // posterior of the bit
+        -0.3, // prior of the bit
+        0.2, 0.1, -0.4, 1.1, -0.9, 0.5, // prior of the class
+        0.8, -0.6, 1.3, // scores
+    ],
+    values: 6,
+    terms: |x, m| {
+        let (class, bit) = (m / 2, m % 2);
+        let mut terms = Terms { log_px: -(x[13 + class] - 0.5).powi(2), ..Terms::default() };
+        terms.bit(x[3 + class], x[6], bit);
+        let below: Vec<f64> = (0..3).map(|k| x[7 + k] + x[10 + k] * bit as f64).collect();
+        terms.coupled_class(&x[..3], &below, class);
+        terms
+    },
+    program: |x, trace| {
+        let q = Categorical::from_logits(&part(x, 0, &[1, 3])?)?;
+        let class = trace.infer(("layer", 0), &q)?.squeeze(2)?;
+        let q = Bernoulli::from_logits(&rows(&class, &part(x, 3, &[3, 1])?)?)?;
+        let bit = trace.sample(("layer", 1), &q, &Bernoulli::from_logits(&part(x, 6, &[1])?)?)?;
+        let below = rows(&bit, &part(x, 10, &[1, 3])?)?.broadcast_add(&part(x, 7, &[3])?)?;
+        trace.prior(("layer", 0), &Categorical::from_logits(&below.unsqueeze(2)?)?)?;
+        let score = class.broadcast_mul(&part(x, 13, &[3])?)?.sum(2)?;
+        (score - 0.5)?.sqr()?.neg()
+    },
+};
+
+pub(crate) const PROBLEMS: [&Problem; 6] =
+    [&ONE_CLASS, &TWO_CLASSES, &THREE_BITS, &BITS_THEN_CLASS, &CLASS_THEN_BITS, &LAYERS];

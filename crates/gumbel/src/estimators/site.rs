@@ -91,6 +91,9 @@ pub enum Measure {
 pub enum Divergence {
     /// Closed-form `KL(q ‖ p)` of the *discrete* distributions. Under a relaxed draw the sum with the
     /// likelihood is not a bound of any model (Maddison et al. 2017, appendix C, eq. 22).
+    ///
+    /// Of a [coupled](SiteDraw::coupled) site, whose prior depends on what was drawn given its own draw, only the
+    /// entropy of `q` has a closed form: there it is `-H(q) - log p(z)`, with the mass of `p` at the draw.
     #[default]
     Analytic,
     /// `log q(z) - log p(z)` at the draw, under the measure it was drawn from: densities of relaxed draws
@@ -113,10 +116,13 @@ pub struct SiteDraw {
     pub prior: Option<Discrete>,
     /// The draw.
     pub draw: Draw,
+    /// Whether further sites were drawn before the prior was told, as in a model of several layers: draws that may depend on
+    /// this one and that the prior may depend on. `KL(q ‖ p)` would pair them with values they do not belong to.
+    pub coupled: bool,
 }
 
 impl SiteDraw {
-    /// The site's share of a log-weight, `[S | 1, B]` in nats: `-KL(q ‖ p)` or `log p(z) - log q(z)`;
+    /// The site's share of a log-weight, `[S | 1, B]` in nats, by [`Divergence`]: `-KL(q ‖ p)` or `log p(z) - log q(z)`;
     /// `log p(z)` of an observed site, 0 of one without a prior.
     pub fn log_ratio(&self, divergence: Divergence) -> Result<Tensor> {
         let Some(prior) = &self.prior else {
@@ -125,6 +131,9 @@ impl SiteDraw {
         };
         match (&self.draw.measure, divergence) {
             (Measure::Observed, _) => prior.log_prob(&self.draw.value),
+            (_, Divergence::Analytic) if self.coupled => {
+                prior.log_prob(&self.draw.value)?.broadcast_add(&self.posterior.entropy()?)
+            }
             (_, Divergence::Analytic) => self.posterior.kl(prior)?.neg(),
             (Measure::Discrete, _)
             | (Measure::Relaxed { .. } | Measure::Intractable, Divergence::Mass) => {

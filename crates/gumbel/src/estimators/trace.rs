@@ -94,17 +94,20 @@ impl<'a> Trace<'a> {
         Ok(value)
     }
 
-    /// The prior of a site that [`Self::infer`] has drawn.
+    /// The prior of a site that [`Self::infer`] has drawn; if other sites were visited since, the site is
+    /// [coupled](SiteDraw::coupled) to them.
     ///
     /// # Errors
     /// If there is no such site without a prior.
     pub fn prior(&mut self, site: impl Into<Site>, prior: impl Into<Discrete>) -> Result<()> {
         let site = site.into();
+        let last = self.sites.last().is_some_and(|last| last.site == site);
         let drawn = self.sites.iter_mut().find(|drawn| drawn.site == site);
         match (self.open.iter().position(|open| *open == site), drawn) {
             (Some(place), Some(drawn)) => {
                 self.open.swap_remove(place);
                 drawn.prior = Some(prior.into().in_compute_dtype());
+                drawn.coupled = !last;
                 Ok(())
             }
             _ => candle_core::bail!("site `{}` does not wait for a prior", site.path()),
@@ -132,7 +135,7 @@ impl<'a> Trace<'a> {
         let posterior = posterior.in_compute_dtype();
         let key = site.key(self.key);
         let draw = self.sampler.draw(&site, &posterior, key)?;
-        self.record(SiteDraw { site, posterior, prior, draw })?.to_dtype(dtype)
+        self.record(SiteDraw { site, posterior, prior, draw, coupled: false })?.to_dtype(dtype)
     }
 
     /// A site whose value is known: adds `log p(value)` to the log-weight and returns the value.
@@ -153,6 +156,7 @@ impl<'a> Trace<'a> {
             posterior: prior.clone(),
             prior: Some(prior),
             draw,
+            coupled: false,
         })?;
         Ok(value.clone())
     }
@@ -258,6 +262,21 @@ mod tests {
             let [a, b] = [&at_once, &later].map(|sites| sites[0].log_ratio(divergence));
             assert_eq!(a?.to_vec2::<f64>()?, b?.to_vec2::<f64>()?);
         }
+        assert!(!later[0].coupled);
+        Ok(())
+    }
+
+    #[test]
+    fn a_prior_that_comes_after_other_draws_couples_its_site_to_them() -> Result<()> {
+        let q = fair(1)?;
+        let (_, sites) = run(&|t| {
+            let z = t.infer("z", &q)?;
+            t.infer("top", &q)?;
+            t.prior("top", &q)?;
+            t.prior("z", &q)?;
+            z.sum(2)
+        })?;
+        assert_eq!([sites[0].coupled, sites[1].coupled], [true, false]);
         Ok(())
     }
 

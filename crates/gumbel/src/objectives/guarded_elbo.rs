@@ -28,6 +28,8 @@ use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
 /// A variable is below its free nats, or not, by the average over samples and observations; for estimators that sum over all
 /// values, that is the average over values, not under `q`. Free nats alone keep the value a bound, on average over the batch; with `w > 0` or `β < 1` it is **not a bound**. Let
 /// the guards end before training does.
+///
+/// A [coupled](SiteDraw::coupled) site, as of a model of several layers, is an error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GuardedElbo {
     /// Weight `β` of the divergence.
@@ -48,6 +50,13 @@ impl Default for GuardedElbo {
 impl GuardedElbo {
     /// The guarded divergence of a site, `[S | 1, B | 1]`.
     fn divergence(&self, site: &SiteDraw, prior: &Discrete) -> Result<Tensor> {
+        if site.coupled {
+            candle_core::bail!(
+                "the prior of site `{}` depends on draws given its own, so that its divergence has no closed form to \
+                 guard; use Elbo for a model of several layers",
+                site.site.path()
+            )
+        }
         let each = site.posterior.kl_per_variable(prior)?;
         let blended = if self.batch_prior > 0. {
             let average = divergence_of_average(&site.posterior)?;

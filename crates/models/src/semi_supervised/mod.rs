@@ -60,7 +60,8 @@ pub struct ImagesWithLabels {
 ///
 /// The class is the site `y`: discrete and latent, or observed where there is a label. The style is Gaussian and comes by
 /// reparameterisation; its divergence is part of what the program returns, `log p(x|y, z) - KL(q(z|x, y) ‖ N(0, I))`,
-/// which makes the objective a bound of one sample, not of many. Sum over `y` by the estimator `enumerate`, and it is the
+/// which makes the objective a bound of one sample, not of many, and which the weight of an objective's divergence does not
+/// weigh. Sum over `y` by the estimator `enumerate`, and it is the
 /// marginalised objective of Kingma et al.; draw `y` by any other, and it is that of Jang, Gu, Poole (2017), section 4.3.
 ///
 /// Three convolutions each for `q(y|x)` and `q(z|x, y)`, where the class joins after them; four transposed ones, of which
