@@ -60,7 +60,7 @@ const EXAMPLES: &str = "\
 Examples:
   reproduce                                   the tables there are
   reproduce reinmax --data-dir DIR --jobs 2
-  reproduce reinmax --budget quick --only '8x4'
+  reproduce reinmax --budget quick --only '8×4'
   reproduce reinmax --status
 
 Exit codes: 0 done, 2 wrong option, 70 a run failed, 75 stopped on request; the same command goes on";
