@@ -27,7 +27,8 @@ impl Default for AdamConfig {
 ///
 /// In a configuration file: `optimizer = { kind = "adam", beta2 = 0.99 }`; what is left out has the default
 /// of the field. Weight decay is decoupled from the gradient (Loshchilov and Hutter, 2019): every step
-/// first multiplies the parameter by `1 - learning rate · weight_decay`.
+/// first multiplies the parameter by `1 - learning rate · weight_decay`: every parameter, biases and what an estimator
+/// learns (a baseline, the logarithm of a temperature) included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
