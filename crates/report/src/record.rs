@@ -260,7 +260,6 @@ pub(crate) mod tests {
             line(100, "train", bound - 30.),
             line(100, "valid", bound - 20.),
             line(200, "train", bound - 10.),
-            "{\"step\":100,\"split\":\"valid\",\"objective_no_bound\":1}\n".to_owned(),
             line(200, "valid", bound),
         ];
         let write = |file: &str, text: &str| fs::write(directory.join(file), text).unwrap();
@@ -282,7 +281,8 @@ pub(crate) mod tests {
         let directory = made_up(root.path(), "a", config, -100.);
         let path = directory.join("metrics.jsonl");
         let whole = fs::read_to_string(&path).unwrap();
-        fs::write(&path, format!("{whole}{{\"step\":300,\"spl")).unwrap();
+        let early = "{\"step\":100,\"split\":\"valid\",\"objective_no_bound\":1}\n";
+        fs::write(&path, format!("{early}{whole}{{\"step\":300,\"spl")).unwrap();
         for name in ["step-000000100-prior.png", "step-000000200-prior.png", "step-000000100-x.png"]
         {
             fs::write(directory.join("samples").join(name), b"").unwrap();
@@ -299,7 +299,7 @@ pub(crate) mod tests {
         assert_eq!(run.curve("train", "kl"), [(100., 10.), (200., 20.)]);
         assert_eq!(run.curve("valid", "objective_no_bound").len(), 1);
         assert_eq!(run.last("valid", "objective_no_bound"), None);
-        assert_eq!(run.metrics("valid"), ["bound", "kl", "objective_no_bound"]);
+        assert_eq!(run.metrics("valid"), ["objective_no_bound", "bound", "kl"]);
         let pictures = run.pictures().unwrap();
         assert!(pictures.len() == 2 && pictures[0].ends_with("step-000000200-prior.png"));
         assert_eq!(find_runs(&[root.path().into()]).unwrap(), [directory]);
