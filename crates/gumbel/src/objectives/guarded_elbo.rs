@@ -193,6 +193,24 @@ mod tests {
         Ok(())
     }
 
+    /// What the closed form of a lower layer would be is not its divergence.
+    #[test]
+    fn a_prior_that_depends_on_later_draws_is_refused() -> Result<()> {
+        let [(q, p), _] = laws()?;
+        let program = |t: &mut Trace<'_>| {
+            let z = t.infer(("z", 0), &q)?;
+            t.sample(("z", 1), &q, &p)?;
+            t.prior(("z", 0), &p)?;
+            z.flatten_from(2)?.sum(2)
+        };
+        let (log_px, sites) =
+            Trace::run(&program, &mut Independent { samples: 2 }, Key::from_seed(1))?;
+        assert!(Elbo::default().log_weights(&log_px, &sites).is_ok());
+        let error = GuardedElbo::default().log_weights(&log_px, &sites).unwrap_err().to_string();
+        assert!(error.contains("`z.0`") && error.contains("several layers"), "{error}");
+        Ok(())
+    }
+
     /// Two observations with opposite codes are, together, the prior.
     #[test]
     fn the_average_over_the_batch_may_be_the_prior_while_no_observation_is() -> Result<()> {
