@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn guards_are_for_one_layer() {
-        let args = ["--set", "objective.bound=guarded-elbo", "--set", "model.layers=2"];
+        let args = ["--set", "objective={bound='guarded-elbo'}", "--set", "model.layers=2"];
         let error = config(&args).unwrap_err();
         assert!(error.to_string().contains("guarded-elbo with model.layers = 2"), "{error}");
         assert_eq!(error.exit_code(), 2);
