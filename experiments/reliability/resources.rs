@@ -182,8 +182,9 @@ pub(crate) fn soak(world: &World) -> Result<Outcome> {
         }
         complaints.extend(look_at_checkpoints(&run).1);
     }
-    let least = if world.sabotage { -1. } else { world.pick(0.05, 0.01) };
-    if growth > least || files > 0 {
+    // In seconds the allocator's own ups and downs are up to 15 % on a busy machine.
+    let most = if world.sabotage { -1. } else { world.pick(0.3, 0.01) };
+    if growth > most || files > 0 {
         complaints.push(format!("memory grew by {:.2} %, open files by {files}", 100. * growth));
     }
     let figure = format!(
