@@ -33,6 +33,10 @@ pub(super) fn explain(
     let wrong = quoted.first().copied().unwrap_or_default();
     let offered = quoted.get(1..).unwrap_or_default();
     let parent = path.join(".");
+    // Errors that are not the library's begin with the key.
+    if path.is_empty() && message.starts_with('`') {
+        path.extend(wrong.split('.').map(str::to_owned));
+    }
     let mut what = if message.starts_with("unknown field") {
         path.push(wrong.to_owned());
         unknown_key(&path, offered, known)

@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use toml::{Table, Value};
 
 use super::explain::{Origin, explain};
@@ -87,8 +87,27 @@ fn resolve_text<C: Serialize + DeserializeOwned>(
     Err(explain(&error, &origin, text, &known))
 }
 
-fn deserialize<C: DeserializeOwned>(table: Table) -> Result<C, toml::de::Error> {
-    C::deserialize(Value::Table(table))
+/// The configuration that `table` is; a list is none of a table's keys in order, which serde would take it for.
+fn deserialize<C: Serialize + DeserializeOwned>(table: Table) -> Result<C, toml::de::Error> {
+    let config = C::deserialize(Value::Table(table.clone()))?;
+    let full = Table::try_from(&config).unwrap_or_default();
+    match list_for_table(&table, &full) {
+        None => Ok(config),
+        Some(path) => Err(toml::de::Error::custom(format!(
+            "`{path}` is a table, not a list; write {path} = {{ KEY = VALUE, … }}"
+        ))),
+    }
+}
+
+/// The path of the first list in `given` where `full`, all that was understood of it, has a table.
+fn list_for_table(given: &Table, full: &Table) -> Option<String> {
+    given.iter().find_map(|(key, value)| match (value, full.get(key)?) {
+        (Value::Array(_), Value::Table(_)) => Some(key.clone()),
+        (Value::Table(given), Value::Table(full)) => {
+            list_for_table(given, full).map(|rest| format!("{key}.{rest}"))
+        }
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -217,6 +236,8 @@ mod tests {
             ("a..b=3", &["`a..b`"]),
             ("seed=1\nname=\"y\"", &["one value"]),
             ("name=[1", &["[1"]),
+            ("train=[7]", &["--set train=[7]", "`train` is a table, not a list"]),
+            ("train.rule=['adam', 0.5]", &["--set train.rule", "`train.rule` is a table"]),
         ] {
             let text = message(&["seed=5", set]);
             for part in parts {
@@ -236,6 +257,10 @@ mod tests {
             ),
             (DEFAULT.replace("200", "\"é\""), &["mine.toml:6:1:", "`model.hidden`"]),
             (DEFAULT.replace("200", "2 00"), &["mine.toml:6:"]),
+            (
+                DEFAULT.replace("[train]\nsteps = 10", "[train]\nsteps = 10\nrule = ['adam', 0.5]"),
+                &["mine.toml:10:1:", "`train.rule` is a table"],
+            ),
             (
                 DEFAULT.replace("hidden = 200", ""),
                 &["mine.toml:5:2:", "missing field `hidden`", "`model`"],
