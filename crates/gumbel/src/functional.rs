@@ -121,7 +121,7 @@ pub enum SampleMode {
 /// ```
 ///
 /// # Errors
-/// Those of [`gumbel_softmax()`], in every mode.
+/// Those of [`gumbel_softmax()`]; of a tensor `tau`, dtype and shape are looked at where noise is asked for.
 pub fn sample_categorical<I: Dim>(
     logits: &Tensor,
     tau: impl Into<Temperature>,

@@ -35,6 +35,7 @@ pub use gumbel::Gumbel;
 pub use invertible_gaussian::InvertibleGaussian;
 pub use logistic::Logistic;
 pub use mask::mask_logits;
+pub(crate) use mask::{Support, zero_masked};
 pub use stick_breaking::StickBreakingGaussian;
 pub use temperature::Temperature;
 pub(crate) use temperature::positive;

@@ -3,7 +3,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use gumbel_kernels::Key;
 use serde::{Deserialize, Serialize};
 
-use super::{Estimator, LeaveOneOut, Objective, Program, Store};
+use super::{BoundOf, Estimator, LeaveOneOut, Objective, Program, SiteDraw, Store};
 
 /// How an [`AdaptiveTemperature`] is found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct AdaptiveConfig {
     /// itself, `(1 + β₁) / (1 - β₁)` for the first moment of Adam, more for what becomes of a parameter over many small steps. With 100 the
     /// models of `docs/results/temperature.md` come closest to the best fixed temperature; 10 is too hot for relaxed draws.
     pub averaged: f64,
-    /// Samples of the unbiased reference, at least 2.
+    /// Samples of the unbiased reference, at least 2; rounded up to a multiple of the estimator's.
     pub samples: usize,
     /// The temperature stays above.
     pub least: f64,
@@ -136,25 +136,34 @@ impl AdaptiveTemperature {
             return Ok(());
         }
         let [log, mean, square, count] = self.state()?;
-        let gradient = |estimator: &dyn Estimator, name: &str| {
+        let gradient = |estimator: &dyn Estimator, objective: &dyn Objective, name: &str| {
             let key = key.named(name).fold_in(step);
-            let grads = estimator.surrogate(program, objective, key)?.loss.backward()?;
-            variables
+            let surrogate = estimator.surrogate(program, objective, key)?;
+            let grads = surrogate.loss.backward()?;
+            let gradients = variables
                 .iter()
                 .map(|var| match grads.get(var.as_tensor()) {
                     Some(gradient) => Ok(gradient.detach()),
                     None => var.as_detached_tensor().zeros_like(),
                 })
-                .collect::<Result<Vec<_>>>()
+                .collect::<Result<Vec<_>>>()?;
+            Ok::<_, candle_core::Error>((gradients, surrogate.log_px.dim(0)?))
         };
-        let reference = gradient(&LeaveOneOut { samples: self.config.samples }, "reference")?;
-        let error = |distance: f64| {
+        let pair = |distance: f64| {
             let estimator = estimator((log + distance).exp())?;
-            let first = gradient(&*estimator, "first")?;
-            let second = gradient(&*estimator, "second")?;
-            self.error((&first, &second), &reference)
+            let (first, samples) = gradient(&*estimator, objective, "first")?;
+            let (second, _) = gradient(&*estimator, objective, "second")?;
+            Ok::<_, candle_core::Error>((first, second, samples))
         };
-        let slope = (error(SPAN)? - error(-SPAN)?) / (2. * SPAN);
+        let (above, below) = (pair(SPAN)?, pair(-SPAN)?);
+        // A bound of many samples is another one for another number of them.
+        let groups = Groups { objective, size: above.2.max(1) };
+        let samples = self.config.samples.div_ceil(groups.size).max(1) * groups.size;
+        let (reference, _) = gradient(&LeaveOneOut { samples }, &groups, "reference")?;
+        let error = |(first, second, _): &(Vec<Tensor>, Vec<Tensor>, usize)| {
+            self.error((first, second), &reference)
+        };
+        let slope = (error(&above)? - error(&below)?) / (2. * SPAN);
         if !slope.is_finite() {
             // The step that follows will say what is wrong.
             return Ok(());
@@ -175,6 +184,46 @@ impl AdaptiveTemperature {
         let across = (1. - alone) * dot(a, b)?;
         let within = alone * 0.5 * (dot(a, a)? + dot(b, b)?);
         Ok(across + within - dot(a, reference)? - dot(b, reference)?)
+    }
+}
+
+/// The average of an objective over groups of `size` of the samples.
+#[derive(Debug)]
+struct Groups<'a> {
+    objective: &'a dyn Objective,
+    size: usize,
+}
+
+impl Groups<'_> {
+    /// `[G * size, B]` → `[size, G * B]`.
+    fn side_by_side(&self, log_w: &Tensor) -> Result<Tensor> {
+        let (samples, batch) = log_w.dims2()?;
+        let groups = log_w.reshape((samples / self.size, self.size, batch))?;
+        groups.transpose(0, 1)?.reshape((self.size, samples / self.size * batch))
+    }
+}
+
+impl Objective for Groups<'_> {
+    fn log_weights(&self, log_px: &Tensor, sites: &[SiteDraw]) -> Result<Tensor> {
+        self.objective.log_weights(log_px, sites)
+    }
+
+    fn bound(&self, log_w: &Tensor) -> Result<Tensor> {
+        let (samples, batch) = log_w.dims2()?;
+        let each = self.objective.bound(&self.side_by_side(log_w)?)?;
+        each.reshape((samples / self.size, batch))?.mean(0)
+    }
+
+    fn bounds(&self, sites: &[SiteDraw]) -> BoundOf {
+        self.objective.bounds(sites)
+    }
+
+    fn learning_signal(&self, log_w: &Tensor) -> Result<Tensor> {
+        let (samples, batch) = log_w.dims2()?;
+        let count = samples / self.size;
+        let each = self.objective.learning_signal(&self.side_by_side(log_w)?)?;
+        let back = each.reshape((self.size, count, batch))?.transpose(0, 1)?;
+        back.reshape((samples, batch))? / count as f64
     }
 }
 
@@ -276,6 +325,28 @@ mod tests {
         ] {
             assert!(wrong.check().unwrap_err().contains(word), "{wrong:?}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn an_objective_in_groups_is_the_average_of_the_groups() -> Result<()> {
+        use crate::objectives::Iwae;
+        let log_w = Key::from_seed(3).normal((6, 4), DType::F64, &Device::Cpu)?;
+        let groups = Groups { objective: &Iwae, size: 2 };
+        let (mut bound, mut signals) = (Tensor::zeros(4, DType::F64, &Device::Cpu)?, Vec::new());
+        for start in [0, 2, 4] {
+            let alone = log_w.narrow(0, start, 2)?;
+            bound = (bound + (Iwae.bound(&alone)? / 3.)?)?;
+            signals.push((Iwae.learning_signal(&alone)? / 3.)?);
+        }
+        let close = |a: &Tensor, b: &Tensor| {
+            let apart = (a - b)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?;
+            Ok::<_, candle_core::Error>(apart < 1e-14)
+        };
+        assert!(close(&groups.bound(&log_w)?, &bound)?);
+        assert!(close(&groups.learning_signal(&log_w)?, &Tensor::cat(&signals, 0)?)?);
+        let elbo = Groups { objective: &Elbo::default(), size: 1 };
+        assert!(close(&elbo.bound(&log_w)?, &log_w.mean(0)?)?);
         Ok(())
     }
 }

@@ -39,7 +39,8 @@ impl SignalConfig {
 /// Scaling divides by `max(1, σ)`, which is a choice of step size: what is estimated is the gradient over that
 /// number (Mnih and Gregor 2014, section 2.3). It is all of the gradient in the posteriors that is divided, that
 /// of a divergence in closed form included: were only the signals, the divergence would outweigh them by `σ` and
-/// the posterior collapse to the prior.
+/// the posterior collapse to the prior. The signal is that of one sample, which for the ELBO is its share `log w / S`: more
+/// samples reach the threshold later.
 #[derive(Clone, Debug, Default)]
 pub struct RunningMoments {
     /// `[3]`: decayed sums of the signal, of its square, and of 1. Absent: signals stay as they are.

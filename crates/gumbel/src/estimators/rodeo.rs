@@ -24,7 +24,8 @@ use crate::distributions::Discrete;
 /// - `A (h ∇ log q)` at the sample itself is added to its gradient.
 ///
 /// **Unbiased** for every `H`, which starts as `u / 2` and descends the squared size of the gradient in the
-/// site's logits. One backward pass more than [`LeaveOneOut`](super::LeaveOneOut).
+/// site's logits, as far as the second of these makes it: the first is not differentiated in `H`, and has no weight of its
+/// own as in the authors' code. One backward pass more than [`LeaveOneOut`](super::LeaveOneOut).
 ///
 /// Source: Shi, Zhou, Hwang, Titsias, Mackey (2022), eq. 10, with the Gibbs operator of section 4.
 #[derive(Clone, Debug)]

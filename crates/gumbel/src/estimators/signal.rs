@@ -1,5 +1,5 @@
 //! Learning signals: what the score of a sample is multiplied by.
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::{Objective, SiteDraw};
 use crate::distributions::Discrete;
@@ -17,9 +17,11 @@ pub(crate) fn bound_with_replaced(
 ) -> Result<Tensor> {
     let (log_w, (s, b)) = (log_w.detach(), log_w.dims2()?);
     // Column (s, b) of the grid [S, S, B] holds the weights of b with that of sample s replaced.
-    let replaced = Tensor::eye(s, log_w.dtype(), log_w.device())?.unsqueeze(2)?;
-    let kept = (1. - &replaced)?.broadcast_mul(&log_w.unsqueeze(1)?)?;
-    let grid = (kept + replaced.broadcast_mul(&replacement.detach().unsqueeze(0)?)?)?;
+    let replaced = Tensor::eye(s, DType::U8, log_w.device())?.unsqueeze(2)?;
+    let [kept, replacement] = [log_w.unsqueeze(1)?, replacement.detach().unsqueeze(0)?]
+        .map(|weights| weights.broadcast_as((s, s, b)));
+    // Chosen and not multiplied by 0 and 1: a weight may be -∞.
+    let grid = replaced.broadcast_as((s, s, b))?.where_cond(&replacement?, &kept?)?;
     objective.bound(&grid.reshape((s, s * b))?)?.reshape((s, b))
 }
 

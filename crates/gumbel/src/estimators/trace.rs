@@ -29,8 +29,12 @@ pub struct Trace<'a> {
     sampler: &'a mut dyn Sampler,
     key: Key,
     sites: Vec<SiteDraw>,
-    /// Sites whose prior is still to come.
-    open: Vec<Site>,
+    /// Names of continuous latents.
+    continuous: Vec<Site>,
+    /// Draws so far, of either kind.
+    draws: usize,
+    /// Sites whose prior is still to come, and the draws that there were with them.
+    open: Vec<(Site, usize)>,
 }
 
 impl std::fmt::Debug for Trace<'_> {
@@ -49,9 +53,16 @@ impl<'a> Trace<'a> {
         sampler: &'a mut dyn Sampler,
         key: Key,
     ) -> Result<(Tensor, Vec<SiteDraw>)> {
-        let mut trace = Trace { sampler, key, sites: Vec::new(), open: Vec::new() };
+        let mut trace = Trace {
+            sampler,
+            key,
+            sites: Vec::new(),
+            continuous: Vec::new(),
+            draws: 0,
+            open: Vec::new(),
+        };
         let log_px = program(&mut trace)?;
-        if let Some(site) = trace.open.first() {
+        if let Some((site, _)) = trace.open.first() {
             candle_core::bail!("site `{}` has no prior; call `prior` for it", site.path())
         }
         if log_px.rank() != 2 {
@@ -90,24 +101,23 @@ impl<'a> Trace<'a> {
     ) -> Result<Tensor> {
         let site = site.into();
         let value = self.draw(site.clone(), posterior.into(), None)?;
-        self.open.push(site);
+        self.open.push((site, self.draws));
         Ok(value)
     }
 
-    /// The prior of a site that [`Self::infer`] has drawn; if other sites were visited since, the site is
-    /// [coupled](SiteDraw::coupled) to them.
+    /// The prior of a site that [`Self::infer`] has drawn; if anything was drawn since, continuous latents included, the site is
+    /// [coupled](SiteDraw::coupled) to that.
     ///
     /// # Errors
     /// If there is no such site without a prior.
     pub fn prior(&mut self, site: impl Into<Site>, prior: impl Into<Discrete>) -> Result<()> {
         let site = site.into();
-        let last = self.sites.last().is_some_and(|last| last.site == site);
         let drawn = self.sites.iter_mut().find(|drawn| drawn.site == site);
-        match (self.open.iter().position(|open| *open == site), drawn) {
+        match (self.open.iter().position(|(open, _)| *open == site), drawn) {
             (Some(place), Some(drawn)) => {
-                self.open.swap_remove(place);
+                let (_, draws) = self.open.swap_remove(place);
                 drawn.prior = Some(prior.into().in_compute_dtype());
-                drawn.coupled = !last;
+                drawn.coupled = self.draws > draws;
                 Ok(())
             }
             _ => candle_core::bail!("site `{}` does not wait for a prior", site.path()),
@@ -125,8 +135,16 @@ impl<'a> Trace<'a> {
 
     /// Standard normal noise for a continuous latent that is named `site`: a model makes `mean + scale · noise` of it, and
     /// adds the latent's own share of the log-weight to what it returns. The same for every run with one key.
-    pub fn normal(&self, site: impl Into<Site>, like: &Tensor) -> Result<Tensor> {
-        site.into().key(self.key).normal(like.shape(), like.dtype(), like.device())
+    ///
+    /// # Errors
+    /// If the site was visited before in this run.
+    pub fn normal(&mut self, site: impl Into<Site>, like: &Tensor) -> Result<Tensor> {
+        let site = site.into();
+        self.check_new(&site)?;
+        let noise = site.key(self.key).normal(like.shape(), like.dtype(), like.device())?;
+        self.continuous.push(site);
+        self.draws += 1;
+        Ok(noise)
     }
 
     fn draw(&mut self, site: Site, posterior: Discrete, prior: Option<Discrete>) -> Result<Tensor> {
@@ -135,6 +153,7 @@ impl<'a> Trace<'a> {
         let posterior = posterior.in_compute_dtype();
         let key = site.key(self.key);
         let draw = self.sampler.draw(&site, &posterior, key)?;
+        self.draws += 1;
         self.record(SiteDraw { site, posterior, prior, draw, coupled: false })?.to_dtype(dtype)
     }
 
@@ -161,13 +180,20 @@ impl<'a> Trace<'a> {
         Ok(value.clone())
     }
 
-    fn record(&mut self, site: SiteDraw) -> Result<Tensor> {
-        if self.sites.iter().any(|other| other.site == site.site) {
-            let Site { name, index } = &site.site;
+    /// An error if the site was visited before: its noise would be the same once more.
+    fn check_new(&self, site: &Site) -> Result<()> {
+        let visited = self.sites.iter().map(|visited| &visited.site).chain(&self.continuous);
+        if visited.into_iter().any(|visited| visited == site) {
+            let Site { name, index } = site;
             candle_core::bail!(
                 "site `{name}` (index {index}) was visited twice; give each draw its own index"
             )
         }
+        Ok(())
+    }
+
+    fn record(&mut self, site: SiteDraw) -> Result<Tensor> {
+        self.check_new(&site.site)?;
         let value = site.draw.value.clone();
         self.sites.push(site);
         Ok(value)
@@ -232,6 +258,16 @@ mod tests {
             Key::from_seed(1),
         );
         assert!(twice.unwrap_err().to_string().contains("`z`"));
+        let like = Tensor::zeros((3, 1), DType::F64, &Device::Cpu)?;
+        for both in [
+            run(&|t| t.normal("z", &like).and_then(|_| t.normal("z", &like))),
+            run(&|t| {
+                t.normal("z", &like).and_then(|_| t.sample("z", &fair(1)?, &fair(1)?)?.sum(2))
+            }),
+            run(&|t| t.sample("z", &fair(1)?, &fair(1)?).and_then(|_| t.normal("z", &like))),
+        ] {
+            assert!(both.unwrap_err().to_string().contains("`z`"));
+        }
         let shape = Trace::run(
             &|t| t.sample(("z", 1), &fair(1)?, &fair(1)?),
             &mut Independent { samples: 1 },
@@ -273,6 +309,18 @@ mod tests {
             let z = t.infer("z", &q)?;
             t.infer("top", &q)?;
             t.prior("top", &q)?;
+            t.prior("z", &q)?;
+            z.sum(2)
+        })?;
+        assert_eq!([sites[0].coupled, sites[1].coupled], [true, false]);
+        // A continuous latent couples as well; what is observed is no draw.
+        let like = q.logits().clone();
+        let (_, sites) = run(&|t| {
+            let z = t.infer("z", &q)?;
+            let last = t.infer("last", &q)?;
+            t.observe("y", &q, &last.narrow(0, 0, 1)?)?;
+            t.prior("last", &q)?;
+            t.normal("w", &like)?;
             t.prior("z", &q)?;
             z.sum(2)
         })?;

@@ -1,7 +1,7 @@
 //! The evidence lower bound.
 use candle_core::{Result, Tensor};
 
-use super::{model_of, weigh};
+use super::{has_divergence, model_of, weigh};
 use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
 
 /// The evidence lower bound, averaged over the samples.
@@ -40,6 +40,7 @@ impl Objective for Elbo {
 
     fn bounds(&self, sites: &[SiteDraw]) -> BoundOf {
         match model_of(sites) {
+            model if !has_divergence(sites) => model,
             _ if self.beta < 1. => BoundOf::Nothing,
             BoundOf::RelaxedModel if self.divergence != Divergence::Sampled => BoundOf::Nothing,
             model => model,

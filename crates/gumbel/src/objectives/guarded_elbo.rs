@@ -29,6 +29,10 @@ use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
 /// values, that is the average over values, not under `q`. Free nats alone keep the value a bound, on average over the batch; with `w > 0` or `β < 1` it is **not a bound**. Let
 /// the guards end before training does.
 ///
+/// Averages over the batch tie observations together. That leaves estimators unbiased where no posterior depends on an earlier
+/// draw; where one does, score functions miss what a draw changes in the averages of others, and are **biased** whatever
+/// they say of themselves.
+///
 /// A [coupled](SiteDraw::coupled) site, as of a model of several layers, is an error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GuardedElbo {

@@ -25,6 +25,11 @@ fn weigh(log_px: &Tensor, sites: &[SiteDraw], divergence: Divergence, beta: f64)
     })
 }
 
+/// Whether a divergence is part of the weights: not where the model itself draws all that it does not observe.
+fn has_divergence(sites: &[SiteDraw]) -> bool {
+    sites.iter().any(|site| site.prior.is_some() && !site.is_observed())
+}
+
 /// The model that the draws belong to: relaxed if one of them is.
 fn model_of(sites: &[SiteDraw]) -> BoundOf {
     if sites.iter().any(SiteDraw::is_relaxed) {

@@ -15,6 +15,9 @@ pub fn hard_permutation(scores: &Tensor) -> Result<Tensor> {
     if scores.rank() < 2 || scores.dim(D::Minus2)? != n {
         candle_core::bail!("expected square matrices [.., n, n], got {:?}", scores.shape())
     }
+    if n == 0 {
+        return Ok(scores.clone());
+    }
     let flat = scores.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?;
     let flat = flat.to_vec1::<f64>()?;
     if let Some(bad) = flat.iter().find(|score| score.is_nan() || **score == f64::INFINITY) {
