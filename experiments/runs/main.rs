@@ -110,7 +110,8 @@ fn run(command: &Command) -> Result<()> {
         Command::Show { run, html } => show(run, html.as_deref()),
         Command::Compare { places, split, html, csv } => compare(places, split, [html, csv]),
         Command::Export { run, folder } => {
-            gumbel_training::export(run, folder, &card(&Record::read(run)?))?;
+            let record = Record::read(run)?;
+            gumbel_training::export(run, folder, |steps| card(&record, steps))?;
             say(&format!("in {}", folder.display()));
             Ok(())
         }

@@ -13,6 +13,7 @@ const AGAIN: &str = "\x1b[H\x1b[J";
 
 /// Shows the run until it has ended: in place on a terminal, a line for each change elsewhere.
 pub(crate) fn watch(directory: &Path, every: f64) -> Result<()> {
+    anyhow::ensure!(!every.is_nan(), "--every is no number; give seconds");
     let pause = Duration::from_secs_f64(every.clamp(0.05, 3600.));
     let terminal = std::io::stdout().is_terminal();
     let mut seen = None;

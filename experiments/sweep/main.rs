@@ -78,8 +78,8 @@ struct What {
     /// Directory for the directories of runs
     #[arg(long, value_name = "DIR", default_value = "runs")]
     out: PathBuf,
-    /// Where the data sets are looked for first
-    #[arg(long, value_name = "DIR", env = "GUMBEL_DATA_DIR")]
+    /// Where the data sets are looked for first; then GUMBEL_DATA_DIR, data/ and the user's cache
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct Store {
 /// Keeps others from writing to the same results, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    file: PathBuf,
+    /// The file stays: who removed it could take it from somebody who waits for it.
     _locked: fs::File,
 }
 
@@ -92,14 +92,7 @@ impl Claim {
         locked
             .try_lock()
             .with_context(|| format!("another study writes to {folder}; wait for it"))?;
-        Ok(Self { file, _locked: locked })
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        // Nothing is wrong if it stays.
-        let _ = fs::remove_file(&self.file);
+        Ok(Self { _locked: locked })
     }
 }
 

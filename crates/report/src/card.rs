@@ -5,14 +5,13 @@ use serde_json::Value;
 
 use crate::Record;
 
-/// `README.md` of a model that is given away: what it is, what it was trained on and how well, how to use it, whom to cite.
+/// `README.md` of a model that is given away, as it was after so many `steps`: what it is, what it was trained on and how well, how to use it, whom to cite.
 #[must_use]
-pub fn card(run: &Record) -> String {
+pub fn card(run: &Record, steps: u64) -> String {
     let experiment = &run.experiment;
     let mut text = format!(
-        "---\nlibrary_name: gumbel\ntags:\n- discrete-latent-variables\n---\n\n# {}\n\nA model of the experiment `{experiment}` of gumbel, after {} training steps.\n",
-        run.name(),
-        run.steps()
+        "---\nlibrary_name: gumbel\ntags:\n- discrete-latent-variables\n---\n\n# {}\n\nA model of the experiment `{experiment}` of gumbel, after {steps} training steps.\n",
+        run.name()
     );
     if let Value::Object(data) = &run.environment["identity"] {
         text.push_str("\n## Data\n\n");
@@ -20,7 +19,10 @@ pub fn card(run: &Record) -> String {
             let _ = writeln!(text, "- `{name}`: {}", value.as_str().unwrap_or_default());
         }
     }
-    if let Value::Object(summary) = &run.summary {
+    // That of an earlier end is of another model.
+    if let Value::Object(summary) = &run.summary
+        && run.summary["steps"] == steps
+    {
         text.push_str("\n## Result\n\n| | |\n|---|---|\n");
         for (name, value) in summary {
             let _ = writeln!(
@@ -52,7 +54,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = made_up(root.path(), "a", "seed = 1\n", -100.);
         std::fs::write(directory.join("citations.bib"), "@article{x}\n").unwrap();
-        let text = card(&Record::read(&directory).unwrap());
+        let record = Record::read(&directory).unwrap();
+        let earlier = card(&record, 150);
+        assert!(earlier.contains("150 training steps") && !earlier.contains("Result"), "{earlier}");
+        let text = card(&record, 200);
         for part in
             ["`vae`", "200 training steps", "| bound | -100 |", "vae --config", "@article{x}\n```"]
         {

@@ -266,7 +266,10 @@ pub(crate) mod tests {
         write("config.toml", config);
         write("metrics.jsonl", &metrics.concat());
         write("STATUS", "done\n");
-        write("summary.json", &format!("{{\"bound\": {bound}, \"title\": \"mnist <&>\"}}"));
+        write(
+            "summary.json",
+            &format!("{{\"bound\": {bound}, \"steps\": 200, \"title\": \"mnist <&>\"}}"),
+        );
         write(
             "env.json",
             "{\"argv\": [\"vae\", \"--seed\", \"1\"], \"git\": {\"commit\": \"abc\"}}",

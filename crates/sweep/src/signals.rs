@@ -13,7 +13,15 @@ use crate::{Error, Result};
 /// The signals that ask a run to stop, one as good as the other.
 const SIGNALS: [i32; 4] = [SIGINT, SIGHUP, SIGTERM, SIGUSR1];
 
-/// Requests to stop: while this lives, SIGINT, SIGHUP, SIGTERM and SIGUSR1 do not end the process.
+/// Whether the process was started with this signal ignored, as by `nohup`; no on systems that do not say so in `/proc`.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// Requests to stop: while this lives, SIGINT, SIGHUP (but under `nohup`), SIGTERM and SIGUSR1 do not end the process.
 #[derive(Debug)]
 pub struct Requests {
     came: Arc<AtomicBool>,
@@ -35,7 +43,9 @@ impl Requests {
             let action = flag::register(signal, Arc::clone(flag));
             action.map(|action| actions.push(action)).map_err(Error::io("listening for signals"))
         };
-        SIGNALS.into_iter().try_for_each(|signal| mark(signal, &came))?;
+        // A hang-up that was ignored from the start stays so.
+        let heard = |signal: &i32| *signal != SIGHUP || !is_ignored(SIGHUP);
+        SIGNALS.into_iter().filter(heard).try_for_each(|signal| mark(signal, &came))?;
         mark(SIGINT, &interrupted)?;
         Ok(Self { came, interrupted, any: false, interrupts: 0, actions })
     }

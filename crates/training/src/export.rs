@@ -13,18 +13,21 @@ use crate::{Error, Result, config};
 /// The parameters, as other programs expect them to be named.
 const MODEL: &str = "model.safetensors";
 /// Copied as they are, where a run has them.
-const COPIED: [&str; 3] = ["citations.bib", "summary.json", "tokenizer.json"];
+const COPIED: [&str; 3] = ["citations.bib", SUMMARY, "tokenizer.json"];
+/// What came out, and after how many steps.
+const SUMMARY: &str = "summary.json";
 /// Of a file of parameters, in bytes.
 const LARGEST: u64 = 1 << 40;
 
 /// Writes the newest checkpoint of a run as a folder, which must not exist yet: `model.safetensors`, the configuration as
-/// `config.toml` and `config.json`, `README.md` with the text of `card`, `tokenizer.json` where there is one, and whom to cite.
+/// `config.toml` and `config.json`, `README.md` with what `card` says, `tokenizer.json` where there is one, and whom to cite.
 ///
+/// `card` is told how many steps the parameters had, which may be fewer than the run had; a summary of other steps stays behind.
 /// The folder is there whole or not at all. `--config FOLDER/config.toml --init FOLDER` starts a run from it.
 ///
 /// # Errors
 /// If the run has no checkpoint, the folder exists, or a file cannot be read or written.
-pub fn export(run: &Path, folder: &Path, card: &str) -> Result<()> {
+pub fn export(run: &Path, folder: &Path, card: impl FnOnce(u64) -> String) -> Result<()> {
     let text = config::read(&run.join(CONFIG))?;
     let Some(checkpoint) = Checkpoint::newest(&run.join("checkpoints"))? else {
         let run = run.display();
@@ -36,6 +39,7 @@ pub fn export(run: &Path, folder: &Path, card: &str) -> Result<()> {
     let values: toml::Table = text
         .parse()
         .map_err(|error: toml::de::Error| Error::corrupt(&run.join(CONFIG), error.message()))?;
+    let steps = checkpoint.state.step;
     let json = serde_json::to_vec_pretty(&values).map_err(|error| Error::caller(70, error))?;
     let mut name = folder.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".tmp-{}", std::process::id()));
@@ -45,10 +49,10 @@ pub fn export(run: &Path, folder: &Path, card: &str) -> Result<()> {
         write_atomic(&temporary.join(MODEL), &encode(&checkpoint.model)?)?;
         write_atomic(&temporary.join(CONFIG), text.as_bytes())?;
         write_atomic(&temporary.join("config.json"), &json)?;
-        write_atomic(&temporary.join("README.md"), card.as_bytes())?;
+        write_atomic(&temporary.join("README.md"), card(steps).as_bytes())?;
         for name in COPIED {
             let path = run.join(name);
-            if path.exists() {
+            if path.exists() && (name != SUMMARY || steps_of(&path) == Some(steps)) {
                 fs::copy(&path, temporary.join(name)).map_err(Error::io("copy", &path))?;
             }
         }
@@ -60,6 +64,13 @@ pub fn export(run: &Path, folder: &Path, card: &str) -> Result<()> {
         let _ = fs::remove_dir_all(&temporary);
     }
     written
+}
+
+/// The steps after which a summary was written.
+fn steps_of(summary: &Path) -> Option<u64> {
+    let bytes = read_limited(summary, 1 << 24).ok()?;
+    let summary: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    summary["steps"].as_u64()
 }
 
 /// The parameters of a folder that [`export`] wrote, or of any folder with a `model.safetensors`; on the CPU.

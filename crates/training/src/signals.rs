@@ -24,6 +24,20 @@ static IDLE: AtomicBool = AtomicBool::new(true);
 /// How many runs listen; none before the first one did.
 static LISTENING: Mutex<Option<usize>> = Mutex::new(None);
 
+/// The signals to listen to: a hang-up that was ignored from the start stays so.
+fn listened() -> impl Iterator<Item = i32> {
+    let heard = |signal: &i32| *signal != SIGHUP || !is_ignored(SIGHUP);
+    SIGNALS.into_iter().map(|(signal, _)| signal).filter(heard)
+}
+
+/// Whether the process was started with this signal ignored, as by `nohup`; no on systems that do not say so in `/proc`.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 /// A request to stop, looked at between steps. Clones are the same request.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicUsize>);
@@ -66,7 +80,7 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Turns SIGINT, SIGHUP, SIGTERM and SIGUSR1 into requests; a second SIGINT exits with 130 at once.
+    /// Turns SIGINT, SIGHUP (not under `nohup`), SIGTERM and SIGUSR1 into requests; a second SIGINT exits with 130 at once.
     pub(crate) fn start(stop: &Stop) -> Result<Self> {
         Self::try_start(stop)
             .map_err(|error| Error::caller(70, format!("cannot listen for signals: {error}")))
@@ -75,7 +89,7 @@ impl Listening {
     fn try_start(stop: &Stop) -> std::io::Result<Self> {
         let mut count = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
         if count.is_none() {
-            for (signal, _) in SIGNALS {
+            for signal in listened() {
                 flag::register_conditional_default(signal, &IDLE)?;
             }
         }
@@ -91,7 +105,7 @@ impl Listening {
             Arc::clone(&interrupted),
         )?);
         this.actions.push(flag::register(SIGINT, interrupted)?);
-        for (signal, _) in SIGNALS {
+        for signal in listened() {
             let number = usize::try_from(signal).unwrap_or(REQUEST);
             this.actions.push(flag::register_usize(signal, Arc::clone(&stop.0), number)?);
         }
@@ -167,6 +181,9 @@ mod tests {
         for (option, signal) in
             [("-TERM", "SIGTERM"), ("-USR1", "SIGUSR1"), ("-HUP", "SIGHUP"), ("-INT", "SIGINT")]
         {
+            if signal == "SIGHUP" && is_ignored(SIGHUP) {
+                continue; // The tests themselves are under nohup.
+            }
             let (mut process, mut lines) = start(name, "stay");
             wait_for(&mut lines, "ready");
             send(&process, option);
@@ -180,6 +197,32 @@ mod tests {
             }
             assert_eq!(process.wait().unwrap().code(), Some(130), "{signal}");
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_hang_up_that_nohup_ignores_stays_ignored() {
+        if std::env::var_os(CHILD).is_some() {
+            return child();
+        }
+        let mut process = Command::new("nohup")
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "signals::tests::a_hang_up_that_nohup_ignores_stays_ignored"])
+            .arg("--nocapture")
+            .env(CHILD, "stay")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(process.stderr.take().unwrap());
+        let mut lines = std::io::BufRead::lines(lines);
+        wait_for(&mut lines, "ready");
+        send(&process, "-HUP");
+        std::thread::sleep(Duration::from_millis(50));
+        send(&process, "-TERM");
+        wait_for(&mut lines, "stopped by SIGTERM");
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
 
     #[test]

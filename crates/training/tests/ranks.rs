@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(science(&run), before);
 
         let exported = format!("{out}/exported");
-        gumbel_training::export(&run, Path::new(&exported), "").unwrap();
+        gumbel_training::export(&run, Path::new(&exported), |_| String::new()).unwrap();
         let start = ["--init", &exported, "--steps", "0", "--out"];
         let runs = [1, 4].map(|ranks| {
             let elsewhere = format!("{out}/from-{ranks}");

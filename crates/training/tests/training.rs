@@ -26,6 +26,8 @@ mod tests {
     enum At {
         Step(u64),
         Evaluation(u64),
+        /// When all of it is written, and nobody looks for requests any more.
+        Evaluated(u64),
     }
 
     type Fault<'a> = &'a dyn Fn(At, &Stop, &Params) -> Result<()>;
@@ -64,7 +66,8 @@ mod tests {
                 let pixels: Vec<f32> = a.flatten_all()?.to_vec1()?;
                 evaluation.sample("prior", &png::grid(&pixels, 2, 3, 1, 1)?)?;
                 fault(At::Evaluation(evaluation.step()), &stop, &params)?;
-                evaluation.check_stop()
+                evaluation.check_stop()?;
+                fault(At::Evaluated(evaluation.step()), &stop, &params)
             },
         );
         let outcome = outcome.and_then(|()| run.finish());
@@ -170,7 +173,7 @@ mod tests {
         let out = tempfile::tempdir().unwrap();
         let expected = straight(out.path());
         let places = (0..STEPS).map(At::Step).chain([4, 8, 12, 13].map(At::Evaluation));
-        for place in places {
+        for place in places.chain([4, 8, 12].map(At::Evaluated)) {
             let ask = |at: At, stop: &Stop, _: &Params| {
                 if at == place {
                     stop.request();
@@ -182,11 +185,15 @@ mod tests {
             assert_eq!(error.exit_code(), 75);
             let done = match place {
                 At::Step(step) => step + 1,
-                At::Evaluation(step) => step,
+                At::Evaluation(step) | At::Evaluated(step) => step,
             };
             assert_eq!(status(&directory), format!("interrupted: request at step {done}"));
             assert!(error.to_string().contains("--resume"), "{error}");
             assert!(checkpoints(&directory).contains(&format!("step-{done}")));
+            // What is refused leaves the run as it was.
+            let refused = resume(&directory, &["--steps", "0"], &never).unwrap_err();
+            assert_eq!(refused.exit_code(), 2);
+            assert_eq!(status(&directory), format!("interrupted: request at step {done}"));
             // The resumed process does not do any step again.
             let first = |at: At, _: &Stop, _: &Params| match at {
                 At::Step(step) if step < done => Err(Error::caller(70, "done already")),
@@ -195,6 +202,31 @@ mod tests {
             resume(&directory, &[], &first).unwrap();
             assert_eq!(science(&directory), expected, "{place:?}");
         }
+    }
+
+    #[test]
+    fn a_run_that_starts_from_a_model_goes_on_from_its_first_checkpoint() {
+        let out = tempfile::tempdir().unwrap();
+        let (model, _) = new(out.path(), &never);
+        let folder = out.path().join("model");
+        gumbel_training::export(&model, &folder, |steps| format!("{steps} steps")).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("README.md")).unwrap(), "13 steps");
+        let options = ["--out", out.path().to_str().unwrap(), "--init", folder.to_str().unwrap()];
+        let (directory, outcome) = session(&options, &never);
+        outcome.unwrap();
+        let expected = science(&directory);
+        let crash = |at: At, _: &Stop, _: &Params| {
+            if at == At::Step(0) { Err(Error::caller(70, "crash")) } else { Ok(()) }
+        };
+        let (directory, _) = session(&options, &crash);
+        assert_eq!(checkpoints(&directory), ["step-0"]);
+        resume(&directory, &[], &never).unwrap();
+        assert_eq!(science(&directory), expected);
+        // One that was killed before it is not begun from chance.
+        let (directory, _) = session(&options, &crash);
+        fs::remove_dir_all(directory.join("checkpoints/step-0")).unwrap();
+        let error = resume(&directory, &[], &never).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("--init"), "{error}");
     }
 
     /// What a program makes of a finished training may still be missing: the run is evaluated once more.

@@ -30,6 +30,9 @@ pub(super) const OURS: [&str; 11] = [
     TIMING,
 ];
 
+/// What a run that started from `--init` notes of it.
+pub(crate) const INIT: &str = "init";
+
 /// Whether the run writes a file of that name itself.
 pub(super) fn is_ours(name: &str) -> bool {
     OURS.contains(&name) || name.starts_with(LATER_ENVIRONMENT)

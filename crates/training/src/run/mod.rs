@@ -13,7 +13,7 @@ mod status;
 
 pub use directory::Run;
 pub(crate) use events::Events;
-pub(crate) use layout::CONFIG;
+pub(crate) use layout::{CONFIG, INIT};
 pub(crate) use metrics::Metrics;
 pub(crate) use name::check_name;
 pub(crate) use status::Status;

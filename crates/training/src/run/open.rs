@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::layout::{
-    CHECKPOINTS, CONFIG, ENVIRONMENT, LATER_ENVIRONMENT, LOG, METRICS, PATCH, SAMPLES, STATUS,
-    TENSORBOARD, TIMING,
+    CHECKPOINTS, CONFIG, ENVIRONMENT, INIT, LATER_ENVIRONMENT, LOG, METRICS, PATCH, SAMPLES,
+    STATUS, TENSORBOARD, TIMING,
 };
 use super::lock::{self, Lock};
 use super::name::{check_name, create_directory};
@@ -30,7 +30,9 @@ impl Run {
             crate::export::check(folder)?;
         }
         let fingerprint = config::fingerprint(config_toml)?;
-        let environment = Environment::current(seed, args.threads());
+        let mut environment = Environment::current(seed, args.threads());
+        let from = args.init.iter().map(|folder| (INIT.to_owned(), folder.display().to_string()));
+        environment.identity.extend(from);
         let directory = create_directory(&args.out.join(experiment), &args.name, seed)?;
         let lock = lock::acquire(&directory)?;
         for name in [CHECKPOINTS, SAMPLES, TENSORBOARD] {
@@ -86,15 +88,16 @@ impl Run {
         }
         checkpoint::clean(&directory.join(CHECKPOINTS))?;
         // Absent where the run was killed while it was created: then this session is its first.
-        let environment_file = if directory.join(ENVIRONMENT).exists() {
-            environment.identity = identity_of(&directory.join(ENVIRONMENT));
-            (1u32..)
-                .map(|n| format!("{LATER_ENVIRONMENT}{n}.json"))
-                .find(|name| !directory.join(name).exists())
-                .unwrap_or_else(|| ENVIRONMENT.to_owned())
-        } else {
-            ENVIRONMENT.to_owned()
-        };
+        let mut environment_file = ENVIRONMENT.to_owned();
+        for session in 1u32.. {
+            let earlier = directory.join(&environment_file);
+            if !earlier.exists() {
+                break;
+            }
+            // Each session has what those before it recorded, and adds to it.
+            environment.identity.extend(identity_of(&earlier));
+            environment_file = format!("{LATER_ENVIRONMENT}{session}.json");
+        }
         let (directory, resumed) = (directory.to_path_buf(), true);
         let mut run =
             Opening { directory, lock, fingerprint, environment, environment_file, args, resumed }
@@ -248,7 +251,9 @@ mod tests {
         assert!(directory.join("env-resume-1.json").exists());
         assert!(directory.join("env-resume-2.json").exists());
         fs::write(directory.join(ENVIRONMENT), b"{").unwrap();
-        resume().identify("mnist", "sha256:03").unwrap();
+        // What the other sessions noted is enough.
+        assert!(resume().identify("more", "y").is_err());
+        assert!(resume().identify("mnist", "sha256:03").is_err());
         fs::remove_file(directory.join(ENVIRONMENT)).unwrap();
         resume().identify("mnist", "sha256:04").unwrap();
         assert!(resume().identify("mnist", "sha256:05").is_err());

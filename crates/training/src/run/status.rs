@@ -22,7 +22,13 @@ impl Status {
     /// What the file says; a file that says nothing known is one of a killed process.
     pub(crate) fn read(path: &Path) -> Self {
         let bytes = read_limited(path, 1 << 16).unwrap_or_default();
-        if bytes == b"done\n" { Self::Done } else { Self::Running }
+        let text = String::from_utf8_lossy(&bytes);
+        match text.trim_end().split_once(": ") {
+            None if text == "done\n" => Self::Done,
+            Some(("failed", reason)) => Self::Failed(reason.to_owned()),
+            Some(("interrupted", reason)) => Self::Interrupted(reason.to_owned()),
+            _ => Self::Running,
+        }
     }
 
     /// Replaces the file.
@@ -53,14 +59,16 @@ mod tests {
         let path = directory.path().join("STATUS");
         for (status, text) in [
             (Status::Running, "running\n"),
-            (Status::Failed("no\n  data\r\nat all".into()), "failed: no data at all\n"),
+            (Status::Failed("no: data at all".into()), "failed: no: data at all\n"),
             (Status::Interrupted("SIGTERM at step 3".into()), "interrupted: SIGTERM at step 3\n"),
             (Status::Done, "done\n"),
         ] {
             status.write(&path).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
-            assert_eq!(Status::read(&path) == Status::Done, status == Status::Done);
+            assert_eq!(Status::read(&path), status);
         }
+        Status::Failed("no\n  data\r\nat all".into()).write(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "failed: no data at all\n");
         assert_eq!(Status::read(&directory.path().join("no")), Status::Running);
     }
 }

@@ -5,7 +5,8 @@ use candle_core::{Device, Tensor};
 
 use super::TrainConfig;
 use crate::checkpoint::{Checkpoint, State, decode, encode, prune};
-use crate::run::Status;
+use crate::export::import;
+use crate::run::{INIT, Status};
 use crate::{Error, Optimizer, Params, Result, Run};
 
 /// Starts of the names of tensors that one process sends to the others.
@@ -25,6 +26,7 @@ pub(super) fn restore(
     let Some(checkpoint) = checkpoint else {
         // Of a run that was killed before its first checkpoint nothing is kept.
         run.forget(Some(0), 0)?;
+        begin_with_import(run, params)?;
         return Ok(Some(0));
     };
     let State { step, metrics_bytes, config_sha256, .. } = &checkpoint.state;
@@ -50,6 +52,22 @@ pub(super) fn restore(
     run.forget(Some(*metrics_bytes), *step)?;
     tracing::info!("going on from step {step}");
     Ok(Some(*step))
+}
+
+/// Gives a run without a checkpoint the parameters of `--init`, if it has that.
+fn begin_with_import(run: &Run, params: &Params) -> Result<()> {
+    match &run.init {
+        Some(folder) => {
+            params.load(&import(folder)?)?;
+            tracing::info!("starting from {}", folder.display());
+            Ok(())
+        }
+        None if run.has_identity(INIT) => Err(Error::Usage(format!(
+            "{} was ended before its first checkpoint, and started from --init; start a new run",
+            run.directory().display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Gives every process what the first one starts from: the steps that are done, none where nothing is left to do, and all tensors.

@@ -3,7 +3,6 @@ use super::TrainConfig;
 use super::restore::{restore, share};
 use super::step::{EvaluateFn, StepFn};
 use super::training::Training;
-use crate::export::import;
 use crate::progress::Progress;
 use crate::run::Status;
 use crate::signals::Listening;
@@ -65,18 +64,25 @@ fn train(
     evaluate: &mut EvaluateFn<'_>,
 ) -> Result<()> {
     let mut optimizer = Optimizer::new(&config.optimizer, params)?;
-    let (mut start, mut imported) = (None, false);
+    let mut start = None;
     if run.leads() {
         start = restore(run, config, params, &mut optimizer)?;
-        imported = start == Some(0) && begin_with_import(run, params)?;
     }
     let Some(start) = share(run, start, params, &mut optimizer)? else { return Ok(()) };
     run.adopt_config()?;
     run.set_status(Status::Running)?;
     let progress = Progress::start(run.quiet, start, config.steps, examples_per_step);
-    let mut training =
-        Training { run, config, params, optimizer, progress, done: start, saved: None };
-    if imported {
+    let mut training = Training {
+        run,
+        config,
+        params,
+        optimizer,
+        progress,
+        done: start,
+        saved: None,
+        before: None,
+    };
+    if start == 0 && training.run.init.is_some() {
         // A run that is resumed must not start from chance.
         training.save()?;
     }
@@ -96,22 +102,4 @@ fn train(
     let line = format!("done: {} steps, results in {directory}", config.steps);
     training.progress.finish(&line);
     Ok(())
-}
-
-/// Gives a new run the parameters of `--init`; whether there are some.
-fn begin_with_import(run: &mut Run, params: &Params) -> Result<bool> {
-    const IDENTITY: &str = "init";
-    match run.init.clone() {
-        Some(folder) => {
-            params.load(&import(&folder)?)?;
-            run.record_identity(IDENTITY, &folder.display().to_string())?;
-            tracing::info!("starting from {}", folder.display());
-            Ok(true)
-        }
-        None if run.has_identity(IDENTITY) => Err(Error::Usage(format!(
-            "{} was ended before its first checkpoint, and started from --init; start a new run",
-            run.directory().display()
-        ))),
-        None => Ok(false),
-    }
 }

@@ -1,4 +1,6 @@
 //! The loop around a training step.
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use gumbel_kernels::optimizer::first_not_finite;
@@ -23,6 +25,8 @@ pub(super) struct Training<'a> {
     pub(super) done: u64,
     /// The step of the newest checkpoint.
     pub(super) saved: Option<u64>,
+    /// Bytes of the metrics before the evaluation of a step.
+    pub(super) before: Option<(u64, u64)>,
 }
 
 impl Training<'_> {
@@ -88,7 +92,11 @@ impl Training<'_> {
     /// Why the loss is not finite: the first parameter, then the first number of the report that is not.
     fn non_finite_loss(&self, report: &Report) -> Error {
         let step = self.done;
-        let parameter = match first_non_finite(self.params) {
+        let tensors = match self.params.tensors() {
+            Ok(tensors) => tensors,
+            Err(error) => return error.into(),
+        };
+        let parameter = match first_non_finite(&tensors) {
             Ok(name) => name.map(|name| format!("the loss, and parameter `{name}` it comes from,")),
             Err(error) => return error,
         };
@@ -121,20 +129,25 @@ impl Training<'_> {
         if self.saved == Some(self.done) {
             return Ok(());
         }
-        if let Some(name) = first_non_finite(self.params)? {
-            let what = format!("parameter `{name}`");
-            return Err(Error::NonFinite { what, step: self.done });
+        let (model, optimizer) = (self.params.tensors()?, self.optimizer.state()?);
+        for (kind, tensors) in [("parameter", &model), ("state of the optimizer", &optimizer)] {
+            if let Some(name) = first_non_finite(tensors)? {
+                let what = format!("{kind} `{name}`");
+                return Err(Error::NonFinite { what, step: self.done });
+            }
         }
         self.saved = Some(self.done);
         let Some(metrics) = self.run.metrics.as_mut() else { return Ok(()) };
         // What the checkpoint says about the file must be true after a power failure, too.
         metrics.sync()?;
-        let metrics_bytes = metrics.bytes();
+        // A checkpoint is of before the evaluation, also one that is made after it.
+        let before = self.before.filter(|(step, _)| *step == self.done);
+        let metrics_bytes = before.map_or_else(|| metrics.bytes(), |(_, bytes)| bytes);
         let fingerprint = self.run.fingerprint.clone();
         let checkpoint = Checkpoint {
             state: State::new(self.done, metrics_bytes, fingerprint),
-            model: self.params.tensors()?,
-            optimizer: self.optimizer.state()?,
+            model,
+            optimizer,
         };
         checkpoint.save(&self.run.checkpoints(), self.config.keep)?;
         tracing::debug!("checkpoint of step {}", self.done);
@@ -147,6 +160,7 @@ impl Training<'_> {
         }
         self.stop_if_asked()?;
         let before = self.run.metrics.as_ref().map(Metrics::bytes);
+        self.before = before.map(|bytes| (self.done, bytes));
         let last = self.done == self.config.steps;
         let outcome = evaluate(&mut Evaluation::new(self.run, self.done, last));
         if let Err(Error::Interrupted { .. }) = outcome {
@@ -166,11 +180,14 @@ impl Training<'_> {
     }
 }
 
-/// The first parameter in name order with a NaN or an infinity in it.
-fn first_non_finite(params: &Params) -> Result<Option<String>> {
-    let params = params.iter();
-    let tensors: Vec<&Tensor> = params.iter().map(|(_, var)| var.as_tensor()).collect();
-    Ok(first_not_finite(&tensors)?.map(|i| params[i].0.clone()))
+/// The name of the first tensor with a NaN or an infinity in it; integers have none.
+fn first_non_finite(tensors: &BTreeMap<String, Tensor>) -> Result<Option<&str>> {
+    let floats = tensors.iter().filter(|(_, tensor)| tensor.dtype().is_float());
+    let (names, tensors): (Vec<_>, Vec<_>) = floats.unzip();
+    if tensors.is_empty() {
+        return Ok(None);
+    }
+    Ok(first_not_finite(&tensors)?.map(|i| names[i].as_str()))
 }
 
 #[cfg(test)]
@@ -186,10 +203,14 @@ mod tests {
         for name in ["a", "b", "c"] {
             params.var_builder().get(3, name).unwrap();
         }
-        assert_eq!(first_non_finite(&params).unwrap(), None);
+        let found = || {
+            let tensors = params.tensors().unwrap();
+            first_non_finite(&tensors).unwrap().map(str::to_owned)
+        };
+        assert_eq!(found(), None);
         for (name, bad) in [("c", f32::NAN), ("b", f32::NEG_INFINITY)] {
             params.set(name, &Tensor::new(&[1., bad, 2.], &Device::Cpu).unwrap()).unwrap();
-            assert_eq!(first_non_finite(&params).unwrap().as_deref(), Some(name));
+            assert_eq!(found().as_deref(), Some(name));
         }
     }
 }
