@@ -1,8 +1,10 @@
 //! The configuration of the experiment and its command line.
 use clap::Parser;
+use gumbel::Schedule;
+use gumbel::objectives::ObjectiveConfig;
 use gumbel_experiments::{EXIT_CODES, ImageArgs};
 use gumbel_models::StructuredPredictionConfig;
-use gumbel_training::{Result, RunArgs};
+use gumbel_training::{Error, Result, RunArgs};
 
 const PRESETS: [(&str, &str); 4] = [
     ("strokes", include_str!("configs/strokes.toml")),
@@ -39,7 +41,21 @@ impl Args {
 
     /// The resolved configuration.
     pub(crate) fn config(&self) -> Result<Config> {
-        Config::resolve(&self.run, &self.images, &PRESETS, StructuredPredictionConfig::check)
+        let config =
+            Config::resolve(&self.run, &self.images, &PRESETS, StructuredPredictionConfig::check)?;
+        // All units are the model's own: nothing is inferred, and nothing diverges.
+        let plain = match config.objective {
+            ObjectiveConfig::Iwae {} => true,
+            ObjectiveConfig::Elbo { beta, .. } => beta == Schedule::constant(1.),
+            _ => false,
+        };
+        if !plain {
+            return Err(Error::Usage(
+                "objective weighs or guards a divergence, and there is none here; use bound = \"iwae\" or \"elbo\" alone"
+                    .to_owned(),
+            ));
+        }
+        Ok(config)
     }
 }
 
@@ -66,6 +82,8 @@ mod tests {
             ("batch_size=0", "batch_size"),
             ("estimator.samples=0", "samples is 0"),
             ("learning_rate=-0.1", "learning_rate"),
+            ("objective={bound='guarded-elbo', free_nats=0.1}", "there is none here"),
+            ("objective={bound='elbo', beta=0.5}", "there is none here"),
         ] {
             let error = config(&["--set", set]).unwrap_err();
             assert!(error.to_string().contains(expected), "{set}: {error}");

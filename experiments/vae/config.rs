@@ -1,6 +1,7 @@
 //! The configuration of the experiment and its command line.
 use clap::Parser;
 use gumbel::objectives::ObjectiveConfig;
+use gumbel_datasets::Binarisation;
 use gumbel_experiments::{EXIT_CODES, ImageArgs};
 use gumbel_models::CategoricalVaeConfig;
 use gumbel_training::{Error, Result, RunArgs};
@@ -52,6 +53,13 @@ impl Args {
                  guard; use elbo"
             )));
         }
+        if config.model.context.is_some() && config.data.binarisation == Binarisation::Grey {
+            return Err(Error::Usage(
+                "model.context sees pixels of the image, and data.binarisation is grey: what it sees has to be bits; use \
+                 fixed, dynamic or threshold"
+                    .to_owned(),
+            ));
+        }
         Ok(config)
     }
 }
@@ -85,6 +93,19 @@ mod tests {
         let args = ["--set", "objective={bound='guarded-elbo'}", "--set", "model.layers=2"];
         let error = config(&args).unwrap_err();
         assert!(error.to_string().contains("guarded-elbo with model.layers = 2"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn a_decoder_that_sees_pixels_sees_bits() {
+        let args = [
+            "--set",
+            "model.context={window=3, maps=1, hidden=[4]}",
+            "--set",
+            "data.binarisation=grey",
+        ];
+        let error = config(&args).unwrap_err();
+        assert!(error.to_string().contains("data.binarisation is grey"), "{error}");
         assert_eq!(error.exit_code(), 2);
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use gumbel::Key;
 use gumbel::estimators::BoundOf;
-use gumbel_datasets::{ImageSet, Images, Split, load, load_own};
+use gumbel_datasets::{Dataset, ImageSet, Images, Split, load, load_own};
 use gumbel_training::config::to_toml;
 use gumbel_training::{MicroBatch, Result, Run, RunArgs};
 use serde::Serialize;
@@ -88,7 +88,12 @@ impl Data {
             synthetic: config.dataset.is_synthetic(),
         };
         let images = data.train.images();
-        tracing::info!("data: {}, binarisation {regime}, {}", images.title(), images.origin());
+        let [train, valid, test] = [&data.train, &data.valid, &data.test].map(ImageSet::len);
+        tracing::info!(
+            "data: {}, {train} images to train on, {valid} to validate, {test} to test, binarisation {regime}, {}",
+            images.title(),
+            images.origin()
+        );
         if data.synthetic {
             tracing::warn!(
                 "SYNTHETIC data: these numbers compare with nothing published; --dataset mnist has the real thing"

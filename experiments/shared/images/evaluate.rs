@@ -17,8 +17,9 @@ use crate::{
 
 /// Images per evaluation batch.
 const BATCH: usize = 100;
-/// Rows (images × samples) in memory at a time, however many samples there are.
+/// Rows (images × samples) in memory at a time, however many samples there are, of images of [`PIXELS`]; fewer of larger ones.
 const ROWS: usize = 4000;
+const PIXELS: usize = 28 * 28;
 
 /// A model and all that it is judged by.
 #[derive(Debug)]
@@ -147,6 +148,7 @@ impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
     ) -> Result<Averages> {
         let (key, step) = (self.key(), evaluation.step().saturating_sub(1));
         let Judged { model, device, .. } = &self.judged;
+        let pixels = set.dim();
         let estimator = self.judged.estimators.at(step);
         let objective = self.judged.objective.at(step);
         let mut averages = Averages {
@@ -164,7 +166,8 @@ impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
             let x = loaded(set.gather(rows, device))?;
             let key = key.fold_in(index as u64);
             let program = |trace: &mut Trace<'_>| model.log_likelihood(&x, trace);
-            let chunk = (ROWS / rows.len()).max(1);
+            let most = ROWS * PIXELS / pixels.max(PIXELS);
+            let chunk = (most / rows.len()).max(1);
             let bound = multi_sample_bound(&program, samples, chunk, key.named("bound"))?;
             // One discrete sample: its log-weight is the bound, and its sites have the divergence.
             let one = key.named("elbo").fold_in(0);
@@ -241,10 +244,15 @@ impl<'a, M: LatentVariableModel<Batch = Tensor>> Evaluator<'a, M> {
         let Summary { dataset, samples, objective_bounds, .. } = summary;
         let Summary { bound, standard_error, elbo, objective, .. } = summary;
         let mark = mark(summary.synthetic);
-        let [bound, standard_error, elbo, objective] =
-            [bound, standard_error, elbo, objective].map(|x| nats(*x));
+        // Of one image there is none.
+        let error = if standard_error.is_finite() {
+            format!(" ± {}", nats(*standard_error))
+        } else {
+            String::new()
+        };
+        let [bound, elbo, objective] = [bound, elbo, objective].map(|x| nats(*x));
         let result = format!(
-            "{mark}{dataset}: discrete test bound {bound} ± {standard_error} nats (K = {samples}), \
+            "{mark}{dataset}: discrete test bound {bound}{error} nats (K = {samples}), \
              elbo {elbo}, training objective {objective} (a bound of {objective_bounds})"
         );
         print_result(run, &result)

@@ -15,15 +15,15 @@ const SPLITS: [(&str, Split); 7] = [
     ("t10k", Split::Test),
 ];
 
-/// The split that a name stands for.
+/// The split that a name stands for, in small letters or not.
 pub(super) fn split_named(name: &str) -> Option<Split> {
-    SPLITS.into_iter().find(|(known, _)| name == *known).map(|(_, split)| split)
+    let same = |(known, _): &(&str, Split)| name.eq_ignore_ascii_case(known);
+    SPLITS.into_iter().find(same).map(|(_, split)| split)
 }
 
-/// The split whose name a file's name begins with: `train-00000-of-00001.parquet`.
-fn split_before(name: &str) -> Option<Split> {
-    let end = name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());
-    split_named(name.get(..end).unwrap_or_default())
+/// The split that is a word of a name: `train-00000-of-00001.parquet`, `mnist_test.parquet`; the first, where there are several.
+fn split_in(name: &str) -> Option<Split> {
+    name.split(|c: char| !c.is_ascii_alphanumeric()).find_map(split_named)
 }
 
 /// Reads whatever is in the folder.
@@ -34,12 +34,16 @@ pub(super) fn read(folder: &Path, parts: &mut Parts) -> Result<()> {
     }
     let parquet = parquet_files(folder, 0)?;
     if !parquet.is_empty() {
-        for path in parquet {
-            let within = path.strip_prefix(folder).unwrap_or(&path);
+        let split_of = |path: &PathBuf| {
+            let within = path.strip_prefix(folder).unwrap_or(path);
             // The name of the file first, then those of its folders.
-            let words = within.iter().rev().map(|word| split_before(&word.to_string_lossy()));
-            let split = words.flatten().next().unwrap_or(Split::Train);
-            read_parquet(&path, parts.of(split))?;
+            within.iter().rev().find_map(|word| split_in(&word.to_string_lossy()))
+        };
+        let splits: Vec<Option<Split>> = parquet.iter().map(split_of).collect();
+        let none_has_one = splits.iter().all(Option::is_none);
+        for (path, split) in parquet.iter().zip(splits) {
+            let split = split.or(none_has_one.then_some(Split::Train));
+            read_parquet(path, parts.of(split.ok_or_else(|| no_split(path))?))?;
         }
         return Ok(());
     }
@@ -51,6 +55,10 @@ pub(super) fn read(folder: &Path, parts: &mut Parts) -> Result<()> {
     if splits.is_empty() {
         return pngs(folder, None, parts.of(Split::Train));
     }
+    let other = files.iter().find(|path| path.is_dir() && split_named(&name(path)).is_none());
+    if let Some(other) = other {
+        return Err(no_split(other));
+    }
     // One numbering of the classes for all splits.
     let mut classes = Vec::new();
     for (path, _) in &splits {
@@ -59,6 +67,14 @@ pub(super) fn read(folder: &Path, parts: &mut Parts) -> Result<()> {
     classes.sort();
     classes.dedup();
     splits.into_iter().try_for_each(|(path, split)| pngs(path, Some(&classes), parts.of(split)))
+}
+
+/// Beside files or folders that say which split they are, one that does not might hold rows of any.
+fn no_split(path: &Path) -> Error {
+    corrupt(
+        path,
+        "its name has no split, and others here have; name it by train, valid or test, or move it away",
+    )
 }
 
 /// Images and labels in IDX files.

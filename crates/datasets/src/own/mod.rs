@@ -3,7 +3,7 @@
 //! | path | what is read |
 //! |---|---|
 //! | a folder with `train-images-idx3-ubyte` (and `valid-`, `t10k-`, `…-labels-idx1-ubyte`; gzipped or not) | IDX |
-//! | a folder with `train/` (and `valid/`, `test/`), or without | PNG files; folders in it are classes, in the order of their names |
+//! | a folder with `train/` (and `valid/`, `test/`) and no others, or without | PNG files; folders in it are classes, in the order of their names |
 //! | a folder with `.parquet` files named or filed by split, or one such file | columns `image` (bytes, as on model hubs) and `label` |
 //! | a file ending in `.jsonl` | a line each: `{"image": "file.png"}` or `{"pixels": [[0, 255]]}`, and `"label"`, `"split"` |
 //!

@@ -49,7 +49,7 @@ fn folders_of_png_with_splits_and_classes() {
         put(root.path(), name, &grey_png(pixel));
     }
     put(root.path(), "val/c/0.png", &png(13, png::ColorType::Rgb));
-    put(root.path(), "test/a/0.png", &grey_png(14));
+    put(root.path(), "Test/a/0.png", &grey_png(14));
     put(root.path(), "train/b/notes.txt", b"not an image");
     put(root.path(), "train/.hidden/0.png", b"");
     let [train, valid, test] = load_own(root.path()).unwrap();
@@ -60,6 +60,9 @@ fn folders_of_png_with_splits_and_classes() {
     assert_eq!((firsts(&test), test.labels()), (vec![14], Some(&[0][..])));
     assert!(train.identity().starts_with("own/train rows=3 size=2x3 sha256="));
     assert_eq!(train.classes(), Some(3));
+    // It may be more test images, which must not be trained on.
+    put(root.path(), "holdout/a/0.png", &grey_png(15));
+    assert!(refused(root.path()).contains("holdout"));
 }
 
 #[test]
@@ -215,12 +218,14 @@ pub(crate) mod columns {
         write(&root.path().join("mnist/train/0000.parquet"), &[png(1), png(2)], &[3, 4]);
         write(&root.path().join("mnist/train/0001.parquet"), &[png(3)], &[5]);
         write(&root.path().join("validation-00000-of-00001.parquet"), &[png(4)], &[6]);
-        write(&root.path().join("test.parquet"), &[png(5)], &[7]);
+        write(&root.path().join("MNIST_Test.parquet"), &[png(5)], &[7]);
         let [train, valid, test] = load_own(root.path()).unwrap();
         assert_eq!((firsts(&train), train.labels()), (vec![1, 2, 3], Some(&[3, 4, 5][..])));
         assert_eq!((firsts(&valid), firsts(&test)), (vec![4], vec![5]));
         let one = load_own(&root.path().join("mnist/train/0000.parquet"));
         assert!(one.unwrap_err().to_string().contains("too few"));
+        write(&root.path().join("more.parquet"), &[png(6)], &[7]);
+        assert!(refused(root.path()).contains("more.parquet"));
     }
 
     #[test]
