@@ -170,7 +170,7 @@ const EXAMPLES: &str = "\
 Examples:
   lm                                             a synthetic language, no files needed
   lm --set 'latents={kind=\"none\"}'               the same decoder without latents
-  lm --set estimator.method=straight-through --seed 2
+  lm --config slots --set estimator.method=straight-through --seed 2
   lm sample runs/lm/DIRECTORY --codes 3          text by a code of your choice
   lm encode runs/lm/DIRECTORY lines.txt          codes of your text";
 

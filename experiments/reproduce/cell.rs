@@ -38,9 +38,6 @@ impl Job {
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
         };
         let summary: Value = serde_json::from_str(&read("summary.json")?)?;
-        let environment: Value = serde_json::from_str(&read("env.json")?)?;
-        let commit = environment["git_commit"].as_str().unwrap_or("unknown");
-        let changed = if environment["git_dirty"] == true { "+" } else { "" };
         if summary["steps"] != self.steps {
             bail!(
                 "{} ended after {} steps, not {}",
@@ -49,17 +46,19 @@ impl Job {
                 self.steps
             )
         }
+        let (seconds, commit) = (seconds(&read("timing.jsonl")?), commits(directory)?);
+        let not_finite = |part: &Value| part["objective"].is_null() && !part["elbo"].is_object();
+        let train = &summary["train"];
+        if not_finite(&summary) || (train.is_object() && not_finite(train)) {
+            return Ok(Row { seconds, commit, ..self.diverged() });
+        }
         Ok(Row {
             outcome: Outcome::Done,
             test: Some(numbers(&summary)?),
-            train: if summary["train"].is_object() {
-                Some(numbers(&summary["train"])?)
-            } else {
-                None
-            },
+            train: if train.is_object() { Some(numbers(train)?) } else { None },
             bounds: summary["objective_bounds"].as_str().unwrap_or("nothing").to_owned(),
-            seconds: seconds(&read("timing.jsonl")?),
-            commit: format!("{}{changed}", commit.get(..10).unwrap_or(commit)),
+            seconds,
+            commit,
             ..self.diverged()
         })
     }
@@ -115,6 +114,25 @@ fn numbers(summary: &Value) -> Result<Numbers> {
     })
 }
 
+/// The commits of a run's sessions, each once, with `+` where something was not committed.
+fn commits(directory: &Path) -> Result<String> {
+    let later = (1..).map(|session| format!("env-resume-{session}.json"));
+    let files = std::iter::once("env.json".to_owned()).chain(later);
+    let mut commits: Vec<String> = Vec::new();
+    for file in files.map(|name| directory.join(name)).take_while(|file| file.is_file()) {
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let environment: Value = serde_json::from_str(&text)?;
+        let commit = environment["git_commit"].as_str().unwrap_or("unknown");
+        let changed = if environment["git_dirty"] == true { "+" } else { "" };
+        let commit = format!("{}{changed}", commit.get(..10).unwrap_or(commit));
+        if !commits.contains(&commit) {
+            commits.push(commit);
+        }
+    }
+    Ok(commits.join(" "))
+}
+
 /// Time of all sessions of a run; each counts from its own start.
 fn seconds(timing: &str) -> f64 {
     let (mut before, mut latest) = (0., 0.);
@@ -132,6 +150,17 @@ fn seconds(timing: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_commit_that_a_session_had_is_named_once() {
+        let run = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(run.path().join(name), text).unwrap();
+        write("env.json", "{\"git_commit\": \"0123456789abc\", \"git_dirty\": false}");
+        assert_eq!(commits(run.path()).unwrap(), "0123456789");
+        write("env-resume-1.json", "{\"git_commit\": \"0123456789abc\", \"git_dirty\": false}");
+        write("env-resume-2.json", "{\"git_commit\": \"b\", \"git_dirty\": true}");
+        assert_eq!(commits(run.path()).unwrap(), "0123456789 b+");
+    }
 
     #[test]
     fn sessions_add_up() {

@@ -42,8 +42,8 @@ struct Args {
     /// Runs at a time; each has an equal share of the cores
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
-    /// Where the data sets are looked for first
-    #[arg(long, value_name = "DIR", env = "GUMBEL_DATA_DIR")]
+    /// Where the data sets are looked for first; then GUMBEL_DATA_DIR, data/ and the user's cache
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Directory for the runs
     #[arg(long, value_name = "DIR", default_value = "runs/reproduce")]
@@ -100,7 +100,9 @@ fn run(args: &Args) -> Result<u8> {
     let jobs: Vec<Job> = wanted
         .map(|(cell, seed)| Job::new(&place, name, cell, budget, seed))
         .collect::<Result<_>>()?;
-    anyhow::ensure!(!jobs.is_empty(), "no cell of {name} has `{}` in its name", args.only);
+    if jobs.is_empty() {
+        return Err(table::Unknown::Cell(name.clone(), args.only.clone()).into());
+    }
 
     let todo = to_do(&jobs, &place, &mut record)?;
     let mut outcome = Outcome { left: todo.len(), ..Outcome::default() };

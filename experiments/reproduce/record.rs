@@ -15,6 +15,8 @@ use crate::{figure, report};
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
     name: &'a str,
+    /// How the names of its files begin.
+    stem: String,
     table: &'a Table,
     budget: Budget,
     folder: &'a Path,
@@ -29,9 +31,12 @@ impl<'a> Record<'a> {
         budget: Budget,
         folder: &'a Path,
     ) -> Result<Self> {
-        let results = Results::open(&folder.join(format!("{name}.csv")))?;
-        let curves = Curves::open(&folder.join(format!("{name}-curves.csv")))?;
-        Ok(Self { name, table, budget, folder, results, curves })
+        // Beside those of a reduced budget, never in their place.
+        let of_budget = if budget == Budget::Full { "-full" } else { "" };
+        let stem = format!("{name}{of_budget}");
+        let results = Results::open(&folder.join(format!("{stem}.csv")))?;
+        let curves = Curves::open(&folder.join(format!("{stem}-curves.csv")))?;
+        Ok(Self { name, stem, table, budget, folder, results, curves })
     }
 
     /// Finds the runs of configurations that the table has no more; `job` is a cell under a seed.
@@ -45,7 +50,7 @@ impl<'a> Record<'a> {
 
     /// The page.
     pub(crate) fn page(&self) -> PathBuf {
-        self.folder.join(format!("{}.md", self.name))
+        self.folder.join(format!("{}.md", self.stem))
     }
 
     /// Whether a job has ended.
@@ -92,7 +97,7 @@ impl<'a> Record<'a> {
             say(&format!("{} has no picture of {}", directory.display(), picture.sample));
             return Ok(());
         };
-        let to = self.folder.join(picture.file(self.name));
+        let to = self.folder.join(picture.file(&self.stem));
         fs::copy(&png, &to)
             .with_context(|| format!("copying {} to {}", png.display(), to.display()))?;
         Ok(())
@@ -106,17 +111,18 @@ impl<'a> Record<'a> {
             let of = |row: &&Row| (row.seed, &*row.fingerprint) == (seed, fingerprint);
             results.of(cell).into_iter().find(of).is_some_and(|row| row.outcome == Outcome::Done)
         });
-        let file = |end: &str| self.folder.join(format!("{}{end}", self.name));
+        let file = |end: &str| self.folder.join(format!("{}{end}", self.stem));
         if self.curves.samples().is_some() {
             write_whole(&file("-curves.csv"), &self.curves.csv())?;
         }
-        let mut page = report::markdown(self.name, self.table, self.budget, &self.results)?;
+        let mut page =
+            report::markdown((self.name, &self.stem), self.table, self.budget, &self.results)?;
         if let Some(svg) = figure::draw(self.table, &self.results, &self.curves)? {
             write_whole(&file(".svg"), &svg)?;
-            page += &report::figure(self.name, self.table, &self.results, &self.curves);
+            page += &report::figure(&self.stem, self.table, &self.results, &self.curves);
         }
         for picture in &self.table.pictures {
-            let file = picture.file(self.name);
+            let file = picture.file(&self.stem);
             if self.folder.join(&file).is_file() {
                 page += &report::picture(picture, &file);
             }

@@ -12,16 +12,16 @@ use crate::table::{Cell, Experiment, Picture, Score, Spending, Table};
 
 /// The table in Markdown: published and measured, cell by cell.
 pub(crate) fn markdown(
-    name: &str,
+    (name, file): (&str, &str),
     table: &Table,
     budget: Budget,
     results: &Results,
 ) -> Result<String> {
     let mut text = format!("# {}\n\nPublished: {}.\n\n", table.title, table.source);
-    let spent = spent(table, table.budget(Budget::Full)?, results);
+    let spent = spent(table, table.budget(budget)?, table.budget(Budget::Full)?, results);
     writeln!(
         text,
-        "Budget `{budget}`: {spent}. Made by `just reproduce {name} --budget {budget}`; every run is a line of [{name}.csv]({name}.csv), \
+        "Budget `{budget}`: {spent}. Made by `just reproduce {name} --budget {budget}`; every run is a line of [{file}.csv]({file}.csv), \
          with steps, a fingerprint of its configuration, and commit (`+`: with changes that were not committed).\n"
     )?;
     let observation = table.experiment.observation();
@@ -72,7 +72,7 @@ pub(crate) fn markdown(
 }
 
 /// What was spent, of the full budget; a run that diverged was spent as well.
-fn spent(table: &Table, full: &Spending, results: &Results) -> String {
+fn spent(table: &Table, budget: &Spending, full: &Spending, results: &Results) -> String {
     let cells = table.cells.iter().map(|cell| results.of(&cell.name()));
     let cells: Vec<_> = cells.filter(|rows| !rows.is_empty()).collect();
     if cells.is_empty() {
@@ -82,12 +82,14 @@ fn spent(table: &Table, full: &Spending, results: &Results) -> String {
     let seeds: Vec<u64> = cells.iter().map(|rows| rows.len() as u64).collect();
     let whole = cells.len() == table.cells.len()
         && steps.iter().all(|steps| *steps >= full.steps)
-        && seeds.iter().all(|seeds| *seeds >= full.seeds);
+        && seeds.iter().all(|seeds| *seeds >= full.seeds)
+        && budget.set == full.set;
     if whole {
         return "not reduced".to_owned();
     }
+    let settings: String = budget.set.iter().map(|set| format!(", `{set}`")).collect();
     format!(
-        "REDUCED, {} of {} cells, {} of {} steps, {} of {} seeds",
+        "REDUCED, {} of {} cells, {} of {} steps, {} of {} seeds{settings}",
         cells.len(),
         table.cells.len(),
         range(&steps),
@@ -256,7 +258,7 @@ mod tests {
         let cell = &table.cells[0];
         let name = cell.name();
         assert!(line(&table, cell, &results).contains("not run"));
-        let page = markdown("reinmax", &table, Budget::Quick, &results).unwrap();
+        let page = markdown(("reinmax", "reinmax"), &table, Budget::Quick, &results).unwrap();
         assert!(page.contains("Budget `quick`: nothing has run yet. "), "{page}");
         results.add(row(&name, 1, -130.));
         results.add(row(&name, 2, -132.));
@@ -277,14 +279,25 @@ mod tests {
         results.compare(|_, _| Ok(Some("other".to_owned()))).unwrap();
         let marked = line(&table, cell, &results);
         assert!(marked.contains("| 2, and 1 diverged, earlier settings |"), "{marked}");
-        let page = markdown("reinmax", &table, Budget::Quick, &results).unwrap();
+        let page = markdown(("reinmax", "reinmax"), &table, Budget::Quick, &results).unwrap();
         assert!(page.contains("Earlier settings: "), "{page}");
         results.add(row(&name, 2, -140.));
         let again = line(&table, cell, &results);
         assert!(again.contains("| **140.00** |") && again.contains("| 1 | 10 |"), "{again}");
-        let page = markdown("reinmax", &table, Budget::Quick, &results).unwrap();
+        let page = markdown(("reinmax", "reinmax"), &table, Budget::Quick, &results).unwrap();
         let spent = "REDUCED, 1 of 30 cells, 10 of 96000 steps, 1 of 10 seeds";
         assert!(page.contains(spent) && page.contains(&again), "{page}");
+        // Few samples are a reduction, too, and said.
+        let (few, cells) = (find("gumbel-rao").unwrap().0, |table: &Table| table.cells.len());
+        for (cell, seed) in few.cells.iter().flat_map(|cell| (1..=10).map(move |seed| (cell, seed)))
+        {
+            results.add(Row { steps: 50_000, ..row(&cell.name(), seed, -90.) });
+        }
+        let page = markdown(("gumbel-rao", "x"), &few, Budget::Cpu, &results).unwrap();
+        let all = format!("REDUCED, {0} of {0} cells, 50000 of 50000 steps", cells(&few));
+        assert!(page.contains(&all) && page.contains("`evaluation.final_samples=1000`"), "{page}");
+        let page = markdown(("gumbel-rao", "x"), &few, Budget::Full, &results).unwrap();
+        assert!(page.contains("Budget `full`: not reduced"), "{page}");
         assert!(!page.contains("Earlier settings: "), "{page}");
     }
 }

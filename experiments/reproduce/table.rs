@@ -39,14 +39,18 @@ const LM_WIKITEXT: &str = include_str!("../lm/configs/wikitext-2.toml");
 const LM_SWITCHING: &str = include_str!("../lm/configs/switching.toml");
 const PREDICT_MADDISON: &str = include_str!("../predict/configs/maddison.toml");
 
-/// There is no such table.
+/// Something is asked for that there is not.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no table `{0}`, choose one of: {1}")]
-pub(crate) struct Unknown(String, String);
+pub(crate) enum Unknown {
+    #[error("there is no table `{0}`, choose one of: {1}")]
+    Table(String, String),
+    #[error("no cell of {0} has `{1}` in its name")]
+    Cell(String, String),
+}
 
 pub(crate) fn find(name: &str) -> Result<(Table, &'static str)> {
     let Some((_, text, config)) = TABLES.iter().find(|(known, _, _)| *known == name) else {
-        bail!(Unknown(name.to_owned(), TABLES.map(|(known, _, _)| known).join(", ")))
+        bail!(Unknown::Table(name.to_owned(), TABLES.map(|(known, _, _)| known).join(", ")))
     };
     Ok((Table::parse(text).with_context(|| format!("table {name}"))?, config))
 }
