@@ -18,7 +18,8 @@ pub struct ProbeConfig {
     /// Estimates of one gradient, at least 2.
     #[serde(default = "twenty")]
     pub replicates: usize,
-    /// Samples of the unbiased reference (leave-one-out) that shows the bias; 0 for none.
+    /// Samples of the unbiased reference (leave-one-out) that shows the bias; 0 for none. Under `bound = "iwae"` those of
+    /// the estimator count, whatever this says, and of one sample there is no reference.
     #[serde(default = "fifty")]
     pub reference_samples: usize,
 }
