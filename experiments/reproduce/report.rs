@@ -87,7 +87,8 @@ fn spent(table: &Table, budget: &Spending, full: &Spending, results: &Results) -
     if whole {
         return "not reduced".to_owned();
     }
-    let settings: String = budget.set.iter().map(|set| format!(", `{set}`")).collect();
+    let own = budget.set.iter().filter(|set| !full.set.contains(set));
+    let settings: String = own.map(|set| format!(", `{set}`")).collect();
     format!(
         "REDUCED, {} of {} cells, {} of {} steps, {} of {} seeds{settings}",
         cells.len(),
