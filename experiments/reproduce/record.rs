@@ -31,9 +31,10 @@ impl<'a> Record<'a> {
         budget: Budget,
         folder: &'a Path,
     ) -> Result<Self> {
-        // Beside those of a reduced budget, never in their place.
-        let of_budget = if budget == Budget::Full { "-full" } else { "" };
-        let stem = format!("{name}{of_budget}");
+        // Runs of more steps or other settings are beside those of the reduced budget, never in their place.
+        let [cpu, full] = [table.budget(Budget::Cpu)?, table.budget(Budget::Full)?];
+        let apart = budget == Budget::Full && (cpu.steps, &cpu.set) != (full.steps, &full.set);
+        let stem = format!("{name}{}", if apart { "-full" } else { "" });
         let results = Results::open(&folder.join(format!("{stem}.csv")))?;
         let curves = Curves::open(&folder.join(format!("{stem}-curves.csv")))?;
         Ok(Self { name, stem, table, budget, folder, results, curves })
@@ -151,6 +152,19 @@ fn last_picture(directory: &Path, sample: &str) -> Result<Option<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_of_another_budget_have_files_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, full) in [("maddison-density", "maddison-density-full"), ("reinmax", "reinmax")]
+        {
+            let (table, _) = crate::table::find(name).unwrap();
+            for (budget, stem) in [(Budget::Cpu, name), (Budget::Full, full)] {
+                let record = Record::open((name, &table), budget, folder.path()).unwrap();
+                assert_eq!(record.page(), folder.path().join(format!("{stem}.md")));
+            }
+        }
+    }
 
     #[test]
     fn the_last_picture_of_its_kind_is_taken() {
