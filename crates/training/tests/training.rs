@@ -238,7 +238,7 @@ mod tests {
         fs::write(directory.join("STATUS"), "running\n").unwrap();
         let evaluated = std::cell::Cell::new(false);
         let look = |at: At, _: &Stop, _: &Params| {
-            evaluated.set(matches!(at, At::Evaluation(STEPS)));
+            evaluated.set(matches!(at, At::Evaluated(STEPS)));
             Ok(())
         };
         resume(&directory, &[], &look).unwrap();
