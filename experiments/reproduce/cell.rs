@@ -47,7 +47,6 @@ impl Job {
             )
         }
         let (seconds, commit) = (seconds(&read("timing.jsonl")?), commits(directory)?);
-        let not_finite = |part: &Value| part["objective"].is_null() && !part["elbo"].is_object();
         let train = &summary["train"];
         if not_finite(&summary) || (train.is_object() && not_finite(train)) {
             return Ok(Row { seconds, commit, ..self.diverged() });
@@ -77,6 +76,16 @@ impl Job {
             seconds: 0.,
             commit: String::new(),
         }
+    }
+}
+
+/// Whether a number is not one: what is not finite is written as null, and what there is not is left out, but for the ELBO of a
+/// language model that infers nothing.
+fn not_finite(summary: &Value) -> bool {
+    let null = |key: &str| summary.get(key).is_some_and(Value::is_null);
+    match summary.get("perplexity") {
+        Some(_) => null("bound"),
+        None => ["bound", "elbo", "objective"].into_iter().any(null),
     }
 }
 
@@ -150,6 +159,17 @@ fn seconds(timing: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_finite_is_told_from_what_there_is_not() {
+        let of = |text: &str| not_finite(&serde_json::from_str(text).unwrap());
+        assert!(!of("{\"bound\": -1.0, \"elbo\": -2.0, \"objective\": -2.0}"));
+        assert!(!of("{\"accuracy\": 0.5, \"elbo\": -2.0, \"objective\": -2.0}"));
+        assert!(of("{\"bound\": -1.0, \"elbo\": -2.0, \"objective\": null}"));
+        // A language model without latents, and one that diverged.
+        assert!(!of("{\"perplexity\": 3.0, \"bound\": -2.0, \"elbo\": null}"));
+        assert!(of("{\"perplexity\": null, \"bound\": null, \"elbo\": {\"mean\": null}}"));
+    }
 
     #[test]
     fn every_commit_that_a_session_had_is_named_once() {

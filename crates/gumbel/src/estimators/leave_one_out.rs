@@ -2,7 +2,7 @@
 use candle_core::{Result, Tensor};
 use gumbel_kernels::Key;
 
-use super::others::{at_least_two, mean_of_others};
+use super::others::{at_least_two, mean_of_other_weights};
 use super::signal::{bound_with_replaced, total_log_q};
 use super::{Estimator, Independent, Objective, Program, Surrogate, Trace};
 
@@ -58,7 +58,7 @@ pub(crate) fn learning_signal(
     bound: &Tensor,
     objective: &dyn Objective,
 ) -> Result<Tensor> {
-    let without = bound_with_replaced(log_w, &mean_of_others(log_w)?, objective)?;
+    let without = bound_with_replaced(log_w, &mean_of_other_weights(log_w)?, objective)?;
     Ok(bound.detach().unsqueeze(0)?.broadcast_sub(&without)?.detach())
 }
 
@@ -67,6 +67,15 @@ mod tests {
     use super::*;
     use crate::objectives::{Elbo, Iwae};
     use candle_core::Device;
+
+    #[test]
+    fn an_impossible_draw_leaves_every_signal_a_number() -> Result<()> {
+        let log_w = Tensor::new(&[[f64::NEG_INFINITY], [-1.], [-2.]], &Device::Cpu)?;
+        let bound = Iwae.bound(&log_w)?;
+        let signal = learning_signal(&log_w, &bound, &Iwae)?.flatten_all()?.to_vec1::<f64>()?;
+        assert!(signal.iter().all(|x| x.is_finite()) && signal[0] < 0., "{signal:?}");
+        Ok(())
+    }
 
     #[test]
     fn the_signal_is_that_of_rloo_and_of_vimco() -> Result<()> {

@@ -204,7 +204,8 @@ impl<'a> Trace<'a> {
 mod tests {
     use super::*;
     use crate::distributions::Bernoulli;
-    use crate::estimators::Divergence;
+    use crate::estimators::{BoundOf, Divergence, Objective};
+    use crate::objectives::Elbo;
     use candle_core::{DType, Device};
 
     fn fair(b: usize) -> Result<Bernoulli> {
@@ -317,11 +318,11 @@ mod tests {
         let like = q.logits().clone();
         let (_, sites) = run(&|t| {
             let z = t.infer("z", &q)?;
+            t.normal("w", &like)?;
+            t.prior("z", &q)?;
             let last = t.infer("last", &q)?;
             t.observe("y", &q, &last.narrow(0, 0, 1)?)?;
             t.prior("last", &q)?;
-            t.normal("w", &like)?;
-            t.prior("z", &q)?;
             z.sum(2)
         })?;
         assert_eq!([sites[0].coupled, sites[1].coupled], [true, false]);
@@ -359,6 +360,9 @@ mod tests {
             assert_eq!(sites[0].log_ratio(divergence)?.to_vec2::<f64>()?, [[0.; 4]]);
         }
         assert!(sites[0].log_q()?.is_some());
+        // Nor does the weight of a divergence that there is not say anything about the bound.
+        let half = Elbo { beta: 0.5, ..Elbo::default() };
+        assert_eq!(half.bounds(&sites), BoundOf::DiscreteModel);
         Ok(())
     }
 }

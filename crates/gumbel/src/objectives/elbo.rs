@@ -14,7 +14,8 @@ use crate::estimators::{BoundOf, Divergence, Objective, SiteDraw};
 ///
 /// Discrete draws: a bound of `log p(x)` for `β ≥ 1`. Relaxed draws with [`Divergence::Sampled`]: a bound
 /// of the relaxed model. Relaxed draws with [`Divergence::Analytic`]: **not a bound** of anything, though
-/// it is what most Gumbel-Softmax code trains; report the discrete bound beside it.
+/// it is what most Gumbel-Softmax code trains; report the discrete bound beside it. Where nothing has a prior there is no
+/// divergence, and its form and weight say nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Elbo {
     /// Form of the divergence.

@@ -47,7 +47,7 @@ impl Optimizer {
         Ok(())
     }
 
-    fn named_slots(&self) -> Vec<(String, Var)> {
+    pub(crate) fn named_slots(&self) -> Vec<(String, Var)> {
         let mut named = Vec::new();
         for (name, slots) in &self.slots {
             for (kind, slot) in self.config.slots().iter().zip(slots) {

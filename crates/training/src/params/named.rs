@@ -74,6 +74,13 @@ impl Params {
         trained.map(|(name, entry)| (name.clone(), entry.var.clone())).collect()
     }
 
+    /// The running statistics, by name.
+    pub(crate) fn statistics(&self) -> Vec<(String, Var)> {
+        let entries = self.shared.entries();
+        let kept = entries.iter().filter(|(_, entry)| !entry.trained);
+        kept.map(|(name, entry)| (name.clone(), entry.var.clone())).collect()
+    }
+
     /// A parameter that starts at a given value.
     ///
     /// # Errors

@@ -39,12 +39,13 @@ impl Run {
             let path = directory.join(name);
             fs::create_dir(&path).map_err(Error::io("create", &path))?;
         }
-        write_atomic(&directory.join(CONFIG), config_toml.as_bytes())?;
         let environment_file = ENVIRONMENT.to_owned();
         let resumed = false;
         let run =
             Opening { directory, lock, fingerprint, environment, environment_file, args, resumed }
                 .open()?;
+        // What makes it a run that can be resumed, when all is there that a resumed run looks at.
+        write_atomic(&run.directory.join(CONFIG), config_toml.as_bytes())?;
         follow::lead(&run, config_toml)?;
         Ok(run)
     }

@@ -80,7 +80,7 @@ fn train(
         progress,
         done: start,
         saved: None,
-        before: None,
+        evaluated_from: None,
     };
     if start == 0 && training.run.init.is_some() {
         // A run that is resumed must not start from chance.

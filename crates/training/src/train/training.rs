@@ -1,8 +1,6 @@
 //! The loop around a training step.
-use std::collections::BTreeMap;
-
-use candle_core::Tensor;
 use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
 use gumbel_kernels::optimizer::first_not_finite;
 use gumbel_metrics::Report;
 
@@ -25,8 +23,8 @@ pub(super) struct Training<'a> {
     pub(super) done: u64,
     /// The step of the newest checkpoint.
     pub(super) saved: Option<u64>,
-    /// Bytes of the metrics before the evaluation of a step.
-    pub(super) before: Option<(u64, u64)>,
+    /// The step of the latest evaluation, and the bytes of the metrics before it.
+    pub(super) evaluated_from: Option<(u64, u64)>,
 }
 
 impl Training<'_> {
@@ -92,11 +90,8 @@ impl Training<'_> {
     /// Why the loss is not finite: the first parameter, then the first number of the report that is not.
     fn non_finite_loss(&self, report: &Report) -> Error {
         let step = self.done;
-        let tensors = match self.params.tensors() {
-            Ok(tensors) => tensors,
-            Err(error) => return error.into(),
-        };
-        let parameter = match first_non_finite(&tensors) {
+        let parameters = self.params.iter();
+        let parameter = match first_non_finite(&parameters) {
             Ok(name) => name.map(|name| format!("the loss, and parameter `{name}` it comes from,")),
             Err(error) => return error,
         };
@@ -129,9 +124,12 @@ impl Training<'_> {
         if self.saved == Some(self.done) {
             return Ok(());
         }
-        let (model, optimizer) = (self.params.tensors()?, self.optimizer.state()?);
-        for (kind, tensors) in [("parameter", &model), ("state of the optimizer", &optimizer)] {
-            if let Some(name) = first_non_finite(tensors)? {
+        for (kind, tensors) in [
+            ("parameter", self.params.iter()),
+            ("running statistic", self.params.statistics()),
+            ("state of the optimizer", self.optimizer.named_slots()),
+        ] {
+            if let Some(name) = first_non_finite(&tensors)? {
                 let what = format!("{kind} `{name}`");
                 return Err(Error::NonFinite { what, step: self.done });
             }
@@ -141,13 +139,13 @@ impl Training<'_> {
         // What the checkpoint says about the file must be true after a power failure, too.
         metrics.sync()?;
         // A checkpoint is of before the evaluation, also one that is made after it.
-        let before = self.before.filter(|(step, _)| *step == self.done);
+        let before = self.evaluated_from.filter(|(step, _)| *step == self.done);
         let metrics_bytes = before.map_or_else(|| metrics.bytes(), |(_, bytes)| bytes);
         let fingerprint = self.run.fingerprint.clone();
         let checkpoint = Checkpoint {
             state: State::new(self.done, metrics_bytes, fingerprint),
-            model,
-            optimizer,
+            model: self.params.tensors()?,
+            optimizer: self.optimizer.state()?,
         };
         checkpoint.save(&self.run.checkpoints(), self.config.keep)?;
         tracing::debug!("checkpoint of step {}", self.done);
@@ -160,7 +158,7 @@ impl Training<'_> {
         }
         self.stop_if_asked()?;
         let before = self.run.metrics.as_ref().map(Metrics::bytes);
-        self.before = before.map(|bytes| (self.done, bytes));
+        self.evaluated_from = before.map(|bytes| (self.done, bytes));
         let last = self.done == self.config.steps;
         let outcome = evaluate(&mut Evaluation::new(self.run, self.done, last));
         if let Err(Error::Interrupted { .. }) = outcome {
@@ -180,14 +178,13 @@ impl Training<'_> {
     }
 }
 
-/// The name of the first tensor with a NaN or an infinity in it; integers have none.
-fn first_non_finite(tensors: &BTreeMap<String, Tensor>) -> Result<Option<&str>> {
-    let floats = tensors.iter().filter(|(_, tensor)| tensor.dtype().is_float());
-    let (names, tensors): (Vec<_>, Vec<_>) = floats.unzip();
-    if tensors.is_empty() {
+/// The name of the first tensor with a NaN or an infinity in it.
+fn first_non_finite(tensors: &[(String, Var)]) -> Result<Option<&str>> {
+    let all: Vec<&Tensor> = tensors.iter().map(|(_, var)| var.as_tensor()).collect();
+    if all.is_empty() {
         return Ok(None);
     }
-    Ok(first_not_finite(&tensors)?.map(|i| names[i].as_str()))
+    Ok(first_not_finite(&all)?.map(|i| tensors[i].0.as_str()))
 }
 
 #[cfg(test)]
@@ -204,8 +201,8 @@ mod tests {
             params.var_builder().get(3, name).unwrap();
         }
         let found = || {
-            let tensors = params.tensors().unwrap();
-            first_non_finite(&tensors).unwrap().map(str::to_owned)
+            let parameters = params.iter();
+            first_non_finite(&parameters).unwrap().map(str::to_owned)
         };
         assert_eq!(found(), None);
         for (name, bad) in [("c", f32::NAN), ("b", f32::NEG_INFINITY)] {
