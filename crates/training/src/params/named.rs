@@ -74,13 +74,6 @@ impl Params {
         trained.map(|(name, entry)| (name.clone(), entry.var.clone())).collect()
     }
 
-    /// The running statistics, by name.
-    pub(crate) fn statistics(&self) -> Vec<(String, Var)> {
-        let entries = self.shared.entries();
-        let kept = entries.iter().filter(|(_, entry)| !entry.trained);
-        kept.map(|(name, entry)| (name.clone(), entry.var.clone())).collect()
-    }
-
     /// A parameter that starts at a given value.
     ///
     /// # Errors
@@ -104,6 +97,13 @@ impl Params {
     pub fn statistics(&self) -> Vec<Var> {
         let entries = self.shared.entries();
         entries.values().filter(|entry| !entry.trained).map(|entry| entry.var.clone()).collect()
+    }
+
+    /// The same with their names.
+    pub(crate) fn named_statistics(&self) -> Vec<(String, Var)> {
+        let entries = self.shared.entries();
+        let kept = entries.iter().filter(|(_, entry)| !entry.trained);
+        kept.map(|(name, entry)| (name.clone(), entry.var.clone())).collect()
     }
 
     /// The parameter or running statistic of that full name, such as `encoder.weight`.

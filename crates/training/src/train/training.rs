@@ -126,7 +126,7 @@ impl Training<'_> {
         }
         for (kind, tensors) in [
             ("parameter", self.params.iter()),
-            ("running statistic", self.params.statistics()),
+            ("running statistic", self.params.named_statistics()),
             ("state of the optimizer", self.optimizer.named_slots()),
         ] {
             if let Some(name) = first_non_finite(&tensors)? {
